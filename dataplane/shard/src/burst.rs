@@ -1,0 +1,54 @@
+//! A bounded list that is filled and emptied once a turn and never grows.
+
+use alloc::vec::Vec;
+
+/// At most [`Burst::MAX`] items.
+#[derive(Debug)]
+pub struct Burst<T> {
+    items: Vec<T>,
+}
+
+impl<T> Burst<T> {
+    /// The most one burst holds.
+    pub const MAX: usize = 32;
+
+    /// An empty one; allocates once.
+    pub fn new() -> Self {
+        Self { items: Vec::with_capacity(Self::MAX) }
+    }
+
+    /// How many more it takes.
+    pub fn room(&self) -> usize {
+        Self::MAX - self.items.len()
+    }
+
+    /// Appends, or gives the item back when full.
+    pub fn push(&mut self, item: T) -> Result<(), T> {
+        if self.items.len() == Self::MAX {
+            return Err(item);
+        }
+        self.items.push(item);
+        Ok(())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Takes them all, in order.
+    pub fn drain(&mut self) -> alloc::vec::Drain<'_, T> {
+        self.items.drain(..)
+    }
+}
+
+impl<T> Default for Burst<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,16 @@
+//! HTTP/2 (RFC 9113), HPACK (RFC 7541) and gRPC framing, for both roles, without I/O.
+//!
+//! Invariant: no clock, no socket, no unsafe; input of any shape ends in an event or a typed error.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod grpc;
+pub mod h2;
+pub mod hpack;
+mod headers;
+mod time;
+
+pub use headers::{Field, Headers, Token};
+pub use time::Instant;

@@ -1,0 +1,103 @@
+//! The seam between a shard and a compiled chain.
+
+use alloc::vec::Vec;
+
+use crate::{CallView, ElementInfo, Flag, Status};
+
+/// Where in a call's life a chain is entered. Request entries run elements left to right, response
+/// entries right to left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Entry {
+    /// Once per passage, before anything goes on.
+    Request,
+    /// Once per attempt: chooses `call.endpoint`. Made of the elements whose `request` does nothing else.
+    Pick,
+    /// Every message towards the upstream (`request message`), in order.
+    RequestMessage,
+    /// The upstream's headers, before they go on.
+    ResponseHeaders,
+    /// Every message towards the downstream (`response message`), in order.
+    ResponseMessage,
+    /// Exactly once for each passage that `Request` let through: the outcome is known. Runs only the
+    /// elements left of `CallView::passed`.
+    Response,
+}
+
+/// What a chain needs and does: read once by the shard, when it adopts the chain.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Elements from left to right.
+    pub elements: Vec<ElementInfo>,
+    /// `Entry::Request` has something to run.
+    pub request: bool,
+    /// `Entry::Pick` has something to run; otherwise the shard's own P2C chooses.
+    pub pick: bool,
+    /// `Entry::ResponseHeaders` has something to run.
+    pub response_headers: bool,
+    /// `Entry::Response` has something to run.
+    pub response: bool,
+    /// `Entry::RequestMessage` has something to run.
+    pub request_message: bool,
+    /// `Entry::ResponseMessage` has something to run.
+    pub response_message: bool,
+    /// `request` reads `payload` or `size`: the call waits for its whole first message.
+    pub request_payload: bool,
+    /// `response` reads or changes `payload`: the answer is held until its trailers.
+    pub response_payload: bool,
+    /// 64-bit words of `state call` and call-parameters a passage needs in its slot.
+    pub call_words: usize,
+}
+
+/// A compiled chain. Any number of calls of a shard are in it at once, each suspended or not at all.
+pub trait Chain: Send + Sync {
+    /// What it needs and does.
+    fn plan(&self) -> &Plan;
+
+    /// Runs `entry` from `segment` (0 at first, else what the last [`Suspend`] said) until a verdict.
+    fn run(&self, entry: Entry, segment: u16, call: &mut dyn CallView) -> Verdict;
+}
+
+/// What a chain decides of a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Goes on.
+    Forward,
+    /// Ends here; the text is in `CallView::set_reject_text`.
+    Reject(Reject),
+    /// Goes on later.
+    Suspend(Suspend),
+}
+
+/// An element's refusal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reject {
+    /// What the caller sees.
+    pub status: Status,
+    /// What the access log says.
+    pub flag: Flag,
+    /// Which element, an index into [`Plan::elements`].
+    pub element: u16,
+    /// The line of the `reject` in the element's own file, from 1.
+    pub line: u32,
+}
+
+/// Run on at `segment` when this has happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Suspend {
+    /// After this many nanoseconds.
+    Timer {
+        /// How long.
+        ns: u64,
+        /// Where to go on.
+        segment: u16,
+        /// Which element waits, an index into [`Plan::elements`].
+        element: u16,
+    },
+    /// When the offload job of this call completes.
+    Job {
+        /// Where to go on.
+        segment: u16,
+        /// Which element waits.
+        element: u16,
+    },
+}

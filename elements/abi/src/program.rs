@@ -1,0 +1,170 @@
+//! A compiled application: what an `.adn` file says, ready for a shard.
+
+use alloc::{string::String, sync::Arc, vec::Vec};
+use core::net::{IpAddr, SocketAddr};
+
+use crate::Chain;
+
+/// An index into [`Program::services`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ServiceIdx(pub u16);
+
+/// An index into one service's [`Service::endpoints`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct EndpointIdx(pub u16);
+
+/// An index into [`Program::sinks`]: where access-log lines go.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SinkIdx(pub u16);
+
+/// Where a peer listens.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Addr {
+    /// TCP over IPv4 or IPv6.
+    Ip(SocketAddr),
+    /// A unix socket's path.
+    Unix(String),
+}
+
+impl core::fmt::Display for Addr {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Ip(addr) => write!(f, "{addr}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
+/// One backend of a service.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub addr: Addr,
+    /// Its share under weighted policies; 1 unless written.
+    pub weight: u32,
+    /// Its zone; empty unless written.
+    pub zone: String,
+    /// Free labels, in the order written.
+    pub labels: Vec<(String, String)>,
+}
+
+/// How a caller is recognised (`from:`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// `listen:NAME`, a listener of `node.toml`.
+    Listener(String),
+    /// `unix:PATH`, the unix socket it came through.
+    Unix(String),
+    /// `uid:N`, by the peer credentials of a unix socket.
+    Uid(u32),
+    /// An address range: address and prefix length in bits.
+    Cidr(IpAddr, u8),
+}
+
+/// A `service` of the file.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// The authorities that mean it, lower case; its name is always one of them, written or not.
+    pub hosts: Vec<String>,
+    /// Who it is when it calls; empty when the file says nothing.
+    pub from: Vec<Source>,
+    /// Its backends, in the order written.
+    pub endpoints: Vec<Endpoint>,
+    /// `via:`, the port its connections leave by.
+    pub via: Option<String>,
+    /// True if some rule has it as a destination.
+    pub is_destination: bool,
+}
+
+/// Which methods a route covers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum MethodMatch {
+    /// Every method but those of `grpc.health.v1` and reflection.
+    Any,
+    /// `pkg.Service/*`.
+    Service(String),
+    /// `pkg.Service/Method`: both, without the slash.
+    Method(String, String),
+}
+
+/// One line of the flattened rule table. The first that matches a call serves it.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The calling service; `None` is any caller.
+    pub source: Option<ServiceIdx>,
+    /// The called service; `None` is any.
+    pub destination: Option<ServiceIdx>,
+    /// The methods.
+    pub method: MethodMatch,
+    /// An index into [`Program::chains`].
+    pub chain: u32,
+    /// The line of the file that says so, from 1.
+    pub line: u32,
+}
+
+/// What is known of one element of a chain: for logs, metrics and messages.
+#[derive(Clone, Debug)]
+pub struct ElementInfo {
+    /// Its name, `FaultInjection`.
+    pub name: String,
+    /// As written in the rule, `FaultInjection(0.1)`.
+    pub text: String,
+    /// The line of the rule that put it there, from 1.
+    pub line: u32,
+}
+
+/// A compiled application. Immutable; a reload makes another.
+pub struct Program {
+    /// The file it came from, as the user named it.
+    pub file: String,
+    /// The services, in the order written.
+    pub services: Vec<Service>,
+    /// The rules, flattened: the first match wins, `every` rules are already in the chains.
+    pub routes: Vec<Route>,
+    /// The chains that routes name.
+    pub chains: Vec<Arc<dyn Chain>>,
+    /// Where access-log lines go: `stdout`, or a path.
+    pub sinks: Vec<String>,
+    /// What `count`, `observe` and counters of elements are called, by index.
+    pub metrics: Vec<String>,
+}
+
+impl Program {
+    /// The service of this name.
+    pub fn service(&self, name: &str) -> Option<ServiceIdx> {
+        let at = self.services.iter().position(|s| s.name == name)?;
+        u16::try_from(at).ok().map(ServiceIdx)
+    }
+
+    /// The route of a call: the first that matches. `service` and `method` are the halves of `:path`.
+    pub fn route(
+        &self,
+        source: Option<ServiceIdx>,
+        destination: ServiceIdx,
+        service: &str,
+        method: &str,
+    ) -> Option<&Route> {
+        let is_reserved = service.starts_with("grpc.health.v1") || service.starts_with("grpc.reflection.");
+        self.routes.iter().find(|route| {
+            (route.source.is_none() || route.source == source)
+                && route.destination.is_none_or(|d| d == destination)
+                && match &route.method {
+                    MethodMatch::Any => !is_reserved,
+                    MethodMatch::Service(s) => s == service,
+                    MethodMatch::Method(s, m) => s == service && m == method,
+                }
+        })
+    }
+}
+
+impl core::fmt::Debug for Program {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Program")
+            .field("file", &self.file)
+            .field("services", &self.services)
+            .field("routes", &self.routes)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,2 @@
+//! The `pktgen` binary.
+fn main() {}
