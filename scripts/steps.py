@@ -1,0 +1,173 @@
+"""The steps of scripts/test.sh, in order, each bounded in time, and a table of them at the end.
+
+A step that needs something this machine lacks is skipped with one line that names it. With CI=true
+or --full the slow suites run too, and a missing rustfmt or clippy fails instead of being skipped.
+Standard library only: this runs before anything is installed.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+# Debian package by the program it brings; only what is absent is installed, and only as root.
+APT = {
+    "cc": "build-essential",
+    "pkg-config": "pkg-config",
+    "node": "nodejs",
+    "npm": "npm",
+    "nghttpd": "nghttp2-server",
+    "h2load": "nghttp2-client",
+}
+
+
+class Skip(Exception):
+    """The step cannot run here; the message says what it would need."""
+
+
+def run(command, seconds, env=None):
+    """Runs one command in its own process group; ends the whole group after `seconds`."""
+    print("  $ " + " ".join(command), flush=True)
+    full = dict(os.environ, **(env or {}))
+    child = subprocess.Popen(command, cwd=ROOT, env=full, start_new_session=True)
+    try:
+        return child.wait(timeout=seconds) == 0
+    except subprocess.TimeoutExpired:
+        print(f"  ended after {seconds} s: {command[0]}", flush=True)
+        return False
+    finally:
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        child.wait()
+
+
+def needs(program):
+    if not shutil.which(program):
+        raise Skip(f"{program} is not installed")
+
+
+def cargo_component(binary, component):
+    """Makes `cargo fmt` or `cargo clippy` available, or skips (on a desk) or fails (in CI)."""
+    if subprocess.run(["cargo", binary, "--version"], cwd=ROOT, capture_output=True).returncode == 0:
+        return True
+    if shutil.which("rustup") and run(["rustup", "component", "add", component], 180):
+        return True
+    if CI:
+        print(f"  {component} is missing and could not be added")
+        return False
+    raise Skip(f"rustup component add {component}")
+
+
+def prepare(_):
+    absent = sorted({package for program, package in APT.items() if not shutil.which(program)})
+    venv = subprocess.run([sys.executable, "-c", "import venv, ensurepip"], capture_output=True)
+    if venv.returncode != 0:
+        absent.append("python3-venv")
+    if not absent:
+        return True
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        raise Skip("not root; for the whole suite: sudo apt-get install " + " ".join(absent))
+    env = {"DEBIAN_FRONTEND": "noninteractive"}
+    run(["apt-get", "update", "-q"], 180, env)
+    for package in absent:
+        if not run(["apt-get", "install", "-y", "-q", "--no-install-recommends", package], 300, env):
+            print(f"  {package} could not be installed; what needs it will be skipped")
+    return True
+
+
+def tidy(_):
+    return run([sys.executable, "scripts/tidy.py"], 60)
+
+
+def fmt(_):
+    return cargo_component("fmt", "rustfmt") and run(["cargo", "fmt", "--all", "--check"], 120)
+
+
+def clippy(_):
+    lint = ["cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]
+    return cargo_component("clippy", "clippy") and run(lint, 900)
+
+
+def build(_):
+    return run(["cargo", "build", "--workspace", "--bins", "--locked"], 900)
+
+
+def test(_):
+    return run(["cargo", "test", "--workspace", "--locked", "--quiet"], 1200)
+
+
+def harness(name, seconds):
+    """A step that runs one program of tests/interop; exit status 77 means skipped."""
+
+    def step(options):
+        script = ROOT / "tests" / "interop" / f"{name}.py"
+        if not script.exists():
+            raise Skip(f"tests/interop/{name}.py is not there")
+        command = [sys.executable, str(script)] + (["--full"] if options.full else [])
+        return run(command, seconds)
+
+    return step
+
+
+# name, what runs it, whether only --full and CI run it
+STEPS = [
+    ("prepare", prepare, False),
+    ("tidy", tidy, False),
+    ("fmt", fmt, False),
+    ("clippy", clippy, False),
+    ("build", build, False),
+    ("test", test, False),
+    ("abuse", harness("abuse", 400), False),
+    ("h2spec", harness("conformance", 300), False),
+    ("interop", harness("run", 900), False),
+]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="scripts/test.sh", description="every test of the project")
+    parser.add_argument("--full", action="store_true", default=CI, help="the slow suites too (CI=true)")
+    parser.add_argument("--only", default="", metavar="STEP[,STEP]", help="these steps only")
+    parser.add_argument("--list", action="store_true", help="the steps' names, then stop")
+    options = parser.parse_args()
+    names = [name for name, _, _ in STEPS]
+    if options.list:
+        print("\n".join(names))
+        return 0
+    only = [name for name in options.only.split(",") if name]
+    for name in only:
+        if name not in names:
+            parser.error(f"no step named {name} (there are: {', '.join(names)})")
+
+    rows, failed = [], 0
+    for name, step, slow in STEPS:
+        if (only and name not in only) or (slow and not options.full):
+            continue
+        print(f"== {name}", flush=True)
+        start = time.monotonic()
+        try:
+            passed, note = step(options), ""
+            result = "ok" if passed else "FAILED"
+            failed += not passed
+        except Skip as reason:
+            result, note = "skipped", str(reason)
+            print(f"  skipped: {reason}")
+        rows.append((name, result, time.monotonic() - start, note))
+
+    print("\nstep        result    seconds")
+    for name, result, seconds, note in rows:
+        print(f"{name:<11} {result:<9} {seconds:7.1f}  {note}".rstrip())
+    total = sum(seconds for _, _, seconds, _ in rows)
+    print(f"{'all':<11} {'FAILED' if failed else 'ok':<9} {total:7.1f}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
