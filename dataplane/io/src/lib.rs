@@ -1,1 +1,27 @@
-//! Towpath: io.
+//! The kernel-socket backends behind [`shard::Transport`]: `uring` and `epoll`.
+//!
+//! The node binds [`Listeners`] once, before its threads start; each shard then opens its own [`Sockets`] on
+//! its own thread and hands it to its `Shard`. Nothing here knows what the bytes mean.
+//!
+//! What shards share: the listening sockets, [`Placement`] (loads, and hand-over of accepted sockets), and
+//! [`Waker`]s. Everything else belongs to one thread and is not `Send`.
+//!
+//! Not here: TLS, raw ports, TCP/IP in user space.
+
+mod config;
+mod counters;
+mod cpu;
+mod listen;
+mod placement;
+mod probe;
+mod sockets;
+mod waker;
+
+pub use config::{Backend, Config, Limits, Poll};
+pub use counters::{Counters, Snapshot};
+pub use cpu::{Cores, available_cores, pin};
+pub use listen::{BindError, BindErrorKind, ListenerSpec, Listeners};
+pub use placement::Placement;
+pub use probe::{Feature, Refusal, Report, probe};
+pub use sockets::{Rx, Sockets};
+pub use waker::Waker;
