@@ -1,0 +1,94 @@
+//! Source texts and places in them.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// Bytes of the largest source file that is read.
+pub const SOURCE_BYTES_MAX: usize = 1 << 20;
+
+/// A range of bytes of one source file.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]
+pub struct Span {
+    /// Which file, an index into [`Sources`].
+    pub file: u16,
+    /// The first byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// From the beginning of this one to the end of `other`.
+    #[must_use]
+    pub fn to(self, other: Self) -> Self {
+        Self { file: self.file, start: self.start.min(other.start), end: self.end.max(other.end) }
+    }
+
+    /// The empty place right after this one.
+    #[must_use]
+    pub fn after(self) -> Self {
+        Self { file: self.file, start: self.end, end: self.end }
+    }
+}
+
+/// One source file.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// As the user named it; `std/NAME.adn` for standard elements.
+    pub name: String,
+    /// Its text.
+    pub text: Arc<str>,
+}
+
+/// Every file of one compilation.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    files: Vec<SourceFile>,
+}
+
+impl Sources {
+    /// Adds a file.
+    pub(crate) fn add(&mut self, name: &str, text: &str) -> u16 {
+        self.files.push(SourceFile { name: name.to_owned(), text: Arc::from(text) });
+        u16::try_from(self.files.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.files.len()
+    }
+
+    /// The file a span is in.
+    pub fn file(&self, index: u16) -> Option<&SourceFile> {
+        self.files.get(usize::from(index))
+    }
+
+    /// The text of a span; empty when there is none.
+    pub fn text(&self, span: Span) -> &str {
+        self.file(span.file).and_then(|f| f.text.get(span.start as usize..span.end as usize)).unwrap_or("")
+    }
+
+    /// Line and column of a span's beginning, both from 1; the column counts characters.
+    pub fn place(&self, span: Span) -> (u32, u32) {
+        let Some(file) = self.file(span.file) else { return (1, 1) };
+        let mut start = (span.start as usize).min(file.text.len());
+        while !file.text.is_char_boundary(start) {
+            start -= 1;
+        }
+        let before = file.text.get(..start).unwrap_or("");
+        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
+    }
+}
+
+/// `file:line:column` of a span.
+pub(crate) struct Place<'a>(pub(crate) &'a Sources, pub(crate) Span);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (line, column) = self.0.place(self.1);
+        let name = self.0.file(self.1.file).map_or("", |file| file.name.as_str());
+        write!(f, "{name}:{line}:{column}")
+    }
+}
