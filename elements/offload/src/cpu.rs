@@ -1,0 +1,169 @@
+//! The queue that runs on the CPU: small jobs at once, large ones on a helper thread.
+//!
+//! A job of at most [`INLINE_INPUT_BYTES`] runs inside `submit`, until [`INLINE_TURN_BYTES`] of input and
+//! output have been worked on since the last `poll`; everything else goes through a bounded channel to one
+//! helper thread, which wakes the shard when a job is done. A turn therefore stays bounded, whatever a
+//! message claims to be.
+//!
+//! Invariant: buffers travel with their job and come back; nothing is allocated per job once its buffers
+//! are as large as its messages.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::thread;
+
+use shard::{Burst, Done, Job, JobError, Offload, Work};
+
+use crate::codec::{Codec, Failure};
+
+/// The largest input that is worked on inside a turn.
+pub const INLINE_INPUT_BYTES: usize = 16 << 10;
+/// Input and output bytes that are worked on inside one turn.
+pub const INLINE_TURN_BYTES: usize = 64 << 10;
+/// Jobs that wait for the helper, and results that wait for the shard.
+const QUEUE_JOBS: usize = 64;
+
+/// Compression on the CPU, for one shard.
+pub struct Cpu {
+    codec: Codec,
+    /// Done inside `submit`, not yet polled.
+    ready: VecDeque<Done>,
+    /// What a full queue gave back, on its way back into the burst.
+    kept: Vec<Job>,
+    turn_bytes: usize,
+    to_helper: SyncSender<Job>,
+    from_helper: Receiver<Done>,
+    at_helper: usize,
+}
+
+impl Cpu {
+    /// A queue with its helper thread. `wake` is called on that thread after each job it finishes, so that
+    /// a shard that waits comes back to poll. Call this on a thread that is not pinned: the helper inherits
+    /// its affinity.
+    ///
+    /// # Errors
+    /// The system's, when no thread can be made.
+    pub fn new(wake: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let (to_helper, jobs) = sync_channel::<Job>(QUEUE_JOBS);
+        // Room for every job that can be under way, so that the helper never waits for the shard.
+        let (results, from_helper) = sync_channel::<Done>(2 * QUEUE_JOBS);
+        thread::Builder::new().name("offload".into()).stack_size(256 << 10).spawn(move || {
+            let mut codec = None;
+            while let Ok(mut job) = jobs.recv() {
+                let codec = codec.get_or_insert_with(Codec::new);
+                let result = run(codec, &mut job, usize::MAX).map_err(job_error);
+                if results.send(Done { job, result }).is_err() {
+                    return;
+                }
+                wake();
+            }
+        })?;
+        Ok(Self {
+            codec: Codec::new(),
+            ready: VecDeque::with_capacity(QUEUE_JOBS),
+            kept: Vec::with_capacity(Burst::<Job>::MAX),
+            turn_bytes: 0,
+            to_helper,
+            from_helper,
+            at_helper: 0,
+        })
+    }
+
+    /// Runs or queues one job, or gives it back.
+    fn take(&mut self, mut job: Job) -> Result<(), Job> {
+        let is_small = job.input.len() <= INLINE_INPUT_BYTES;
+        if is_small && self.turn_bytes + job.input.len() <= INLINE_TURN_BYTES && self.ready.len() < QUEUE_JOBS
+        {
+            let start = job.output.len();
+            let result = run(&mut self.codec, &mut job, INLINE_TURN_BYTES);
+            self.turn_bytes += job.input.len() + job.output.len() - start;
+            let is_cut_short = matches!(job.work, Work::Decompress(_, max) if max > INLINE_TURN_BYTES);
+            if !(result == Err(Failure::TooLarge) && is_cut_short) {
+                self.ready.push_back(Done { job, result: result.map_err(job_error) });
+                return Ok(());
+            }
+            // More output than a turn may make: it has cost one, and begins again on the helper.
+            self.turn_bytes = INLINE_TURN_BYTES;
+        }
+        if self.at_helper >= QUEUE_JOBS {
+            return Err(job);
+        }
+        match self.to_helper.try_send(job) {
+            Ok(()) => {
+                self.at_helper += 1;
+                Ok(())
+            }
+            Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) => Err(job),
+        }
+    }
+}
+
+impl Offload for Cpu {
+    fn submit(&mut self, jobs: &mut Burst<Job>) -> usize {
+        if self.pending() == 0 {
+            self.turn_bytes = 0;
+        }
+        let mut taken = 0;
+        let mut kept = std::mem::take(&mut self.kept);
+        for job in jobs.drain() {
+            if !kept.is_empty() {
+                kept.push(job);
+                continue;
+            }
+            match self.take(job) {
+                Ok(()) => taken += 1,
+                Err(job) => kept.push(job),
+            }
+        }
+        for job in kept.drain(..) {
+            // The burst held them a moment ago.
+            let is_back = jobs.push(job).is_ok();
+            debug_assert!(is_back);
+        }
+        self.kept = kept;
+        taken
+    }
+
+    fn poll(&mut self, done: &mut Burst<Done>) {
+        self.turn_bytes = 0;
+        while done.room() > 0 {
+            let Some(one) = self.ready.pop_front() else { break };
+            let is_in = done.push(one).is_ok();
+            debug_assert!(is_in);
+        }
+        while done.room() > 0 && self.at_helper > 0 {
+            match self.from_helper.try_recv() {
+                Ok(one) => {
+                    self.at_helper -= 1;
+                    let is_in = done.push(one).is_ok();
+                    debug_assert!(is_in);
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+    }
+
+    fn pending(&self) -> usize {
+        self.ready.len() + self.at_helper
+    }
+}
+
+fn run(codec: &mut Codec, job: &mut Job, output_bytes_max: usize) -> Result<(), Failure> {
+    match job.work {
+        Work::Compress(how) => codec.compress(how, &job.input, &mut job.output),
+        Work::Decompress(how, max) => {
+            codec.decompress(how, max.min(output_bytes_max), &job.input, &mut job.output)
+        }
+    }
+}
+
+fn job_error(failure: Failure) -> JobError {
+    match failure {
+        Failure::Corrupt => JobError::Corrupt,
+        Failure::TooLarge => JobError::TooLarge,
+    }
+}
+
+#[cfg(test)]
+mod tests;

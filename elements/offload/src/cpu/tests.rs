@@ -1,0 +1,276 @@
+//! Against vectors made by Python's zlib, and against flate2 (miniz) in both directions.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use abi::Encoding::{self, Deflate, Gzip};
+use shard::JobKey;
+
+use super::*;
+
+const PYTHON_GZIP: &str = "1f8b08000000000000032bc92f2f482cc9502819a434005e285929a0000000";
+const PYTHON_ZLIB: &str = "789c2bc92f2f482cc9502819a43400ee493f0d";
+const PYTHON_GZIP_EMPTY: &str = "1f8b080000000000020303000000000000000000";
+const PYTHON_ZLIB_EMPTY: &str = "789c030000000001";
+
+fn unhex(text: &str) -> Vec<u8> {
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+}
+
+fn cpu() -> Cpu {
+    Cpu::new(|| {}).unwrap()
+}
+
+fn job(call: u32, work: Work, input: &[u8]) -> Job {
+    let key = JobKey { call, generation: 1, is_request: true };
+    Job { key, work, input: input.to_vec(), output: Vec::new() }
+}
+
+/// Submits all, polls until all are back; in order of completion.
+fn run_all(cpu: &mut Cpu, jobs: Vec<Job>) -> Vec<Done> {
+    let count = jobs.len();
+    let mut waiting = jobs.into_iter();
+    let mut burst = Burst::new();
+    let mut finished = Vec::new();
+    for _ in 0..20_000 {
+        while burst.room() > 0 {
+            let Some(next) = waiting.next() else { break };
+            burst.push(next).unwrap();
+        }
+        cpu.submit(&mut burst);
+        let mut done = Burst::new();
+        cpu.poll(&mut done);
+        finished.extend(done.drain());
+        if finished.len() == count {
+            assert_eq!(cpu.pending(), 0);
+            return finished;
+        }
+        std::thread::yield_now();
+        if done.is_empty() {
+            #[expect(clippy::disallowed_methods, reason = "a test waits for the helper thread")]
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+    panic!("jobs did not finish");
+}
+
+fn run_one(work: Work, input: &[u8]) -> Result<Vec<u8>, JobError> {
+    let done = run_all(&mut cpu(), vec![job(1, work, input)]).pop().unwrap();
+    assert_eq!(done.job.input, input, "the input comes back as it was");
+    done.result.map(|()| done.job.output)
+}
+
+/// Text that compresses about as JSON does.
+fn text(len: usize) -> Vec<u8> {
+    let mut seed = 7_u64;
+    let mut out = Vec::with_capacity(len + 32);
+    while out.len() < len {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        out.extend_from_slice(format!("{{\"id\":{},\"name\":\"item\"}}", seed >> 50).as_bytes());
+    }
+    out.truncate(len);
+    out
+}
+
+fn oracle_decompress(how: Encoding, input: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    match how {
+        Gzip => flate2::read::GzDecoder::new(input).read_to_end(&mut out).unwrap(),
+        Deflate => flate2::read::ZlibDecoder::new(input).read_to_end(&mut out).unwrap(),
+    };
+    out
+}
+
+fn oracle_compress(how: Encoding, input: &[u8]) -> Vec<u8> {
+    match how {
+        Gzip => {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+            encoder.write_all(input).unwrap();
+            encoder.finish().unwrap()
+        }
+        Deflate => {
+            let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(6));
+            encoder.write_all(input).unwrap();
+            encoder.finish().unwrap()
+        }
+    }
+}
+
+#[test]
+fn vectors_of_another_implementation_decompress() {
+    let plain = b"towpath ".repeat(20);
+    assert_eq!(run_one(Work::Decompress(Gzip, 4096), &unhex(PYTHON_GZIP)), Ok(plain.clone()));
+    assert_eq!(run_one(Work::Decompress(Deflate, 4096), &unhex(PYTHON_ZLIB)), Ok(plain));
+    assert_eq!(run_one(Work::Decompress(Gzip, 0), &unhex(PYTHON_GZIP_EMPTY)), Ok(Vec::new()));
+    assert_eq!(run_one(Work::Decompress(Deflate, 0), &unhex(PYTHON_ZLIB_EMPTY)), Ok(Vec::new()));
+}
+
+#[test]
+fn both_directions_agree_with_flate2_at_every_size() {
+    for how in [Gzip, Deflate] {
+        for len in [0, 1, 100, 1024, INLINE_INPUT_BYTES, INLINE_INPUT_BYTES + 1, 70_000, 1 << 20] {
+            let plain = text(len);
+            let ours = run_one(Work::Compress(how), &plain).unwrap();
+            assert_eq!(oracle_decompress(how, &ours), plain, "{how:?} {len}");
+            let theirs = oracle_compress(how, &plain);
+            assert_eq!(run_one(Work::Decompress(how, len), &theirs), Ok(plain), "{how:?} {len}");
+        }
+    }
+}
+
+#[test]
+fn a_bomb_is_bounded_by_max() {
+    let zeros = vec![0_u8; 32 << 20];
+    for how in [Gzip, Deflate] {
+        let bomb = oracle_compress(how, &zeros);
+        let mut cpu = cpu();
+        for max in [0, 1000, INLINE_TURN_BYTES, 4 << 20, zeros.len() - 1] {
+            let done = run_all(&mut cpu, vec![job(1, Work::Decompress(how, max), &bomb)]).pop().unwrap();
+            assert_eq!(done.result, Err(JobError::TooLarge), "{how:?} {max}");
+            assert!(done.job.output.is_empty());
+            assert!(done.job.output.capacity() <= max.max(4 << 20) * 2, "memory stays near the limit");
+        }
+        let done = run_all(&mut cpu, vec![job(1, Work::Decompress(how, zeros.len()), &bomb)]).pop().unwrap();
+        assert_eq!(done.result, Ok(()));
+        assert_eq!(done.job.output.len(), zeros.len());
+    }
+}
+
+#[test]
+fn a_small_input_with_a_large_output_leaves_the_turn() {
+    let plain = vec![b'x'; 1 << 20];
+    let small = oracle_compress(Gzip, &plain);
+    assert!(small.len() < INLINE_INPUT_BYTES);
+    let mut cpu = cpu();
+    let mut burst = Burst::new();
+    burst.push(job(1, Work::Decompress(Gzip, 2 << 20), &small)).unwrap();
+    assert_eq!(cpu.submit(&mut burst), 1);
+    assert!(cpu.ready.is_empty(), "not done inside the turn");
+    assert_eq!(cpu.at_helper, 1);
+    let done = run_all_more(&mut cpu, Vec::new(), 1);
+    assert_eq!(done[0].job.output, plain);
+    assert_eq!(cpu.pending(), 0);
+}
+
+#[test]
+fn every_truncation_and_every_flipped_byte_is_corrupt_or_bounded() {
+    let plain = text(500);
+    for how in [Gzip, Deflate] {
+        let good = oracle_compress(how, &plain);
+        for cut in 0..good.len() {
+            assert_eq!(run_one(Work::Decompress(how, 4096), &good[..cut]), Err(JobError::Corrupt), "{cut}");
+        }
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x55;
+            // Bytes of the gzip header (time, system, extra flags) carry no meaning; all others must show.
+            if let Ok(out) = run_one(Work::Decompress(how, 4096), &bad) {
+                assert!(how == Gzip && (4..10).contains(&at), "{how:?} {at}");
+                assert_eq!(out, plain);
+            }
+        }
+    }
+}
+
+#[test]
+fn rfc1952_section_2_2_bytes_after_the_member_are_not_dropped_silently() {
+    let plain = text(300);
+    for how in [Gzip, Deflate] {
+        let mut good = oracle_compress(how, &plain);
+        good.extend_from_slice(b"junk");
+        assert_eq!(run_one(Work::Decompress(how, 4096), &good), Err(JobError::Corrupt));
+        let mut two = oracle_compress(how, &plain);
+        two.extend(oracle_compress(how, &text(77)));
+        assert_eq!(run_one(Work::Decompress(how, 4096), &two), Err(JobError::Corrupt));
+    }
+}
+
+#[test]
+fn output_is_appended_and_kept_on_failure() {
+    let mut cpu = cpu();
+    let mut first = job(1, Work::Compress(Gzip), b"hello hello hello");
+    first.output.extend_from_slice(b"frame");
+    let done = run_all(&mut cpu, vec![first]).pop().unwrap();
+    assert_eq!(&done.job.output[..5], b"frame");
+    assert_eq!(oracle_decompress(Gzip, &done.job.output[5..]), b"hello hello hello");
+
+    let mut bad = job(2, Work::Decompress(Gzip, 100), b"not gzip at all, not at all");
+    bad.output.extend_from_slice(b"frame");
+    let done = run_all(&mut cpu, vec![bad]).pop().unwrap();
+    assert_eq!(done.result, Err(JobError::Corrupt));
+    assert_eq!(done.job.output, b"frame");
+}
+
+#[test]
+fn a_turn_works_on_a_bounded_number_of_bytes_and_everything_completes() {
+    let mut cpu = cpu();
+    let mut burst = Burst::new();
+    for call in 0..32 {
+        burst.push(job(call, Work::Compress(Gzip), &text(INLINE_INPUT_BYTES))).unwrap();
+    }
+    let taken = cpu.submit(&mut burst);
+    assert!(cpu.ready.len() <= INLINE_TURN_BYTES / INLINE_INPUT_BYTES, "{} inline", cpu.ready.len());
+    assert_eq!(taken + burst.len(), 32);
+    assert_eq!(cpu.pending(), taken);
+    let rest: Vec<Job> = burst.drain().collect();
+    let mut calls: Vec<u32> = run_all_more(&mut cpu, rest, taken).iter().map(|d| d.job.key.call).collect();
+    calls.sort_unstable();
+    assert_eq!(calls, (0..32).collect::<Vec<_>>());
+}
+
+fn run_all_more(cpu: &mut Cpu, jobs: Vec<Job>, before: usize) -> Vec<Done> {
+    let mut finished = Vec::new();
+    while finished.len() < before {
+        let mut done = Burst::new();
+        cpu.poll(&mut done);
+        finished.extend(done.drain());
+        std::thread::yield_now();
+    }
+    finished.extend(run_all(cpu, jobs));
+    finished
+}
+
+#[test]
+fn a_full_queue_leaves_the_rest_in_the_burst_in_order() {
+    let mut cpu = cpu();
+    let large = text(4 << 20);
+    let mut submitted = 0;
+    let mut kept = Vec::new();
+    for round in 0..4_u32 {
+        let mut burst = Burst::new();
+        for at in 0..32 {
+            burst.push(job(round * 32 + at, Work::Compress(Gzip), &large)).unwrap();
+        }
+        submitted += cpu.submit(&mut burst);
+        kept.extend(burst.drain());
+    }
+    assert_eq!(submitted + kept.len(), 128);
+    assert!(!kept.is_empty(), "the queue is bounded");
+    let calls: Vec<u32> = kept.iter().map(|j| j.key.call).collect();
+    assert!(calls.is_sorted());
+    assert_eq!(cpu.pending(), submitted);
+    drop(cpu);
+}
+
+#[test]
+fn the_shard_is_woken_for_jobs_of_the_helper() {
+    let woken = Arc::new(AtomicUsize::new(0));
+    let counter = woken.clone();
+    let mut cpu = Cpu::new(move || {
+        counter.fetch_add(1, Ordering::SeqCst);
+    })
+    .unwrap();
+    run_all(&mut cpu, vec![job(1, Work::Compress(Gzip), &text(100))]);
+    assert_eq!(woken.load(Ordering::SeqCst), 0, "small jobs need no wake-up");
+    run_all(&mut cpu, vec![job(1, Work::Compress(Gzip), &text(100_000))]);
+    for _ in 0..2000 {
+        if woken.load(Ordering::SeqCst) == 1 {
+            return;
+        }
+        #[expect(clippy::disallowed_methods, reason = "a test waits for the helper thread")]
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("not woken");
+}
