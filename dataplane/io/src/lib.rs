@@ -12,8 +12,11 @@ mod config;
 mod counters;
 mod cpu;
 mod listen;
+mod os;
+mod outgoing;
 mod placement;
 mod probe;
+mod slots;
 mod sockets;
 mod waker;
 
