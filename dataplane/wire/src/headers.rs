@@ -163,6 +163,53 @@ impl Headers {
         self.fields.extend_from_slice(&other.fields);
     }
 
+    /// The same into memory of just that size, for a copy that is kept.
+    pub(crate) fn copy_from_exact(&mut self, other: &Self) {
+        self.clear();
+        self.buf.reserve_exact(other.buf.len());
+        self.fields.reserve_exact(other.fields.len());
+        self.copy_from(other);
+    }
+
+    /// Equality, made to be quick on lists that are equal.
+    #[inline]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.buf == other.buf && self.fields == other.fields
+    }
+
+    /// Appends a field given as its name and value in one piece.
+    #[inline]
+    pub(crate) fn push_joined(&mut self, token: Token, joined: &[u8], name_len: usize) {
+        let at = self.buf.len();
+        self.buf.extend_from_slice(joined);
+        self.push_stored(token, at, name_len, joined.len().saturating_sub(name_len), false);
+    }
+
+    /// Appends a field whose name and value are the buffer's bytes from `at` on.
+    #[inline]
+    pub(crate) fn push_stored(
+        &mut self,
+        token: Token,
+        at: usize,
+        name_len: usize,
+        value_len: usize,
+        never_indexed: bool,
+    ) {
+        self.fields.push(Field {
+            at: u32::try_from(at).unwrap_or(u32::MAX),
+            name_len: u32::try_from(name_len).unwrap_or(u32::MAX),
+            value_len: u32::try_from(value_len).unwrap_or(u32::MAX),
+            token,
+            never_indexed,
+        });
+    }
+
+    /// The bytes of names and values, for `push_stored`.
+    #[inline]
+    pub(crate) fn buf_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.buf
+    }
+
     /// Appends all fields of another list.
     pub fn append(&mut self, other: &Self) {
         for (field, name, value) in other {
