@@ -1,0 +1,195 @@
+//! The command line: what users, scripts and tests rely on.
+//!
+//! Diagnostics and the ready line go to standard error; data (access log, tables) to standard output. Exit
+//! codes: 0 done, 1 refused with a message that says why, 2 not understood.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use abi::Addr;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::value;
+
+/// The per-node dataplane of an Application Defined Network.
+#[derive(Parser, Debug)]
+#[command(name = "towpath", version, about, max_term_width = 100, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Runs embedded services behind the chain of the introduction, with a load and live figures
+    Demo(Demo),
+    /// Runs an application in the foreground; SIGHUP reloads, SIGTERM drains, a second one stops
+    Run(Run),
+    /// Compiles an application and says what is wrong with it
+    Check(Check),
+    /// Says what this machine offers each backend, and the command that mends what is missing
+    Doctor,
+    /// Shows the running node: shards, calls, endpoints, elements
+    Status(Ask),
+    /// Has the running node compile its application again and take it over
+    Reload(Ask),
+}
+
+/// Which kernel interface.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum BackendArg {
+    /// io_uring where the kernel offers it, else epoll
+    Auto,
+    /// io_uring, from Linux 6.1
+    Uring,
+    /// epoll, anywhere
+    Epoll,
+    /// AF_XDP (not supported yet)
+    Xdp,
+    /// DPDK (not supported yet)
+    Dpdk,
+}
+
+/// `towpath demo`.
+#[derive(Args, Debug)]
+pub(crate) struct Demo {
+    /// How long to run
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Kernel interface
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) backend: BackendArg,
+}
+
+/// `towpath run`.
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// The application
+    #[arg(value_name = "APP.adn")]
+    pub(crate) app: PathBuf,
+    /// Node settings; without it every setting has its default
+    #[arg(long, value_name = "node.toml")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address for cleartext HTTP/2 (may be repeated; replaces the file's listeners)
+    #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
+    pub(crate) listen: Vec<Addr>,
+    /// Kernel interface
+    #[arg(long, value_enum)]
+    pub(crate) backend: Option<BackendArg>,
+    /// Cores, one shard each, as in 0,1 or 2-5
+    #[arg(long, value_name = "LIST", value_parser = cores)]
+    pub(crate) cores: Option<Cores>,
+    /// Admin address: IP:PORT, unix:PATH, or off (may be repeated, once each)
+    #[arg(long, value_name = "ADDR", value_parser = admin_addr)]
+    pub(crate) admin: Vec<AdminAddr>,
+    /// Overrides one key, as in service.catalog.endpoints=10.0.0.1:50051,10.0.0.2:50051
+    #[arg(long, value_name = "KEY=VALUE", value_parser = set)]
+    pub(crate) set: Vec<(String, Vec<Addr>)>,
+}
+
+/// `towpath check`.
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The application
+    #[arg(value_name = "APP.adn")]
+    pub(crate) app: PathBuf,
+    /// Node settings to check along with it
+    #[arg(long, value_name = "node.toml")]
+    pub(crate) config: Option<PathBuf>,
+    /// Overrides one key, as in service.catalog.endpoints=10.0.0.1:50051
+    #[arg(long, value_name = "KEY=VALUE", value_parser = set)]
+    pub(crate) set: Vec<(String, Vec<Addr>)>,
+}
+
+/// Commands to a running node.
+#[derive(Args, Debug)]
+pub(crate) struct Ask {
+    /// The node's admin socket
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) admin: Option<PathBuf>,
+}
+
+/// A list of cores (a type of its own, so that clap takes it as one value).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Cores(pub(crate) Vec<usize>);
+
+/// Where `--admin` points.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum AdminAddr {
+    /// TCP.
+    Tcp(std::net::SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+    /// Neither.
+    Off,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match value::duration_ns(text)? {
+        0 => Err("must be longer than nothing".into()),
+        ns => Ok(Duration::from_nanos(ns)),
+    }
+}
+
+fn listen_addr(text: &str) -> Result<Addr, String> {
+    value::addr(text)
+}
+
+fn cores(text: &str) -> Result<Cores, String> {
+    value::cores(text).map(Cores)
+}
+
+fn admin_addr(text: &str) -> Result<AdminAddr, String> {
+    if text == "off" {
+        return Ok(AdminAddr::Off);
+    }
+    Ok(match value::addr(text)? {
+        Addr::Ip(addr) => AdminAddr::Tcp(addr),
+        Addr::Unix(path) => AdminAddr::Unix(path.into()),
+    })
+}
+
+fn set(text: &str) -> Result<(String, Vec<Addr>), String> {
+    const SHAPE: &str = "expected service.NAME.endpoints=ADDR[,ADDR]";
+    let (key, addrs) = text.split_once('=').ok_or(SHAPE)?;
+    let name = key.strip_prefix("service.").and_then(|rest| rest.strip_suffix(".endpoints")).ok_or(SHAPE)?;
+    if name.is_empty() {
+        return Err(SHAPE.into());
+    }
+    let addrs = addrs.split(',').map(|one| value::addr(one.trim())).collect::<Result<Vec<_>, _>>()?;
+    Ok((name.to_owned(), addrs))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_line_parses() {
+        let line = "towpath run app.adn --config node.toml --listen 127.0.0.1:0 --listen unix:/tmp/x --backend epoll \
+                    --cores 0,1 --admin 127.0.0.1:0 --set service.catalog.endpoints=10.0.0.1:1,unix:/tmp/y";
+        let Command::Run(run) = Cli::try_parse_from(line.split_whitespace()).unwrap().command else {
+            panic!()
+        };
+        assert_eq!(run.listen.len(), 2);
+        assert_eq!(run.cores, Some(Cores(vec![0, 1])));
+        assert_eq!(run.set[0].0, "catalog");
+        assert_eq!(run.set[0].1[1], Addr::Unix("/tmp/y".into()));
+        assert_eq!(run.admin, [AdminAddr::Tcp("127.0.0.1:0".parse().unwrap())]);
+    }
+
+    #[test]
+    fn a_bad_override_says_what_was_expected() {
+        assert!(set("catalog=1").unwrap_err().contains("service.NAME.endpoints"));
+        assert!(set("service.a.endpoints=nowhere").unwrap_err().contains("nowhere"));
+    }
+}

@@ -1,0 +1,323 @@
+//! `node.toml`: what an operator decides about a node. Every key has a default that works on a laptop.
+//!
+//! Parsed by hand from the spanned tree, so that whatever is wrong is shown at its place, all at once, with
+//! the nearest key. Not here: what the application decides (that is the `.adn` file).
+
+mod limits;
+mod reader;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use abi::Addr;
+use shard::{AccessWhen, Limits, Protocol};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::failure::{Failure, Outcome, draw, line_of};
+use reader::Reader;
+
+/// Where `towpath run` listens when nobody says.
+const LISTEN_DEFAULT: &str = "127.0.0.1:15001";
+/// Where the admin address is when nobody says.
+const ADMIN_DEFAULT: &str = "127.0.0.1:9901";
+
+/// Everything `node.toml` says.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Config {
+    /// `[shards] cores`; `None` is "auto".
+    pub(crate) cores: Option<Vec<usize>>,
+    /// `[shards] poll`.
+    pub(crate) poll: io::Poll,
+    /// `[shards] backend`.
+    pub(crate) backend: io::Backend,
+    /// `[shards] force_baseline`: nothing of io_uring that Linux 6.1 did not have.
+    pub(crate) force_baseline: bool,
+    /// `[[listen]]`.
+    pub(crate) listen: Vec<Listen>,
+    /// `[access_log] to`.
+    pub(crate) log_to: LogTo,
+    /// `[access_log] when`.
+    pub(crate) log_when: AccessWhen,
+    /// `[admin] address`; `None` is "off".
+    pub(crate) admin: Option<SocketAddr>,
+    /// `[admin] socket`.
+    pub(crate) socket: AdminSocket,
+    /// `[limits]`.
+    pub(crate) limits: Limits,
+    /// `every`: the operator's files of `every` rules.
+    pub(crate) every: Vec<String>,
+}
+
+/// One `[[listen]]`.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) struct Listen {
+    /// What `from: ["listen:NAME"]` means.
+    pub(crate) name: String,
+    /// Where.
+    pub(crate) address: Addr,
+    /// The service its calls go to, whatever they say.
+    pub(crate) destination: Option<String>,
+    /// What its connections speak.
+    pub(crate) protocol: Protocol,
+    /// The line it stands on, from 1; 0 for the command line's.
+    pub(crate) line: usize,
+}
+
+/// Where the node's own access log goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum LogTo {
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    Path(String),
+    /// Nowhere.
+    Off,
+}
+
+/// The admin socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum AdminSocket {
+    /// Where the user may write, see `admin::socket_default`.
+    Default,
+    /// There.
+    Path(PathBuf),
+    /// None.
+    Off,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cores: None,
+            poll: io::Poll::default(),
+            backend: io::Backend::default(),
+            force_baseline: false,
+            listen: vec![Listen::at(default_addr(LISTEN_DEFAULT))],
+            log_to: LogTo::Stdout,
+            log_when: AccessWhen::Failures,
+            admin: ADMIN_DEFAULT.parse().ok(),
+            socket: AdminSocket::Default,
+            limits: Limits::DEFAULT,
+            every: Vec::new(),
+        }
+    }
+}
+
+impl Listen {
+    /// Cleartext HTTP/2 at this address, as `--listen` means it.
+    pub(crate) fn at(address: Addr) -> Self {
+        Self { name: String::new(), address, destination: None, protocol: Protocol::H2, line: 0 }
+    }
+}
+
+fn default_addr(text: &str) -> Addr {
+    crate::value::addr(text).unwrap_or(Addr::Unix(String::new()))
+}
+
+/// Reads the text of a `node.toml`.
+///
+/// # Errors
+/// Everything that is wrong with it, drawn.
+pub(crate) fn parse(name: &str, text: &str) -> Outcome<Config> {
+    let mut reader = Reader::default();
+    let (tree, syntax) = DeTable::parse_recoverable(text);
+    for error in syntax {
+        reader.problem(error.span().unwrap_or(0..0), error.message(), "not TOML");
+    }
+    let mut config = Config::default();
+    if reader.problems.is_empty() {
+        root(&mut reader, text, &tree, &mut config);
+    }
+    if reader.problems.is_empty() {
+        return Ok(config);
+    }
+    reader.problems.sort_by_key(|p| p.span.start);
+    Err(Failure::drawn(draw(name, text, &reader.problems)))
+}
+
+fn root(r: &mut Reader, text: &str, tree: &Spanned<DeTable<'_>>, c: &mut Config) {
+    const KEYS: [&str; 8] = ["shards", "listen", "port", "offload", "access_log", "admin", "limits", "every"];
+    r.each(tree.get_ref(), "node.toml", &KEYS, |r, key, value| match key {
+        "shards" => shards(r, value, c),
+        "listen" => listen(r, text, value, c),
+        "port" => r.later(value.span(), "raw ports (DPDK, AF_XDP)", "listen on the kernel's sockets for now"),
+        "offload" => offload(r, value),
+        "access_log" => access_log(r, value, c),
+        "admin" => admin(r, value, c),
+        "limits" => limits::read(r, value, &mut c.limits),
+        _ => c.every = r.strings(value).unwrap_or_default(),
+    });
+}
+
+fn shards(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
+    const KEYS: [&str; 4] = ["cores", "poll", "backend", "force_baseline"];
+    r.table(value, "[shards]", &KEYS, |r, key, value| match key {
+        "cores" => c.cores = cores(r, value),
+        "poll" => {
+            let known =
+                [("adaptive", io::Poll::Adaptive), ("busy", io::Poll::Busy), ("block", io::Poll::Block)];
+            c.poll = r.one_of(value, &known).unwrap_or_default();
+        }
+        "backend" => c.backend = backend(r, value),
+        _ => c.force_baseline = r.boolean(value).unwrap_or_default(),
+    });
+}
+
+fn cores(r: &mut Reader, value: &Spanned<DeValue<'_>>) -> Option<Vec<usize>> {
+    const SHAPE: &str = "expected \"auto\", a list of numbers, or a text such as \"0,1\" or \"2-5\"";
+    match value.get_ref() {
+        DeValue::String(text) if text == "auto" => None,
+        DeValue::String(text) => match crate::value::cores(text) {
+            Ok(list) => Some(list),
+            Err(why) => {
+                r.problem(value.span(), why, SHAPE);
+                None
+            }
+        },
+        DeValue::Array(list) if !list.is_empty() => {
+            let mut out = Vec::new();
+            for one in list.iter() {
+                match r.integer(one).and_then(|n| usize::try_from(n).ok()) {
+                    Some(core) if out.contains(&core) => {
+                        r.problem(
+                            one.span(),
+                            format!("core {core} is named twice"),
+                            "expected each core once",
+                        );
+                    }
+                    Some(core) => out.push(core),
+                    None => {}
+                }
+            }
+            Some(out)
+        }
+        _ => {
+            r.problem(value.span(), "these are no cores", SHAPE);
+            None
+        }
+    }
+}
+
+fn backend(r: &mut Reader, value: &Spanned<DeValue<'_>>) -> io::Backend {
+    let known = [
+        ("auto", Some(io::Backend::Auto)),
+        ("uring", Some(io::Backend::Uring)),
+        ("epoll", Some(io::Backend::Epoll)),
+        ("xdp", None),
+        ("dpdk", None),
+    ];
+    match r.one_of(value, &known) {
+        Some(Some(backend)) => backend,
+        Some(None) => {
+            r.later(value.span(), "this backend", "use \"auto\", \"uring\" or \"epoll\"");
+            io::Backend::Auto
+        }
+        None => io::Backend::Auto,
+    }
+}
+
+fn listen(r: &mut Reader, text: &str, value: &Spanned<DeValue<'_>>, c: &mut Config) {
+    const KEYS: [&str; 5] = ["name", "address", "destination", "protocol", "port"];
+    let DeValue::Array(list) = value.get_ref() else {
+        r.problem(value.span(), "listeners are a list", "expected [[listen]], with two brackets");
+        return;
+    };
+    c.listen.clear();
+    for one in list.iter() {
+        let mut it = Listen::at(Addr::Unix(String::new()));
+        it.line = line_of(text, one.span().start);
+        let mut has_address = false;
+        r.table(one, "[[listen]]", &KEYS, |r, key, value| match key {
+            "name" => it.name = r.string(value).unwrap_or_default().to_owned(),
+            "address" => {
+                has_address = true;
+                if let Some(address) = r.parsed(value, crate::value::addr) {
+                    it.address = address;
+                }
+            }
+            "destination" => it.destination = r.string(value).map(str::to_owned),
+            "protocol" => {
+                let known = [("h2", Protocol::H2), ("tcp", Protocol::Tcp), ("auto", Protocol::Auto)];
+                it.protocol = r.one_of(value, &known).unwrap_or(Protocol::H2);
+            }
+            _ => r.later(
+                value.span(),
+                "a listener on a raw port",
+                "leave `port` out to use the kernel's sockets",
+            ),
+        });
+        if !has_address {
+            r.problem(
+                one.span(),
+                "a listener needs an address",
+                "expected address = \"IP:PORT\" or \"unix:PATH\"",
+            );
+        }
+        let is_twice = c.listen.iter().any(|l| !l.name.is_empty() && l.name == it.name);
+        if is_twice {
+            r.problem(one.span(), format!("listener `{}` is named twice", it.name), "expected another name");
+        }
+        if it.protocol == Protocol::Tcp && it.destination.is_none() {
+            r.problem(
+                one.span(),
+                "a listener for bytes has no authority to go by",
+                "expected destination = \"SERVICE\"",
+            );
+        }
+        c.listen.push(it);
+    }
+}
+
+fn offload(r: &mut Reader, value: &Spanned<DeValue<'_>>) {
+    r.table(value, "[offload]", &["compression", "crypto"], |r, _, value| {
+        if r.string(value).is_some_and(|to| to != "cpu") {
+            r.later(value.span(), "an offload queue on a device", "use \"cpu\"");
+        }
+    });
+}
+
+fn access_log(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
+    r.table(value, "[access_log]", &["to", "when"], |r, key, value| match key {
+        "to" => {
+            c.log_to = match r.string(value) {
+                Some("stdout") | None => LogTo::Stdout,
+                Some("off") => LogTo::Off,
+                Some(path) => LogTo::Path(path.to_owned()),
+            }
+        }
+        _ => {
+            let known = [
+                ("failures", AccessWhen::Failures),
+                ("always", AccessWhen::Always),
+                ("never", AccessWhen::Never),
+            ];
+            c.log_when = r.one_of(value, &known).unwrap_or(AccessWhen::Failures);
+        }
+    });
+}
+
+fn admin(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
+    r.table(value, "[admin]", &["address", "socket"], |r, key, value| match key {
+        "address" => {
+            let read = |text: &str| match crate::value::addr(text)? {
+                Addr::Ip(addr) => Ok(addr),
+                Addr::Unix(_) => Err("the admin address is TCP; a unix socket is `socket`".to_owned()),
+            };
+            c.admin = match value.get_ref().as_str() {
+                Some("off") => None,
+                _ => r.parsed(value, read),
+            };
+        }
+        _ => {
+            c.socket = match r.string(value) {
+                Some("off") => AdminSocket::Off,
+                Some(path) => AdminSocket::Path(path.strip_prefix("unix:").unwrap_or(path).into()),
+                None => AdminSocket::Default,
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests;

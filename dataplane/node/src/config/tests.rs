@@ -1,0 +1,141 @@
+use super::*;
+
+fn refused(text: &str) -> String {
+    match parse("node.toml", text) {
+        Ok(config) => panic!("accepted: {config:?}"),
+        Err(failure) => failure.to_string(),
+    }
+}
+
+/// The example of DESIGN.md, less what needs a raw port.
+const FULL: &str = r#"
+every = ["/etc/towpath/every.adn"]
+[shards]
+cores = [0, 1]
+poll = "block"
+backend = "epoll"
+force_baseline = true
+[[listen]]
+name = "pods"
+address = "10.7.0.2:15001"
+destination = "catalog"
+protocol = "h2"
+[[listen]]
+address = "unix:/run/towpath/pods.sock"
+protocol = "auto"
+[offload]
+compression = "cpu"
+crypto = "cpu"
+[access_log]
+to = "/var/log/towpath.json"
+when = "always"
+[admin]
+address = "127.0.0.1:9902"
+socket = "/run/other.sock"
+[limits]
+connections_max = 1000
+message_bytes_max = "1MiB"
+pool_bytes = 1048576
+connect_timeout = "500ms"
+drain_ns = 5000000000
+"#;
+
+#[test]
+fn an_empty_file_is_the_default() {
+    let config = parse("node.toml", "").unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(config.listen[0].address.to_string(), "127.0.0.1:15001");
+    assert_eq!(config.admin.unwrap().to_string(), "127.0.0.1:9901");
+}
+
+#[test]
+fn every_key_of_the_design_is_read() {
+    let c = parse("node.toml", FULL).unwrap();
+    assert_eq!(c.cores, Some(vec![0, 1]));
+    assert_eq!((c.poll, c.backend, c.force_baseline), (io::Poll::Block, io::Backend::Epoll, true));
+    assert_eq!(c.listen.len(), 2);
+    assert_eq!(c.listen[0].name, "pods");
+    assert_eq!(c.listen[0].destination.as_deref(), Some("catalog"));
+    assert_eq!(c.listen[0].line, 8);
+    assert_eq!(c.listen[1].protocol, Protocol::Auto);
+    assert_eq!(c.log_to, LogTo::Path("/var/log/towpath.json".into()));
+    assert_eq!(c.log_when, AccessWhen::Always);
+    assert_eq!(c.admin.unwrap().port(), 9902);
+    assert_eq!(c.socket, AdminSocket::Path("/run/other.sock".into()));
+    assert_eq!(c.limits.connections_max, 1000);
+    assert_eq!(c.limits.message_bytes_max, 1 << 20);
+    assert_eq!(c.limits.pool_bytes, 1 << 20);
+    assert_eq!(c.limits.connect_timeout_ns, 500_000_000);
+    assert_eq!(c.limits.drain_ns, 5_000_000_000);
+    assert_eq!(c.every, ["/etc/towpath/every.adn"]);
+}
+
+#[test]
+fn an_unknown_key_is_shown_with_its_line_and_the_nearest() {
+    let text = refused("[shards]\n\ncore = [0]\n");
+    assert!(text.contains("unknown key `core` in [shards]"), "{text}");
+    assert!(text.contains("node.toml:3"), "{text}");
+    assert!(text.contains("did you mean `cores`?"), "{text}");
+    assert!(text.contains("expected one of: cores, poll, backend, force_baseline"), "{text}");
+}
+
+#[test]
+fn everything_wrong_is_shown_at_once_in_order() {
+    let text = refused(
+        "[shards]\npoll = \"bussy\"\n[limits]\nstreams_max = 70000\nconnect_timeout = 2\nbacklog = 1\n",
+    );
+    let places: Vec<usize> = [
+        "\"bussy\"",
+        "`streams_max` is 70000; it must be from 1 to 65536",
+        "needs a unit",
+        "unknown limit `backlog`",
+    ]
+    .iter()
+    .map(|part| text.find(part).unwrap_or_else(|| panic!("{part} is not in {text}")))
+    .collect();
+    assert!(places.is_sorted(), "{text}");
+    assert!(text.contains("did you mean \"busy\"?"), "{text}");
+}
+
+#[test]
+fn what_later_versions_bring_is_said_to_be_missing() {
+    for text in [
+        "[[port]]\nname = \"fabric\"\nbackend = \"dpdk\"\n",
+        "[offload]\ncompression = \"dpdk:compress_isal0\"\n",
+        "[shards]\nbackend = \"xdp\"\n",
+        "[[listen]]\naddress = \"10.0.0.1:1\"\nport = \"fabric\"\n",
+    ] {
+        let said = refused(text);
+        assert!(said.contains("not supported yet"), "{said}");
+    }
+}
+
+#[test]
+fn values_of_the_wrong_kind_say_what_was_expected() {
+    for (text, expected) in [
+        ("shards = 1", "[shards] is a table; found integer"),
+        ("[listen]\naddress = \"x\"", "[[listen]], with two brackets"),
+        ("[[listen]]\nname = \"a\"", "a listener needs an address"),
+        ("[[listen]]\naddress = \":80\"", "did you mean 127.0.0.1:80"),
+        ("[[listen]]\naddress = 80", "expected a text in quotes, found integer"),
+        ("[[listen]]\naddress = \"1.1.1.1:1\"\nprotocol = \"tcp\"", "destination ="),
+        ("[shards]\ncores = [0, 0]", "core 0 is named twice"),
+        ("[shards]\ncores = [-1]", "not negative"),
+        ("[shards]\ncores = \"all\"", "expected \"auto\""),
+        ("[admin]\naddress = \"unix:/x\"", "a unix socket is `socket`"),
+        ("[limits]\nstreams_max = 0", "must be from 1"),
+        ("[limits]\nmessage_bytes_max = \"1TiB\"", "no size"),
+        ("[shards\ncores = 1", "not TOML"),
+        ("[shards]\npoll = \"busy\"\npoll = \"busy\"", "duplicate key"),
+    ] {
+        let said = refused(text);
+        assert!(said.contains(expected), "{text}\n{said}");
+    }
+}
+
+#[test]
+fn addresses_can_be_switched_off() {
+    let c = parse("node.toml", "[admin]\naddress = \"off\"\nsocket = \"off\"\n[access_log]\nto = \"off\"\n")
+        .unwrap();
+    assert_eq!((c.admin, c.socket, c.log_to), (None, AdminSocket::Off, LogTo::Off));
+}
