@@ -1,39 +1,14 @@
 //! A header list: one flat buffer and a table of fields, so that copying, comparing and clearing it are
 //! memory moves and a reused list allocates nothing.
+//!
+//! Invariant: the buffer is the fields' names and values in their order and nothing else, whatever was
+//! removed or replaced: equal lists have equal buffers, and `list_size` is exact.
+
+mod token;
 
 use alloc::vec::Vec;
 
-/// Names the proxy acts on; everything else is [`Token::Other`]. Known at decode, so that no code after
-/// HPACK compares these names again.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-#[repr(u8)]
-#[expect(missing_docs, reason = "each is the header of that name")]
-pub enum Token {
-    #[default]
-    Other,
-    Authority,
-    Method,
-    Path,
-    Scheme,
-    Status,
-    Protocol,
-    /// A name beginning with `:` that is none of the above.
-    UnknownPseudo,
-    Host,
-    Te,
-    ContentType,
-    ContentLength,
-    UserAgent,
-    /// `connection`, `proxy-connection`, `keep-alive`, `upgrade`, `transfer-encoding`.
-    ConnectionSpecific,
-    GrpcTimeout,
-    GrpcEncoding,
-    GrpcAcceptEncoding,
-    GrpcStatus,
-    GrpcMessage,
-    GrpcPreviousRpcAttempts,
-    GrpcRetryPushbackMs,
-}
+pub use token::Token;
 
 /// One field of a list: where it is and what is known of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,51 +27,6 @@ pub struct Field {
 pub struct Headers {
     buf: Vec<u8>,
     fields: Vec<Field>,
-}
-
-impl Token {
-    /// The token of a lower-case name.
-    pub fn of(name: &[u8]) -> Self {
-        match name {
-            b":authority" => Self::Authority,
-            b":method" => Self::Method,
-            b":path" => Self::Path,
-            b":scheme" => Self::Scheme,
-            b":status" => Self::Status,
-            b":protocol" => Self::Protocol,
-            [b':', ..] => Self::UnknownPseudo,
-            b"host" => Self::Host,
-            b"te" => Self::Te,
-            b"content-type" => Self::ContentType,
-            b"content-length" => Self::ContentLength,
-            b"user-agent" => Self::UserAgent,
-            b"connection" | b"proxy-connection" | b"keep-alive" | b"upgrade" | b"transfer-encoding" => {
-                Self::ConnectionSpecific
-            }
-            b"grpc-timeout" => Self::GrpcTimeout,
-            b"grpc-encoding" => Self::GrpcEncoding,
-            b"grpc-accept-encoding" => Self::GrpcAcceptEncoding,
-            b"grpc-status" => Self::GrpcStatus,
-            b"grpc-message" => Self::GrpcMessage,
-            b"grpc-previous-rpc-attempts" => Self::GrpcPreviousRpcAttempts,
-            b"grpc-retry-pushback-ms" => Self::GrpcRetryPushbackMs,
-            _ => Self::Other,
-        }
-    }
-
-    /// True for names that begin with a colon.
-    pub const fn is_pseudo(self) -> bool {
-        matches!(
-            self,
-            Self::Authority
-                | Self::Method
-                | Self::Path
-                | Self::Scheme
-                | Self::Status
-                | Self::Protocol
-                | Self::UnknownPseudo
-        )
-    }
 }
 
 impl Headers {
@@ -171,10 +101,19 @@ impl Headers {
         self.copy_from(other);
     }
 
-    /// Equality, made to be quick on lists that are equal.
+    /// Equality, made to be quick on lists that are equal: no branch per field.
     #[inline]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.buf == other.buf && self.fields == other.fields
+        // Where fields begin follows from their lengths.
+        self.fields.len() == other.fields.len()
+            && self.buf == other.buf
+            && self.fields.iter().zip(&other.fields).fold(true, |is_same, (a, b)| {
+                is_same
+                    & (a.name_len == b.name_len)
+                    & (a.value_len == b.value_len)
+                    & (a.token == b.token)
+                    & (a.never_indexed == b.never_indexed)
+            })
     }
 
     /// Appends a field given as its name and value in one piece.
@@ -212,9 +151,9 @@ impl Headers {
 
     /// Appends all fields of another list.
     pub fn append(&mut self, other: &Self) {
-        for (field, name, value) in other {
-            self.push_field(field.token, name, value, field.never_indexed);
-        }
+        let shift = u32::try_from(self.buf.len()).unwrap_or(u32::MAX);
+        self.buf.extend_from_slice(&other.buf);
+        self.fields.extend(other.fields.iter().map(|f| Field { at: f.at.saturating_add(shift), ..*f }));
     }
 
     /// Name of a field of this list.
@@ -244,41 +183,83 @@ impl Headers {
         self.fields.iter().filter(|f| self.name(f) == name).nth(nth).map(|f| self.value(f))
     }
 
-    /// Removes every field the predicate refuses. The bytes stay until `clear`.
+    /// Removes every field the predicate refuses.
     pub fn retain(&mut self, mut keep: impl FnMut(&Field, &[u8], &[u8]) -> bool) {
-        let buf = &self.buf;
-        self.fields.retain(|f| {
-            let at = f.at as usize;
-            let value_at = at + f.name_len as usize;
-            let name = buf.get(at..value_at).unwrap_or(&[]);
-            let value = buf.get(value_at..value_at + f.value_len as usize).unwrap_or(&[]);
-            keep(f, name, value)
+        let buf = &mut self.buf;
+        let mut kept = 0;
+        self.fields.retain_mut(|f| {
+            let from = f.at as usize;
+            let len = f.bytes_len();
+            let (name, value) = buf
+                .get(from..from + len)
+                .unwrap_or(&[])
+                .split_at_checked(f.name_len as usize)
+                .unwrap_or_default();
+            if !keep(f, name, value) {
+                return false;
+            }
+            if from != kept {
+                buf.copy_within(from..from + len, kept);
+                f.at = u32::try_from(kept).unwrap_or(u32::MAX);
+            }
+            kept += len;
+            true
         });
+        self.buf.truncate(kept);
     }
 
     /// Removes every field of a well-known name.
     pub fn remove(&mut self, token: Token) {
-        self.fields.retain(|f| f.token != token);
+        if self.fields.iter().any(|f| f.token == token) {
+            self.retain(|f, _, _| f.token != token);
+        }
     }
 
     /// Gives a well-known name exactly one value: in the place of its first field, or at the end.
     pub fn set(&mut self, token: Token, name: &[u8], value: &[u8]) {
-        let at = u32::try_from(self.buf.len()).unwrap_or(u32::MAX);
         let Some(place) = self.fields.iter().position(|f| f.token == token) else {
             return self.push_field(token, name, value, false);
         };
-        self.buf.extend_from_slice(name);
-        self.buf.extend_from_slice(value);
-        let mut seen = 0;
-        self.fields.retain(|f| {
-            seen += usize::from(f.token == token);
-            f.token != token || seen == 1
-        });
-        if let Some(field) = self.fields.get_mut(place) {
-            field.at = at;
-            field.name_len = u32::try_from(name.len()).unwrap_or(u32::MAX);
-            field.value_len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        if self.fields.iter().skip(place + 1).any(|f| f.token == token) {
+            let mut seen = 0;
+            self.retain(|f, _, _| {
+                seen += usize::from(f.token == token);
+                f.token != token || seen == 1
+            });
         }
+        self.replace(place, name, value);
+    }
+
+    /// Gives the field at `place` another name and value; what follows moves.
+    fn replace(&mut self, place: usize, name: &[u8], value: &[u8]) {
+        let Some(field) = self.fields.get_mut(place) else { return };
+        let from = field.at as usize;
+        let (old, new) = (field.bytes_len(), name.len() + value.len());
+        field.name_len = u32::try_from(name.len()).unwrap_or(u32::MAX);
+        field.value_len = u32::try_from(value.len()).unwrap_or(u32::MAX);
+        let end = self.buf.len();
+        if new > old {
+            self.buf.resize(end + new - old, 0);
+        }
+        self.buf.copy_within(from + old..end, from + new);
+        self.buf.truncate(end + new - old);
+        if let Some((to_name, to_value)) =
+            self.buf.get_mut(from..from + new).and_then(|b| b.split_at_mut_checked(name.len()))
+        {
+            to_name.copy_from_slice(name);
+            to_value.copy_from_slice(value);
+        }
+        let mut at = from + new;
+        for field in self.fields.iter_mut().skip(place + 1) {
+            field.at = u32::try_from(at).unwrap_or(u32::MAX);
+            at += field.bytes_len();
+        }
+    }
+}
+
+impl Field {
+    fn bytes_len(&self) -> usize {
+        self.name_len as usize + self.value_len as usize
     }
 }
 
@@ -296,7 +277,13 @@ impl<'a> Iterator for Iter<'a> {
         let field = self.fields.next()?;
         Some((field, self.headers.name(field), self.headers.value(field)))
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.fields.size_hint()
+    }
 }
+
+impl ExactSizeIterator for Iter<'_> {}
 
 impl<'a> IntoIterator for &'a Headers {
     type Item = (&'a Field, &'a [u8], &'a [u8]);
@@ -306,3 +293,6 @@ impl<'a> IntoIterator for &'a Headers {
         self.iter()
     }
 }
+
+#[cfg(test)]
+mod tests;

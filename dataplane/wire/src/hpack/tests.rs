@@ -1,6 +1,5 @@
 //! RFC 7541 through both ends: appendix C, hostile blocks, the memos, the policy.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use super::*;
