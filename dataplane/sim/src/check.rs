@@ -1,0 +1,73 @@
+//! What must hold when a run is over.
+
+use crate::ledger::Flow;
+use crate::plan::{SECOND, Weather};
+use crate::world::World;
+
+/// Relayed streams: both ends saw the same bytes, and each other's end.
+pub(crate) fn relay(world: &World) -> Result<(), String> {
+    let flows = &world.ledger.flows;
+    let link = |flow: &Flow| &world.net.links[flow.link.0];
+    for (at, flow) in flows.iter().enumerate() {
+        if !flow.done {
+            return Err(format!("flow {at}: its relay ended, but it was never told"));
+        }
+        let is_clean = !flow.aborted && !link(flow).is_faulted;
+        let Some(partner) = flow.partner.map(|p| &flows[p]) else {
+            let must_meet = is_clean && flow.is_client && world.net.plan.weather == Weather::Fair;
+            let all_silent = flows.iter().any(|f| !f.is_client && f.sent == 0 || f.aborted);
+            if must_meet && !all_silent {
+                return Err(format!("flow {at}: nothing failed, and yet it reached nobody"));
+            }
+            continue;
+        };
+        if flow.received > partner.sent {
+            return Err(format!("flow {at}: received {} of {} bytes sent", flow.received, partner.sent));
+        }
+        if !is_clean || partner.aborted || link(partner).is_faulted {
+            continue;
+        }
+        if flow.saw_reset {
+            return Err(format!("flow {at}: reset, although neither end broke it"));
+        }
+        if flow.received != partner.sent || !flow.saw_eof {
+            let (received, sent, eof) = (flow.received, partner.sent, flow.saw_eof);
+            return Err(format!("flow {at}: {received} of {sent} bytes, end seen: {eof}"));
+        }
+    }
+    Ok(())
+}
+
+/// Nobody is left: nothing may be held, and a drain ends.
+pub(crate) fn quiet(world: &mut World) -> Result<(), String> {
+    held(world, "after the last caller left")?;
+    if !world.drain(130 * SECOND)? {
+        return Err("not drained in time".into());
+    }
+    world.run_for(SECOND)?;
+    held(world, "after the drain")?;
+    if world.net.shard_conns() > 0 {
+        return Err(format!("{} connections open after the drain", world.net.shard_conns()));
+    }
+    Ok(())
+}
+
+/// Gauges that must be zero when no call is there.
+pub(crate) const EMPTY_GAUGES: [&str; 5] =
+    ["calls_in_flight", "calls_queued", "pool_bytes", "downstream_connections", "relay_bytes"];
+
+fn held(world: &World, when: &str) -> Result<(), String> {
+    let rx = world.net.rx_live.get();
+    if rx > 0 {
+        return Err(format!("{rx} receive buffers held {when}"));
+    }
+    if world.offload.pending.get() > 0 {
+        return Err(format!("{} offload jobs pending {when}", world.offload.pending.get()));
+    }
+    for (name, _, value) in &world.shard.snapshot().gauges {
+        if EMPTY_GAUGES.contains(name) && *value > 0 {
+            return Err(format!("{name} is {value} {when}"));
+        }
+    }
+    Ok(())
+}

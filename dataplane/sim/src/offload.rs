@@ -1,0 +1,142 @@
+//! An offload queue in virtual time: some jobs are done at once, others a seeded while later and out of
+//! order, and sometimes the queue is full.
+
+use std::cell::Cell;
+use std::io::Read;
+use std::rc::Rc;
+
+use abi::Encoding;
+use flate2::Compression;
+use flate2::read::{GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
+use shard::{Burst, Done, Job, JobError, Offload, Work};
+
+use crate::rng::Rng;
+
+/// What the world reads of a queue that the shard owns.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OffloadView {
+    /// The virtual clock, written by the world.
+    pub(crate) now: Rc<Cell<u64>>,
+    /// When the next late job completes; a real queue would wake its shard then.
+    pub(crate) wake_at: Rc<Cell<Option<u64>>>,
+    /// Jobs accepted and not polled.
+    pub(crate) pending: Rc<Cell<usize>>,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub(crate) struct SimOffload {
+    rng: Rng,
+    jobs: Vec<(u64, Job)>,
+    room: usize,
+    late_permille: u64,
+    view: OffloadView,
+}
+
+impl SimOffload {
+    pub(crate) fn new(mut rng: Rng, view: OffloadView) -> Self {
+        let room = rng.pick(&[1, 4, 64]);
+        let late_permille = rng.pick(&[0, 200, 1000]);
+        Self { rng, jobs: Vec::new(), room, late_permille, view }
+    }
+
+    fn publish(&self) {
+        let now = self.view.now.get();
+        self.view.pending.set(self.jobs.len());
+        self.view.wake_at.set(self.jobs.iter().map(|(due, _)| *due).filter(|due| *due > now).min());
+    }
+}
+
+/// Compresses `input` as a whole message.
+pub(crate) fn compress(encoding: Encoding, input: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let level = Compression::fast();
+    let result = match encoding {
+        Encoding::Gzip => GzEncoder::new(input, level).read_to_end(&mut out),
+        Encoding::Deflate => ZlibEncoder::new(input, level).read_to_end(&mut out),
+    };
+    // Reading from memory cannot fail.
+    debug_assert!(result.is_ok());
+    out
+}
+
+/// Undoes `compress`, unless the result has more than `max` bytes.
+pub(crate) fn decompress(encoding: Encoding, input: &[u8], max: usize) -> Result<Vec<u8>, JobError> {
+    let mut out = Vec::new();
+    let limit = max as u64 + 1;
+    let result = match encoding {
+        Encoding::Gzip => GzDecoder::new(input).take(limit).read_to_end(&mut out),
+        Encoding::Deflate => ZlibDecoder::new(input).take(limit).read_to_end(&mut out),
+    };
+    if result.is_err() {
+        return Err(JobError::Corrupt);
+    }
+    if out.len() > max { Err(JobError::TooLarge) } else { Ok(out) }
+}
+
+fn run(job: &mut Job) -> Result<(), JobError> {
+    let bytes = match job.work {
+        Work::Compress(encoding) => compress(encoding, &job.input),
+        Work::Decompress(encoding, max) => decompress(encoding, &job.input, max)?,
+    };
+    job.output.extend_from_slice(&bytes);
+    Ok(())
+}
+
+impl Offload for SimOffload {
+    fn submit(&mut self, jobs: &mut Burst<Job>) -> usize {
+        let given: Vec<Job> = jobs.drain().collect();
+        let mut taken = 0;
+        for job in given {
+            if !jobs.is_empty() || self.jobs.len() >= self.room {
+                // The burst held it a moment ago.
+                let is_back = jobs.push(job).is_ok();
+                debug_assert!(is_back);
+                continue;
+            }
+            let late = if self.rng.chance(self.late_permille) { self.rng.skewed(3_000_000) as u64 } else { 0 };
+            self.jobs.push((self.view.now.get() + late, job));
+            taken += 1;
+        }
+        self.publish();
+        taken
+    }
+
+    fn poll(&mut self, done: &mut Burst<Done>) {
+        let now = self.view.now.get();
+        while done.room() > 0 {
+            let ready: Vec<usize> =
+                self.jobs.iter().enumerate().filter(|(_, (due, _))| *due <= now).map(|(at, _)| at).collect();
+            if ready.is_empty() {
+                break;
+            }
+            let at = self.rng.pick(&ready);
+            let (_, mut job) = self.jobs.swap_remove(at);
+            let result = run(&mut job);
+            let is_in = done.push(Done { job, result }).is_ok();
+            debug_assert!(is_in);
+        }
+        self.publish();
+    }
+
+    fn pending(&self) -> usize {
+        self.jobs.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_encodings_undo_themselves_and_respect_the_limit() {
+        let text = b"towpath towpath towpath towpath".repeat(10);
+        for encoding in [Encoding::Gzip, Encoding::Deflate] {
+            let small = compress(encoding, &text);
+            assert!(small.len() < text.len());
+            assert_eq!(decompress(encoding, &small, text.len()), Ok(text.clone()));
+            assert_eq!(decompress(encoding, &small, text.len() - 1), Err(JobError::TooLarge));
+            assert_eq!(decompress(encoding, &small[..small.len() / 2], 1 << 20), Err(JobError::Corrupt));
+        }
+    }
+}
