@@ -9,8 +9,8 @@ pub struct Instant(pub u64);
 impl Instant {
     /// `self + d`, saturating.
     pub const fn after(self, d: Duration) -> Self {
-        let ns = d.as_nanos();
-        Self(self.0.saturating_add(if ns > u64::MAX as u128 { u64::MAX } else { ns as u64 }))
+        let ns = d.as_secs().saturating_mul(1_000_000_000).saturating_add(d.subsec_nanos() as u64);
+        Self(self.0.saturating_add(ns))
     }
 
     /// `self + ns`, saturating.
