@@ -4,9 +4,13 @@
 //! it does. The datapath is not here: a shard thread ([`thread`]) turns a `shard::Shard` over `io::Sockets`.
 #![forbid(unsafe_code)]
 
+mod admin;
 mod cli;
 mod config;
 mod failure;
+mod figures;
+mod log;
+mod metrics;
 mod value;
 
 use std::process::ExitCode;
