@@ -1,0 +1,179 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use abi::{Addr, Status};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::units;
+
+/// Towpath's load generator: unchanged gRPC calls, and a backend that returns them.
+#[derive(Parser, Debug)]
+#[command(name = "pktgen", version, max_term_width = 110)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    Call(CallArgs),
+    Echo(EchoArgs),
+}
+
+/// Which kernel interface carries the bytes.
+#[derive(Clone, Copy, ValueEnum, Debug)]
+pub(crate) enum BackendArg {
+    /// io_uring where the kernel offers it, else epoll.
+    Auto,
+    /// io_uring.
+    Uring,
+    /// epoll.
+    Epoll,
+}
+
+/// Make gRPC calls and report what became of them.
+///
+/// With --rate (open loop) calls are due at fixed times and latency runs from the time a call was due: a
+/// target that stalls cannot hide the calls it kept waiting. With --streams (closed loop, the default) each
+/// connection keeps so many calls under way, which finds the most the target can do.
+#[derive(Args, Debug)]
+pub(crate) struct CallArgs {
+    /// Whom to call: HOST:PORT or unix:PATH; several share the connections.
+    #[arg(long, value_name = "ADDR", required = true, value_parser = units::addr)]
+    pub(crate) to: Vec<Addr>,
+    /// The method, as in /catalog.Catalog/Get.
+    #[arg(long, value_name = "/PKG.SERVICE/METHOD")]
+    pub(crate) method: String,
+    /// Open loop: calls a second, over all connections together; 5000 or 50k.
+    #[arg(long, value_name = "N", conflicts_with = "streams", value_parser = units::rate)]
+    pub(crate) rate: Option<f64>,
+    /// Closed loop: calls under way on each connection.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) streams: u32,
+    /// Connections.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) conns: u32,
+    /// Bytes of the request message: 32, 1KiB, …
+    #[arg(long, value_name = "B", default_value = "32", value_parser = units::bytes)]
+    pub(crate) size: u32,
+    /// How long calls are counted.
+    #[arg(long = "for", value_name = "T", default_value = "10s", value_parser = units::duration)]
+    pub(crate) run_for: Duration,
+    /// Calls made before counting begins.
+    #[arg(long, value_name = "T", default_value = "1s", value_parser = units::duration)]
+    pub(crate) warm_up: Duration,
+    /// End after so many counted calls, if that comes first.
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Metadata of every call, NAME:VALUE; may be given several times.
+    #[arg(long, short = 'H', value_name = "K:V", value_parser = units::header)]
+    pub(crate) header: Vec<(String, String)>,
+    /// The :authority of every call [default: the target's address].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) authority: Option<String>,
+    /// Each call's deadline: sent as grpc-timeout and kept here.
+    #[arg(long, value_name = "T", value_parser = units::duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// Keep trying targets that cannot be reached for this long before giving up.
+    #[arg(long, value_name = "T", default_value = "0s", value_parser = units::duration)]
+    pub(crate) wait: Duration,
+    /// How long the last answers may take after the end.
+    #[arg(long, value_name = "T", default_value = "2s", value_parser = units::duration)]
+    pub(crate) drain: Duration,
+    /// Which kernel interface to use.
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
+    pub(crate) backend: BackendArg,
+    /// Stay on this core.
+    #[arg(long, value_name = "N")]
+    pub(crate) core: Option<usize>,
+    /// Write the figures as JSON; - is standard output, in place of the summary.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write a page with plots, self-contained.
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
+    /// Make no calls: open the connections, exchange SETTINGS and hold them.
+    #[arg(long, conflicts_with = "stall")]
+    pub(crate) idle: bool,
+    /// Make --streams calls a connection with windows of 1 GiB, then read nothing any more.
+    #[arg(long, conflicts_with = "rate")]
+    pub(crate) stall: bool,
+    /// No live line.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// Answer every call with its own message, as cheaply as can be.
+///
+/// The ready line on standard error names the address (port 0 lets the kernel choose); calls by method are
+/// printed at the end.
+#[derive(Args, Debug)]
+pub(crate) struct EchoArgs {
+    /// Where to listen: HOST:PORT or unix:PATH; may be given several times.
+    #[arg(long, value_name = "ADDR", required = true, value_parser = units::addr)]
+    pub(crate) listen: Vec<Addr>,
+    /// Which kernel interface to use.
+    #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
+    pub(crate) backend: BackendArg,
+    /// One thread on each of these cores, as in 0,1 [default: one thread, anywhere].
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub(crate) cores: Vec<usize>,
+    /// Hold every answer back by this much.
+    #[arg(long, value_name = "T", default_value = "0s", value_parser = units::duration)]
+    pub(crate) latency: Duration,
+    /// Answer every call with this status, by name or number; anything but OK comes without a message.
+    #[arg(long, value_name = "STATUS", default_value = "OK", value_parser = units::status)]
+    pub(crate) status: Status,
+    /// The grpc-message beside --status.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) message: String,
+    /// Answer with a message of this many zero bytes instead of the caller's own.
+    #[arg(long, value_name = "B", value_parser = units::bytes)]
+    pub(crate) answer: Option<u32>,
+    /// Advertise this grpc-accept-encoding, such as gzip.
+    #[arg(long, value_name = "LIST")]
+    pub(crate) accept_encoding: Option<String>,
+}
+
+impl BackendArg {
+    pub(crate) fn backend(self) -> io::Backend {
+        match self {
+            Self::Auto => io::Backend::Auto,
+            Self::Uring => io::Backend::Uring,
+            Self::Epoll => io::Backend::Epoll,
+        }
+    }
+}
+
+/// What a backend is called on the command line.
+pub(crate) fn backend_name(backend: io::Backend) -> &'static str {
+    match backend {
+        io::Backend::Auto => "auto",
+        io::Backend::Uring => "uring",
+        io::Backend::Epoll => "epoll",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_of_the_design_is_understood() {
+        Cli::command().debug_assert();
+        let line = "pktgen call --to 127.0.0.1:1 --method /p.S/M --rate 5k --conns 2 --size 1KiB --for 3s \
+                    --header k:v --header x-b:w --backend epoll --json a.json --report a.html";
+        let Ok(Cli { command: Command::Call(args) }) = Cli::try_parse_from(line.split_whitespace()) else {
+            panic!("not understood")
+        };
+        assert_eq!((args.rate, args.conns, args.size), (Some(5000.0), 2, 1024));
+        assert_eq!(args.header, [("k".to_owned(), "v".to_owned()), ("x-b".to_owned(), "w".to_owned())]);
+        let both = "pktgen call --to 127.0.0.1:1 --method /p.S/M --rate 5k --streams 3";
+        assert!(Cli::try_parse_from(both.split_whitespace()).is_err());
+        let echo = "pktgen echo --listen 127.0.0.1:0 --backend uring --cores 0,1 --status 14 --latency 5ms";
+        assert!(Cli::try_parse_from(echo.split_whitespace()).is_ok());
+    }
+}

@@ -1,2 +1,0 @@
-//! The `pktgen` binary.
-fn main() {}
