@@ -6,14 +6,36 @@
 
 extern crate alloc;
 
+mod answer;
+mod body;
 mod burst;
+mod call;
+mod callers;
+mod chain;
+mod conn;
+
+mod counters;
+mod downstream;
+mod endpoint;
+mod generation;
 mod limits;
 mod log;
 mod offload;
+mod outcome;
+mod pool;
+mod recode;
+mod relay;
 mod setup;
 mod shard;
+mod slab;
 mod snapshot;
+mod state;
+mod stats;
+mod sweep;
 mod transport;
+mod upstream;
+mod view;
+mod wheel;
 
 pub use burst::Burst;
 pub use limits::Limits;

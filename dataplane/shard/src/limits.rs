@@ -2,9 +2,9 @@
 //! them. Reaching one is a counted, named outcome.
 
 /// Nanoseconds in a millisecond.
-pub const MS: u64 = 1_000_000;
+pub(crate) const MS: u64 = 1_000_000;
 /// Nanoseconds in a second.
-pub const SECOND: u64 = 1_000 * MS;
+pub(crate) const SECOND: u64 = 1_000 * MS;
 
 /// Bounds of one shard. Times in nanoseconds, sizes in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

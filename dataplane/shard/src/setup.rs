@@ -3,6 +3,7 @@
 use alloc::{string::String, sync::Arc, vec::Vec};
 
 use abi::Program;
+use wire::Instant;
 
 use crate::Limits;
 
@@ -19,6 +20,8 @@ pub struct Setup {
     pub limits: Limits,
     /// What `random()` and every choice of the shard derive from.
     pub seed: u64,
+    /// A clock for timing the elements of sampled calls; no decision depends on it.
+    pub clock: fn() -> Instant,
     /// Which calls go to the node's own access log (sink 0) besides what elements ask for.
     pub access: AccessWhen,
 }

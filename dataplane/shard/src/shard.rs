@@ -1,11 +1,22 @@
-//! The shard and its turn.
+//! The shard and its turn: the one place where state and transport meet.
 
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 
 use abi::Program;
 use wire::Instant;
 
-use crate::{Log, Offload, Setup, Snapshot, Transport};
+use crate::conn::Kind;
+use crate::offload::{Done, Job, Offload};
+use crate::slab::Key;
+use crate::state::{Core, Op, Timer};
+use crate::{Burst, Event, Log, Setup, Snapshot, Transport};
+
+/// Timers fired in one turn.
+const TIMERS_A_TURN: usize = 256;
+/// Rounds of jobs submitted and completed in one turn.
+const OFFLOAD_ROUNDS_A_TURN: usize = 8;
+/// How soon to look again for a job that runs elsewhere, nanoseconds.
+const JOB_POLL_NS: u64 = 50_000;
 
 /// What a turn came to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,41 +29,221 @@ pub struct Turn {
 
 /// One core's share of the node: connections, calls, upstreams, timers, counters. Owns no I/O.
 pub struct Shard<T: Transport, O: Offload> {
-    _t: core::marker::PhantomData<(T, O)>,
+    core: Core,
+    offload: O,
+    rx: Burst<Event<T::Rx>>,
+    jobs: Burst<Job>,
+    done: Burst<Done>,
+    expired: Vec<Timer>,
+}
+
+impl<T: Transport, O: Offload> core::fmt::Debug for Shard<T, O> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Shard").field("calls", &self.core.calls.len()).finish_non_exhaustive()
+    }
 }
 
 impl<T: Transport, O: Offload> Shard<T, O> {
     /// A shard that has no connection yet.
     pub fn new(setup: Setup, offload: O, log: Box<dyn Log>) -> Self {
-        let _ = (setup, offload, log);
-        unimplemented!()
+        Self {
+            core: Core::new(setup, log),
+            offload,
+            rx: Burst::new(),
+            jobs: Burst::new(),
+            done: Burst::new(),
+            expired: Vec::new(),
+        }
     }
 
-    /// One turn: rx burst, events, chain, tx flushed once, timers.
+    /// One turn: rx burst, events, timers, chains and jobs, tx flushed once.
     pub fn turn(&mut self, now: Instant, transport: &mut T) -> Turn {
-        let _ = (now, transport);
-        unimplemented!()
+        self.core.now = now;
+        self.core.turn += 1;
+        self.core.counters.turns += 1;
+        transport.rx_burst(&mut self.rx);
+        let mut did_work = !self.rx.is_empty();
+        self.core.counters.rx_events += self.rx.len() as u64;
+        for event in self.rx.drain() {
+            handle(&mut self.core, transport, event);
+            run_ops(&mut self.core, transport);
+        }
+        let more = self.core.wheel.expire(now, TIMERS_A_TURN, &mut self.expired);
+        did_work |= more || !self.expired.is_empty();
+        for timer in self.expired.drain(..) {
+            self.core.on_timer(timer);
+        }
+        self.core.sweep();
+        self.core.dispatch_fresh();
+        did_work |= self.run_jobs();
+        self.flush(transport);
+        let core = &mut self.core;
+        transport.publish_load(u32::try_from(core.calls.len()).unwrap_or(u32::MAX));
+        transport.flush();
+        core.log.flush(now);
+        let mut until = core.wheel.next();
+        let mut sooner = |at: Instant| until = Some(until.map_or(at, |u| u.min(at)));
+        if let Some(at) = core.sweep_due() {
+            sooner(at);
+        }
+        if self.offload.pending() > 0 || !self.jobs.is_empty() {
+            sooner(now.after_ns(JOB_POLL_NS));
+        }
+        Turn { did_work, until }
+    }
+
+    /// Submits what chains asked for and takes what is done. True if anything was.
+    fn run_jobs(&mut self) -> bool {
+        let mut did_work = false;
+        for _ in 0..OFFLOAD_ROUNDS_A_TURN {
+            let taken = self.core.jobs.len().min(self.jobs.room());
+            for job in self.core.jobs.drain(..taken) {
+                // There is room: that is how many were taken.
+                let _ = self.jobs.push(job);
+            }
+            if self.jobs.is_empty() && self.offload.pending() == 0 {
+                break;
+            }
+            self.offload.submit(&mut self.jobs);
+            self.offload.poll(&mut self.done);
+            if self.done.is_empty() {
+                break;
+            }
+            did_work = true;
+            for done in self.done.drain() {
+                self.core.on_done(done);
+            }
+            self.core.dispatch_fresh();
+        }
+        did_work
+    }
+
+    /// Writes every connection that has something to say.
+    fn flush(&mut self, transport: &mut T) {
+        while let Some(key) = self.core.dirty.pop() {
+            if let Some(conn) = self.core.conns.get_mut(key) {
+                conn.is_dirty = false;
+                if matches!(conn.kind, Kind::Relay(_)) {
+                    flush_relay(&mut self.core, transport, key);
+                } else {
+                    flush_h2(&mut self.core, transport, key);
+                }
+            }
+            if self.core.dirty.is_empty() {
+                self.core.dispatch_fresh();
+            }
+            run_ops(&mut self.core, transport);
+        }
+        run_ops(&mut self.core, transport);
     }
 
     /// Takes a new program at a turn boundary; calls in flight finish on the old one.
     pub fn adopt(&mut self, program: Arc<Program>, sinks: Vec<u16>) {
-        let _ = (program, sinks);
-        unimplemented!()
+        self.core.adopt(program, sinks);
     }
 
     /// Begins to drain: no new connections, GOAWAY to callers, calls in flight finish.
     pub fn drain(&mut self, now: Instant, transport: &mut T) {
-        let _ = (now, transport);
-        unimplemented!()
+        self.core.now = now;
+        transport.stop_accepting();
+        self.core.drain();
+        self.flush(transport);
+        transport.flush();
     }
 
-    /// A drain is over: no call and no caller's connection is left, or its time is up.
-    pub fn is_drained(&self) -> bool {
-        unimplemented!()
+    /// A drain is over: no call and no caller's connection is left.
+    pub const fn is_drained(&self) -> bool {
+        self.core.is_drained
     }
 
     /// A copy of all it counts.
     pub fn snapshot(&self) -> Snapshot {
-        unimplemented!()
+        self.core.snapshot()
     }
+}
+
+fn handle<T: Transport>(core: &mut Core, transport: &T, event: Event<T::Rx>) {
+    match event {
+        Event::Accepted(id, listener, peer) => core.on_accepted(id, listener, peer),
+        Event::Data(id, rx) => {
+            if let Some(key) = core.conn_of(id) {
+                core.on_data(key, transport.bytes(&rx));
+            }
+        }
+        Event::Eof(id) => {
+            if let Some(key) = core.conn_of(id) {
+                core.on_eof(key);
+            }
+        }
+        Event::Reset(id, why) | Event::Failed(id, why) => {
+            if let Some(key) = core.conn_of(id) {
+                core.on_lost(key, why);
+            }
+        }
+        Event::Connected(id) => {
+            if let Some(key) = core.conn_of(id) {
+                core.on_connected(key);
+            }
+        }
+        Event::Writable(id) => {
+            if let Some(key) = core.conn_of(id) {
+                core.mark_dirty(key);
+            }
+        }
+    }
+}
+
+fn run_ops<T: Transport>(core: &mut Core, transport: &mut T) {
+    while let Some(op) = core.ops.pop() {
+        match op {
+            Op::Connect { conn, endpoint } => {
+                if core.conns.get(conn).is_none() {
+                    continue;
+                }
+                let endpoint = &core.endpoints[endpoint as usize];
+                let id = transport.connect(&endpoint.addr, endpoint.via);
+                core.bind(id, conn);
+            }
+            Op::Close(id) => transport.close(id),
+            Op::Reset(id) => transport.reset(id),
+            Op::HalfClose(id) => transport.half_close(id),
+            Op::Pause(id) => transport.pause_rx(id),
+            Op::Resume(id) => transport.resume_rx(id),
+        }
+    }
+}
+
+fn flush_h2<T: Transport>(core: &mut Core, transport: &mut T, key: Key) {
+    let Some(conn) = core.conns.get_mut(key) else { return };
+    let (Some(id), Some(h2)) = (conn.id, conn.h2.as_mut()) else { return };
+    let len = h2.tx().len();
+    let mut has_room = false;
+    if len > 0 {
+        let sent = transport.tx(id, &[h2.tx()]);
+        core.counters.tx_bytes += sent as u64;
+        has_room = h2.tx_advance(sent);
+    }
+    if h2.tx().is_empty() {
+        // A connection without streams holds no buffer; a busy one keeps its own.
+        if conn.calls.is_empty() {
+            let mut buffer = Vec::new();
+            h2.tx_swap(&mut buffer);
+            core.buffers.give(buffer);
+        }
+        if conn.is_closing {
+            core.drop_conn(key, None, Some(Op::Close));
+            return;
+        }
+    }
+    if has_room {
+        core.feed(key, &[]);
+    }
+}
+
+fn flush_relay<T: Transport>(core: &mut Core, transport: &mut T, key: Key) {
+    let Some(id) = core.conns.get(key).and_then(|c| c.id) else { return };
+    let waiting = core.relay_waiting(key);
+    let sent = if waiting.is_empty() { 0 } else { transport.tx(id, &[waiting]) };
+    core.counters.tx_bytes += sent as u64;
+    core.relay_sent(key, sent);
 }

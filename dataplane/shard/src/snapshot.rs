@@ -4,6 +4,9 @@ use alloc::{string::String, vec::Vec};
 
 use abi::{ElementInfo, Status};
 
+use crate::conn::Kind;
+use crate::state::Core;
+
 /// Upper bounds of latency buckets, nanoseconds: gRFC A66's from 10 µs up; the last bucket is open.
 pub const LATENCY_BOUNDS_NS: [u64; 25] = [
     10_000,
@@ -132,4 +135,127 @@ pub struct EndpointSnapshot {
     pub latency_ns: u64,
     /// Bytes that compression kept off the wire, both directions.
     pub saved_bytes: u64,
+}
+
+impl Core {
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let faults = |counts: &[u64]| {
+            wire::h2::Fault::ALL.iter().zip(counts).map(|(fault, n)| (fault.name(), *n)).collect()
+        };
+        let count = |is: fn(&Kind) -> bool| {
+            (0..self.conns.slots())
+                .filter_map(|i| self.conns.key_at(i))
+                .filter(|k| self.conns.get(*k).is_some_and(|c| is(&c.kind)))
+                .count() as u64
+        };
+        let waiting: usize = self.endpoints.iter().map(crate::endpoint::Endpoint::queued).sum();
+        Snapshot {
+            counters: self.counters.list(),
+            labelled: alloc::vec![
+                (
+                    "downstream_faults",
+                    "What callers did wrong, by fault.",
+                    "fault",
+                    faults(&self.faults_down)
+                ),
+                ("upstream_faults", "What endpoints did wrong, by fault.", "fault", faults(&self.faults_up)),
+            ],
+            gauges: alloc::vec![
+                ("calls_in_flight", "Calls that have not ended.", self.calls.len() as u64),
+                ("calls_waiting", "Calls that wait for an endpoint's stream.", waiting as u64),
+                (
+                    "connections_downstream",
+                    "Callers' connections.",
+                    count(|k| matches!(k, Kind::Down(_) | Kind::Sniffing(..)))
+                ),
+                ("connections_upstream", "Connections to endpoints.", count(|k| matches!(k, Kind::Up(_)))),
+                (
+                    "connections_relayed",
+                    "Ends of relayed connections.",
+                    count(|k| matches!(k, Kind::Relay(_)))
+                ),
+                ("callers", "Callers told apart.", self.callers.len() as u64),
+                ("pool_bytes_used", "Windows granted and bytes held.", self.pool.used),
+                ("pool_bytes_max", "The byte pool's size.", self.pool.max),
+                (
+                    "spare_buffer_bytes",
+                    "Memory of buffers kept for reuse.",
+                    self.buffers.spare_bytes() as u64
+                ),
+                ("programs_alive", "Programs that calls are in.", self.generations_alive() as u64),
+            ],
+            methods: self.methods.list(),
+            chains: self.chain_snapshots(),
+            endpoints: self.endpoint_snapshots(),
+            metrics: self.metric_snapshots(),
+            generation: self.adopted,
+        }
+    }
+
+    fn chain_snapshots(&self) -> Vec<ChainSnapshot> {
+        let Some(generation) = self.generations[usize::from(self.current)].as_ref() else {
+            return Vec::new();
+        };
+        let program = &generation.program;
+        let name = |s: Option<abi::ServiceIdx>| {
+            s.map_or_else(|| String::from("*"), |s| String::from(generation.service_name(Some(s))))
+        };
+        let mut list = Vec::new();
+        for (at, (chain, stats)) in program.chains.iter().zip(&generation.chains).enumerate() {
+            let Some(route) = program.routes.iter().find(|r| r.chain as usize == at) else { continue };
+            let mut left = stats.entered;
+            let elements = chain.plan().elements.iter().zip(&stats.elements).map(|(info, e)| {
+                left = left.saturating_sub(e.rejected);
+                ElementSnapshot {
+                    info: info.clone(),
+                    forwarded: left,
+                    rejected: e.rejected,
+                    delayed: e.delayed,
+                    sampled: e.sampled,
+                    sampled_ns: e.sampled_ns,
+                }
+            });
+            list.push(ChainSnapshot {
+                source: name(route.source),
+                destination: name(route.destination),
+                line: route.line,
+                entered: stats.entered,
+                elements: elements.collect(),
+            });
+        }
+        list
+    }
+
+    fn endpoint_snapshots(&self) -> Vec<EndpointSnapshot> {
+        let Some(generation) = self.generations[usize::from(self.current)].as_ref() else {
+            return Vec::new();
+        };
+        let mut list = Vec::new();
+        for (service, places) in generation.program.services.iter().zip(&generation.endpoints) {
+            for place in places {
+                let endpoint = &self.endpoints[*place as usize];
+                list.push(EndpointSnapshot {
+                    service: service.name.clone(),
+                    addr: alloc::format!("{}", endpoint.addr),
+                    healthy: endpoint.is_healthy(),
+                    connections: u32::try_from(endpoint.conns.len()).unwrap_or(u32::MAX)
+                        - endpoint.connecting,
+                    inflight: endpoint.inflight,
+                    calls: endpoint.calls,
+                    failures: endpoint.failures,
+                    latency_ns: endpoint.latency_ns(self.now),
+                    saved_bytes: endpoint.saved_bytes,
+                });
+            }
+        }
+        list
+    }
+
+    fn metric_snapshots(&self) -> Vec<(String, u64, f64)> {
+        let Some(generation) = self.generations[usize::from(self.current)].as_ref() else {
+            return Vec::new();
+        };
+        let names = generation.program.metrics.iter();
+        names.zip(&self.metrics).map(|(name, value)| (name.clone(), value.count, value.sum)).collect()
+    }
 }

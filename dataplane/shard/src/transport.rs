@@ -37,7 +37,7 @@ pub struct Peer {
 }
 
 /// The port a connection leaves by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Via {
     /// By the longest prefix, else the kernel.
     #[default]

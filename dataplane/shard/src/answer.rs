@@ -1,0 +1,266 @@
+//! Events of endpoints' connections: the answer on its way back.
+
+use abi::{Encoding, Entry, Flag, Status, Verdict};
+use wire::Token;
+use wire::h2::{H2Event, HeadersKind, Reason, ResetBy};
+
+use crate::body::Way;
+use crate::call::Phase;
+use crate::conn::{Kind, UpState};
+use crate::slab::Key;
+use crate::state::Core;
+
+impl Core {
+    pub(crate) fn on_upstream(&mut self, conn: Key, event: H2Event, bytes: &[u8]) {
+        match event {
+            H2Event::Headers { stream, tag, kind, end_stream } => {
+                let Some(key) = self.call_at(conn, stream, tag) else { return };
+                match kind {
+                    HeadersKind::Informational => self.forward_interim(conn, key),
+                    HeadersKind::Response => self.on_response(conn, key, end_stream),
+                    HeadersKind::Trailers | HeadersKind::Request => self.on_trailers(conn, key),
+                }
+            }
+            H2Event::Data { stream, tag, range, end_stream } => {
+                let Some(key) = self.call_at(conn, stream, tag) else { return };
+                let bytes = bytes.get(range).unwrap_or(&[]);
+                if !bytes.is_empty() {
+                    self.body_bytes(key, Way::ToCaller, bytes, false);
+                }
+                if end_stream && self.calls.get(key).is_some_and(|c| c.phase == Phase::Open) {
+                    self.on_outcome(key);
+                }
+            }
+            H2Event::Reset { stream, tag, reason, by } => {
+                if let ResetBy::Fault(fault) = by
+                    && let Some(count) = self.faults_up.get_mut(fault.index())
+                {
+                    *count += 1;
+                }
+                if let Some(key) = self.call_at(conn, stream, tag) {
+                    self.on_upstream_reset(key, reason, by);
+                }
+            }
+            H2Event::Writable { stream, tag } => {
+                if let Some(key) = self.call_at(conn, stream, tag) {
+                    self.send_waiting(key, Way::ToEndpoint);
+                }
+            }
+            H2Event::Capacity => {
+                if let Some(Kind::Up(up)) = self.conns.get(conn).map(|c| &c.kind) {
+                    self.serve_queue(up.endpoint);
+                }
+            }
+            H2Event::Goaway { .. } => {
+                self.counters.upstream_goaways += 1;
+                if let Some(Kind::Up(up)) = self.conns.get_mut(conn).map(|c| &mut c.kind) {
+                    up.state = UpState::Leaving;
+                }
+                if self.conns.get(conn).is_some_and(|c| c.calls.is_empty()) {
+                    self.close_after_flush(conn);
+                }
+            }
+            H2Event::Pong => {}
+        }
+    }
+
+    fn forward_interim(&mut self, conn: Key, key: Key) {
+        let Some(down) = self.calls.get(key).filter(|c| !c.response_headers_sent).and_then(|c| c.down) else {
+            return;
+        };
+        let Some(list) = self.last_headers(conn).cloned() else { return };
+        if let Some(h2) = self.conns.get_mut(down.conn).and_then(|c| c.h2.as_mut()) {
+            h2.send_headers(down.stream, &list, false);
+            self.mark_dirty(down.conn);
+        }
+    }
+
+    fn on_response(&mut self, conn: Key, key: Key, end_stream: bool) {
+        let now = self.now;
+        let Some(h2) = self.conns.get(conn).and_then(|c| c.h2.as_ref()) else { return };
+        let Some(call) = self.calls.get_mut(key) else { return };
+        call.response.copy_from(h2.headers());
+        call.response_headers_seen = true;
+        call.last_moved = now;
+        if call.is_retryable {
+            // An answer has begun: nothing is repeated any more.
+            call.is_retryable = false;
+            call.to_endpoint.forget_sent();
+        }
+        if let Some(endpoint) = call.at_endpoint.and_then(|p| self.endpoints.get_mut(p as usize)) {
+            endpoint.observe(now.since_ns(call.sent_at), now);
+            if call.compress.is_some()
+                && let Some(list) = call.response.get(Token::GrpcAcceptEncoding)
+            {
+                endpoint.learn_accepts(list);
+            }
+        }
+        let http = call.response.get(Token::Status).and_then(|v| core::str::from_utf8(v).ok());
+        call.http_status = http.and_then(|v| v.parse().ok()).unwrap_or(0);
+        if call.is_grpc && call.response.get(Token::GrpcStatus).is_none() {
+            let is_grpc =
+                call.response.get(Token::ContentType).is_some_and(|t| t.starts_with(b"application/grpc"));
+            if call.http_status != 200 || !is_grpc {
+                self.fail_plain_http(key);
+                return;
+            }
+        }
+        if end_stream {
+            call.is_trailers_only = true;
+            self.on_outcome(key);
+            return;
+        }
+        if self.plan_of(key).is_some_and(|p| p.response_headers)
+            && let Verdict::Reject(reject) = self.run_chain(key, Entry::ResponseHeaders, 0)
+        {
+            self.reject(key, reject);
+            return;
+        }
+        self.choose_response_encoding(key);
+        self.send_response_headers(key);
+    }
+
+    fn fail_plain_http(&mut self, key: Key) {
+        let Some(call) = self.calls.get(key) else { return };
+        let status = Status::from_code(wire::grpc::status_of_http(call.http_status));
+        let addr =
+            call.served_by.and_then(|p| self.endpoints.get(p as usize)).map(|e| alloc::format!("{}", e.addr));
+        let text = alloc::format!(
+            "{} answered in plain HTTP, status {}",
+            addr.unwrap_or_default(),
+            call.http_status
+        );
+        self.counters.calls_upstream_http += 1;
+        self.fail(key, status, Flag::UpstreamProtocolError, &text);
+    }
+
+    /// DESIGN "Compression on the wire": what the caller reads decides how the answer leaves.
+    fn choose_response_encoding(&mut self, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let Some(how) = call.compress.filter(|_| call.is_grpc) else { return };
+        let came = match call.response.get(Token::GrpcEncoding) {
+            None | Some(b"identity") => None,
+            Some(b"gzip") => Some(Encoding::Gzip),
+            Some(b"deflate") => Some(Encoding::Deflate),
+            // Not ours to undo: the caller asked for it, or will say so.
+            Some(_) => return,
+        };
+        let reads = |e: Encoding| call.caller_accepts[e as usize];
+        let (decode, encode) = match came {
+            Some(e) if reads(e) => return,
+            Some(e) => (Some(e), reads(how.encoding).then_some(how.encoding)),
+            None if reads(how.encoding) => (None, Some(how.encoding)),
+            None => return,
+        };
+        match encode {
+            Some(e) => call.response.set(Token::GrpcEncoding, b"grpc-encoding", e.name().as_bytes()),
+            None => call.response.remove(Token::GrpcEncoding),
+        }
+        self.set_recoder(key, Way::ToCaller, decode, encode);
+    }
+
+    fn send_response_headers(&mut self, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let Some(down) = call.down else { return };
+        call.response_headers_sent = true;
+        if let Some(h2) = self.conns.get_mut(down.conn).and_then(|c| c.h2.as_mut()) {
+            h2.send_headers(down.stream, &call.response, false);
+            self.mark_dirty(down.conn);
+        }
+    }
+
+    fn on_trailers(&mut self, conn: Key, key: Key) {
+        let Some(h2) = self.conns.get(conn).and_then(|c| c.h2.as_ref()) else { return };
+        let Some(call) = self.calls.get_mut(key) else { return };
+        call.trailers.append(h2.headers());
+        self.on_outcome(key);
+    }
+
+    /// The endpoint has said all: status and trailers are known.
+    fn on_outcome(&mut self, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        call.last_moved = self.now;
+        let said = if call.is_trailers_only { &call.response } else { &call.trailers };
+        let code =
+            said.get(Token::GrpcStatus).and_then(|v| core::str::from_utf8(v).ok()).map(str::parse::<u8>);
+        let text = said.get(Token::GrpcMessage);
+        call.message.clear();
+        if let Some(text) = text {
+            wire::grpc::decode_message(text, &mut call.message);
+        }
+        match code {
+            Some(code) => call.status = Status::from_code(code.unwrap_or(u8::MAX)),
+            None if call.is_grpc => {
+                self.counters.calls_upstream_malformed += 1;
+                self.fail(
+                    key,
+                    Status::INTERNAL,
+                    Flag::UpstreamProtocolError,
+                    "the endpoint ended the stream without a grpc-status",
+                );
+                return;
+            }
+            None if (200..400).contains(&call.http_status) => call.status = Status::OK,
+            None => call.status = Status::from_code(wire::grpc::status_of_http(call.http_status)),
+        }
+        if call.status == Status::UNAVAILABLE
+            && let Some(endpoint) = call.served_by.and_then(|p| self.endpoints.get_mut(p as usize))
+        {
+            endpoint.failures += 1;
+        }
+        call.phase = Phase::Ending;
+        call.to_caller.has_ended = true;
+        // The endpoint has heard enough if the caller is still talking.
+        let reason = if call.to_endpoint.end_sent { None } else { Some(Reason::CANCEL) };
+        self.leave_endpoint(key, reason);
+        if !self.judge_response(key, None) {
+            return;
+        }
+        self.answer_on(key);
+    }
+
+    /// The response side has had its say: what still waits goes out, then the trailers.
+    pub(crate) fn answer_on(&mut self, key: Key) {
+        if self.calls.get(key).is_some_and(|c| c.to_caller.recoder.is_some()) {
+            self.recode(key, Way::ToCaller);
+        } else if self.calls.get(key).is_some_and(|c| c.to_caller.waiting() > 0) {
+            self.send_waiting(key, Way::ToCaller);
+        } else {
+            self.finish_answer(key);
+        }
+    }
+
+    fn on_upstream_reset(&mut self, key: Key, reason: Reason, by: ResetBy) {
+        let Some(call) = self.calls.get(key) else { return };
+        let place = call.served_by;
+        if let Some(endpoint) = place.and_then(|p| self.endpoints.get_mut(p as usize)) {
+            endpoint.failures += 1;
+        }
+        let is_unprocessed =
+            by == ResetBy::Goaway || (by == ResetBy::Peer && reason == Reason::REFUSED_STREAM);
+        if is_unprocessed && self.try_again(key, false) {
+            return;
+        }
+        let addr = place.and_then(|p| self.endpoints.get(p as usize)).map(|e| alloc::format!("{}", e.addr));
+        let addr = addr.unwrap_or_default();
+        self.leave_endpoint(key, None);
+        match by {
+            ResetBy::Fault(fault) => {
+                self.counters.calls_upstream_malformed += 1;
+                let text = alloc::format!("{addr} broke HTTP/2 ({})", fault.name());
+                self.fail(key, Status::INTERNAL, Flag::UpstreamProtocolError, &text);
+            }
+            ResetBy::Goaway => {
+                self.counters.calls_connection_lost += 1;
+                let text = alloc::format!("{addr} went away before it saw the call");
+                self.fail(key, Status::UNAVAILABLE, Flag::UpstreamClosed, &text);
+            }
+            ResetBy::Peer => {
+                self.counters.calls_reset_by_endpoint += 1;
+                let status = Status::from_code(wire::grpc::status_of_reason(reason.0));
+                let text = alloc::format!("{addr} reset the stream (code {})", reason.0);
+                self.fail(key, status, Flag::UpstreamReset, &text);
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Running a call's chain.
+
+use abi::{Entry, Plan, Reject, Suspend, Verdict};
+
+use crate::call::Decider;
+use crate::slab::Key;
+use crate::state::Core;
+use crate::view::View;
+
+/// Suspensions that are skipped when a call ends at once (its caller has left).
+const SKIPPED_SUSPENSIONS_MAX: usize = 16;
+
+impl Core {
+    /// The plan of a call's chain, once it is routed.
+    pub(crate) fn plan_of(&self, key: Key) -> Option<&Plan> {
+        let call = self.calls.get(key)?;
+        let generation = self.generations.get(usize::from(call.program))?.as_ref()?;
+        generation.program.chains.get(call.chain? as usize).map(|c| c.plan())
+    }
+
+    pub(crate) fn run_chain(&mut self, key: Key, entry: Entry, segment: u16) -> Verdict {
+        let Some(call) = self.calls.get_mut(key) else { return Verdict::Forward };
+        let Some(generation) = self.generations.get_mut(usize::from(call.program)).and_then(Option::as_mut)
+        else {
+            return Verdict::Forward;
+        };
+        let program = &generation.program;
+        let chain = call.chain.and_then(|c| program.chains.get(c as usize));
+        // A reference count, not a lock: the view needs the generation's counters while the chain runs.
+        let Some(chain) = chain.cloned() else { return Verdict::Forward };
+        let mut view = View {
+            call,
+            generation,
+            endpoints: &self.endpoints,
+            metrics: &mut self.metrics,
+            counters: &mut self.counters,
+            log: &mut self.log,
+            now: self.now,
+            seed: self.seed,
+            clock: self.clock,
+            is_pick: entry == Entry::Pick,
+        };
+        view.begin_marks();
+        chain.run(entry, segment, &mut view)
+    }
+
+    /// An element has refused the call.
+    pub(crate) fn reject(&mut self, key: Key, reject: Reject) {
+        self.counters.calls_rejected_by_element += 1;
+        self.note_reject(key, reject);
+        self.conclude(key);
+    }
+
+    fn note_reject(&mut self, key: Key, reject: Reject) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        call.status = reject.status;
+        call.flag = reject.flag;
+        call.decider = Some(Decider { element: reject.element, line: reject.line });
+        let generation = self.generations.get_mut(usize::from(call.program)).and_then(Option::as_mut);
+        let Some(generation) = generation else { return };
+        let Some(chain) = call.chain else { return };
+        if let Some(stats) = generation
+            .chains
+            .get_mut(chain as usize)
+            .and_then(|c| c.elements.get_mut(usize::from(reject.element)))
+        {
+            stats.rejected += 1;
+        }
+        // The message names the element, so that a caller knows whom to ask.
+        let info = generation
+            .program
+            .chains
+            .get(chain as usize)
+            .and_then(|c| c.plan().elements.get(usize::from(reject.element)));
+        if let Some(info) = info {
+            let mut text = self.buffers.take();
+            text.extend_from_slice(info.name.as_bytes());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(&call.message);
+            core::mem::swap(&mut text, &mut call.message);
+            self.buffers.give(text);
+        }
+    }
+
+    pub(crate) fn count_delay(&mut self, key: Key, element: u16) {
+        let Some(call) = self.calls.get(key) else { return };
+        let generation = self.generations.get_mut(usize::from(call.program)).and_then(Option::as_mut);
+        let chain = call.chain.and_then(|c| generation?.chains.get_mut(c as usize));
+        if let Some(stats) = chain.and_then(|c| c.elements.get_mut(usize::from(element))) {
+            stats.delayed += 1;
+        }
+    }
+
+    /// Runs the response side once, from a segment. False if it waits: the timer goes on from here.
+    pub(crate) fn judge_response(&mut self, key: Key, segment: Option<u16>) -> bool {
+        let has_response = self.plan_of(key).is_some_and(|p| p.response);
+        let Some(call) = self.calls.get_mut(key) else { return true };
+        if (call.is_judged && segment.is_none()) || !has_response || call.passed == 0 {
+            call.is_judged = true;
+            return true;
+        }
+        call.is_judged = true;
+        match self.run_chain(key, Entry::Response, segment.unwrap_or(0)) {
+            Verdict::Forward => true,
+            Verdict::Reject(reject) => {
+                self.counters.calls_rejected_by_element += 1;
+                self.note_reject(key, reject);
+                if let Some(call) = self.calls.get_mut(key) {
+                    call.is_status_rewritten = true;
+                }
+                true
+            }
+            Verdict::Suspend(Suspend::Timer { ns, segment, element }) => {
+                let at = self.now.after_ns(ns);
+                let timer = self.wheel.insert(at, crate::state::Timer::Wait(key));
+                if let Some(call) = self.calls.get_mut(key) {
+                    call.resume_segment = segment;
+                    call.wait_timer = Some(timer);
+                    call.is_response_waiting = true;
+                }
+                self.count_delay(key, element);
+                false
+            }
+            Verdict::Suspend(Suspend::Job { .. }) => true,
+        }
+    }
+
+    /// The same for a call that ends at once: waits are skipped, effects are not.
+    pub(crate) fn judge_response_now(&mut self, key: Key) {
+        let mut segment = self.calls.get(key).filter(|c| c.is_response_waiting).map(|c| c.resume_segment);
+        for _ in 0..SKIPPED_SUSPENSIONS_MAX {
+            if self.judge_response(key, segment) {
+                break;
+            }
+            let Some(call) = self.calls.get_mut(key) else { return };
+            segment = Some(call.resume_segment);
+            if let Some(timer) = call.wait_timer.take() {
+                self.wheel.cancel(timer);
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What nobody waits for to the millisecond: idle connections and streams, keepalive, overdue SETTINGS
+//! acks, the end of a drain. Once a second over all, a bounded piece a turn.
+
+use abi::{Flag, Status};
+use wire::Instant;
+
+use crate::conn::{Drain, Kind};
+use crate::limits::SECOND;
+use crate::slab::Key;
+use crate::state::{Core, Op};
+
+/// Connections looked at in one turn.
+const CONNS_A_TURN: u32 = 512;
+/// Calls looked at in one turn.
+const CALLS_A_TURN: u32 = 1024;
+/// A peer that does not take our last bytes is left after this.
+const CLOSING_NS: u64 = 5 * SECOND;
+/// gRPC servers permit one ping per five minutes (grpc-go's and grpc-core's enforcement policy); a peer
+/// that pings more is told ENHANCE_YOUR_CALM.
+const UPSTREAM_KEEPALIVE_MIN_NS: u64 = 310 * SECOND;
+
+/// Where the sweep stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sweep {
+    due: Instant,
+    conn: u32,
+    call: u32,
+    is_running: bool,
+}
+
+impl Core {
+    /// When the sweep wants a turn.
+    pub(crate) fn sweep_due(&self) -> Option<Instant> {
+        let is_needed = self.conns.len() > 0 || self.calls.len() > 0 || self.is_draining && !self.is_drained;
+        is_needed.then_some(self.sweep.due)
+    }
+
+    pub(crate) fn sweep(&mut self) {
+        if !self.sweep.is_running {
+            if self.now < self.sweep.due {
+                return;
+            }
+            self.sweep = Sweep { due: self.now.after_ns(SECOND), conn: 0, call: 0, is_running: true };
+        }
+        let (conn_end, call_end) = (self.conns.slots(), self.calls.slots());
+        let to = self.sweep.conn.saturating_add(CONNS_A_TURN).min(conn_end);
+        for index in self.sweep.conn..to {
+            if let Some(key) = self.conns.key_at(index) {
+                self.sweep_conn(key);
+            }
+        }
+        self.sweep.conn = to;
+        let to = self.sweep.call.saturating_add(CALLS_A_TURN).min(call_end);
+        for index in self.sweep.call..to {
+            if let Some(key) = self.calls.key_at(index) {
+                self.sweep_call(key);
+            }
+        }
+        self.sweep.call = to;
+        self.sweep.is_running = self.sweep.conn < conn_end || self.sweep.call < call_end;
+        if self.is_draining && !self.is_drained {
+            self.is_drained = self.calls.len() == 0 && !self.has_callers();
+        }
+    }
+
+    fn has_callers(&self) -> bool {
+        (0..self.conns.slots()).filter_map(|i| self.conns.key_at(i)).any(|key| {
+            self.conns.get(key).is_some_and(|c| match &c.kind {
+                Kind::Down(_) | Kind::Sniffing(..) => true,
+                Kind::Relay(relay) => relay.down.is_some(),
+                Kind::Up(_) | Kind::Free => false,
+            })
+        })
+    }
+
+    fn sweep_call(&mut self, key: Key) {
+        let Some(call) = self.calls.get(key) else { return };
+        if self.now.since_ns(call.last_moved) > self.limits.stream_idle_ns && call.wait_timer.is_none() {
+            self.counters.calls_stream_idle += 1;
+            if call.phase == crate::call::Phase::Ending {
+                // The outcome has been judged; its reader has stopped reading.
+                if let Some(call) = self.calls.get_mut(key) {
+                    call.to_caller.buf.clear();
+                    call.to_caller.head = 0;
+                    call.to_caller.recoder = None;
+                }
+                self.end_call(key);
+            } else {
+                self.fail(
+                    key,
+                    Status::DEADLINE_EXCEEDED,
+                    Flag::Timeout,
+                    "nothing moved on this stream for too long",
+                );
+            }
+        }
+    }
+
+    fn sweep_conn(&mut self, key: Key) {
+        let now = self.now;
+        let limits = self.limits;
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if conn.is_closing {
+            if now.since_ns(conn.idle_since) > CLOSING_NS {
+                self.drop_conn(key, None, Some(Op::Reset));
+            }
+            return;
+        }
+        let is_idle = conn.calls.is_empty() && now.since_ns(conn.idle_since) > limits.conn_idle_ns;
+        let mut keepalive_ns = limits.keepalive_ns;
+        match &conn.kind {
+            Kind::Sniffing(..) => {
+                if now.since_ns(conn.idle_since) > limits.preface_timeout_ns {
+                    self.counters.connections_preface_timeout += 1;
+                    self.drop_conn(key, None, Some(Op::Reset));
+                }
+                return;
+            }
+            Kind::Relay(_) => {
+                if now.since_ns(conn.last_rx) > limits.conn_idle_ns {
+                    self.counters.connections_idle_closed += 1;
+                    self.drop_conn(key, None, Some(Op::Reset));
+                }
+                return;
+            }
+            Kind::Up(up) => {
+                let is_orphan = self.endpoints[up.endpoint as usize].generations == 0;
+                let is_leaving = up.state == crate::conn::UpState::Leaving;
+                if conn.calls.is_empty() && conn.h2.is_some() && (is_orphan || is_leaving) {
+                    self.close_after_flush(key);
+                    return;
+                }
+                keepalive_ns = keepalive_ns.max(UPSTREAM_KEEPALIVE_MIN_NS);
+            }
+            Kind::Down(_) | Kind::Free => {}
+        }
+        let Some(h2) = conn.h2.as_mut() else { return };
+        if is_idle {
+            self.counters.connections_idle_closed += 1;
+            h2.goaway(wire::h2::Reason::NO_ERROR);
+            self.close_after_flush(key);
+            return;
+        }
+        if h2.poll_timeout().is_some_and(|at| at <= now)
+            && let Err(error) = h2.handle_timeout(now)
+        {
+            self.on_conn_error(key, error);
+            return;
+        }
+        // A peer that has gone without a word is found by a ping, while calls depend on it.
+        match conn.ping_at {
+            Some(at) if now.since_ns(at) > limits.keepalive_timeout_ns => {
+                self.counters.connections_keepalive_timeout += 1;
+                self.drop_conn(key, None, Some(Op::Reset));
+            }
+            None if !conn.calls.is_empty() && now.since_ns(conn.last_rx) > keepalive_ns => {
+                conn.ping_at = Some(now);
+                h2.ping();
+                self.mark_dirty(key);
+            }
+            _ => {}
+        }
+    }
+
+    /// The drain's time is up: what is left ends now.
+    pub(crate) fn on_drain_over(&mut self) {
+        for index in 0..self.calls.slots() {
+            if let Some(key) = self.calls.key_at(index) {
+                self.counters.calls_drained += 1;
+                self.fail(key, Status::UNAVAILABLE, Flag::Overflow, "this node is shutting down");
+                // A reader that has stopped reading holds nobody up.
+                if self.calls.get(key).is_some() {
+                    self.judge_response_now(key);
+                    self.end_call(key);
+                }
+            }
+        }
+        for index in 0..self.conns.slots() {
+            let Some(key) = self.conns.key_at(index) else { continue };
+            match self.conns.get_mut(key).map(|c| &mut c.kind) {
+                Some(Kind::Down(down)) => {
+                    down.drain = Drain::Finishing;
+                    self.close_if_drained(key);
+                }
+                Some(Kind::Relay(_) | Kind::Sniffing(..)) => self.drop_conn(key, None, Some(Op::Close)),
+                _ => {}
+            }
+        }
+    }
+}
