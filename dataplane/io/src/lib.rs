@@ -8,16 +8,22 @@
 //!
 //! Not here: TLS, raw ports, TCP/IP in user space.
 
+mod base;
 mod config;
 mod counters;
 mod cpu;
+mod epoll;
 mod listen;
 mod os;
 mod outgoing;
 mod placement;
+mod port_owner;
 mod probe;
 mod slots;
 mod sockets;
+#[cfg(feature = "uring")]
+mod uring;
+mod wait;
 mod waker;
 
 pub use config::{Backend, Config, Limits, Poll};

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use abi::Addr;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use rustix::time::{ClockId, clock_gettime};
 use shard::{Instant, Peer, Why};
 
@@ -58,7 +58,7 @@ pub(crate) fn connect(to: &Addr) -> Result<Begun, Errno> {
         }
         Addr::Unix(path) => {
             let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-            let outcome = rustix::net::connect(&fd, &SocketAddrUnix::new(path.as_str())?);
+            let outcome = rustix::net::connect(&fd, &crate::listen::unix_addr(path)?);
             (fd, outcome)
         }
     };

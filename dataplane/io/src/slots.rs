@@ -52,7 +52,9 @@ impl<S> Slots<S> {
 
     /// True if the id still means a connection.
     pub(crate) fn is_current(&self, id: ConnId) -> bool {
-        self.entries.get(id.index as usize).is_some_and(|e| e.generation == id.generation && e.state.is_some())
+        self.entries
+            .get(id.index as usize)
+            .is_some_and(|e| e.generation == id.generation && e.state.is_some())
     }
 
     /// Whoever is in the slot, retired or not.
@@ -73,8 +75,10 @@ impl<S> Slots<S> {
         }
     }
 
-    /// Empties a retired slot for its next owner.
+    /// Empties a slot for its next owner. Moves the generation on again, so that nothing that knew the
+    /// retired slot by its last id mistakes the next owner for it.
     pub(crate) fn release(&mut self, index: u32) -> Option<S> {
+        self.retire(index);
         let state = self.entries.get_mut(index as usize)?.state.take()?;
         self.live -= 1;
         self.free.push(index);

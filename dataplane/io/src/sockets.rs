@@ -1,43 +1,124 @@
 //! One shard's sockets, whichever backend carries them.
 
+use core::ops::Deref;
 use std::io;
 use std::sync::Arc;
 
 use abi::Addr;
 use shard::{Burst, ConnId, Event, Instant, Transport, Via};
 
+use crate::base::Base;
+use crate::epoll::{self, EpollTransport};
+#[cfg(feature = "uring")]
+use crate::uring::{self, UringTransport};
 use crate::{Backend, Config, Counters, Listeners, Placement, Waker};
 
-/// A linear handle to received bytes; dropping it gives the buffer back.
+/// A linear handle to received bytes; dropping it gives the buffer back. May outlive its transport.
 #[derive(Debug)]
-pub struct Rx(());
+pub struct Rx(From);
+
+#[derive(Debug)]
+enum From {
+    #[cfg(feature = "uring")]
+    Uring(uring::Filled),
+    Epoll(epoll::Filled),
+}
+
+impl Rx {
+    #[cfg(feature = "uring")]
+    pub(crate) fn uring(filled: uring::Filled) -> Self {
+        Self(From::Uring(filled))
+    }
+
+    pub(crate) fn epoll(filled: epoll::Filled) -> Self {
+        Self(From::Epoll(filled))
+    }
+}
+
+impl Deref for Rx {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            #[cfg(feature = "uring")]
+            From::Uring(filled) => filled.bytes(),
+            From::Epoll(filled) => filled.bytes(),
+        }
+    }
+}
 
 /// Kernel sockets of one shard. Opened on the shard's own thread and never moved from it.
+///
+/// After `wait` returns, look at what [`Waker::wake`] may have announced: rings before that are one.
+#[expect(clippy::large_enum_variant, reason = "one per shard, never moved")]
 pub enum Sockets {
     /// Over io_uring.
-    #[doc(hidden)]
-    Uring(std::rc::Rc<()>),
+    #[cfg(feature = "uring")]
+    Uring(UringTransport),
     /// Over epoll.
-    #[doc(hidden)]
-    Epoll(std::rc::Rc<()>),
+    Epoll(EpollTransport),
+}
+
+/// Calls the same method of whichever it is.
+macro_rules! either {
+    ($self:ident, $inner:ident => $body:expr) => {
+        match $self {
+            #[cfg(feature = "uring")]
+            Sockets::Uring($inner) => $body,
+            Sockets::Epoll($inner) => $body,
+        }
+    };
 }
 
 impl Sockets {
-    /// Opens the sockets of shard number `shard` on the calling thread. `Backend::Auto` falls back to epoll;
-    /// an explicit backend fails if the kernel refuses it.
+    /// Opens the sockets of shard number `shard` on the calling thread, which must be the one that uses
+    /// them. `Backend::Auto` falls back to epoll; an explicit backend fails if the kernel refuses it, and so
+    /// does a shard number that `placement` does not have or that is taken.
     pub fn open(
         config: &Config,
         listeners: &Listeners,
         shard: usize,
         placement: Arc<Placement>,
     ) -> io::Result<Self> {
-        let _ = (config, listeners, shard, placement);
-        unimplemented!()
+        check(config)?;
+        let waker = Waker::new()?;
+        let open = || Arc::clone(&placement);
+        let this = match config.backend {
+            Backend::Epoll => {
+                Self::Epoll(EpollTransport::open(config, listeners, shard, open(), waker.clone())?)
+            }
+            #[cfg(feature = "uring")]
+            Backend::Uring => {
+                Self::Uring(UringTransport::open(config, listeners, shard, open(), waker.clone())?)
+            }
+            #[cfg(feature = "uring")]
+            Backend::Auto => match UringTransport::open(config, listeners, shard, open(), waker.clone()) {
+                Ok(uring) => Self::Uring(uring),
+                Err(_) => Self::Epoll(EpollTransport::open(config, listeners, shard, open(), waker.clone())?),
+            },
+            #[cfg(not(feature = "uring"))]
+            Backend::Auto => {
+                Self::Epoll(EpollTransport::open(config, listeners, shard, open(), waker.clone())?)
+            }
+            #[cfg(not(feature = "uring"))]
+            Backend::Uring => return Err(io::Error::other("built without the feature `uring`")),
+        };
+        if !placement.sit(shard, waker) {
+            let what =
+                format!("shard {shard} has no seat among {}, or has taken it before", placement.shards());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
+        }
+        Ok(this)
+    }
+
+    fn base(&self) -> &Base {
+        either!(self, inner => inner.base())
     }
 
     /// What it became: `Uring` or `Epoll`.
     pub fn backend(&self) -> Backend {
         match self {
+            #[cfg(feature = "uring")]
             Self::Uring(_) => Backend::Uring,
             Self::Epoll(_) => Backend::Epoll,
         }
@@ -45,77 +126,88 @@ impl Sockets {
 
     /// Ends this shard's `wait` from any thread.
     pub fn waker(&self) -> Waker {
-        unimplemented!()
+        self.base().waker.clone()
     }
 
     /// What these sockets have done; lives on after them.
     pub fn counters(&self) -> Arc<Counters> {
-        unimplemented!()
+        Arc::clone(&self.base().counters)
     }
+}
+
+/// Refuses limits no backend can work with.
+fn check(config: &Config) -> io::Result<()> {
+    let limits = &config.limits;
+    let what = if !limits.rx_buffers.is_power_of_two() || limits.rx_buffers > 1 << 15 {
+        "rx_buffers must be a power of two of at most 32768"
+    } else if limits.rx_buffer_bytes < 64 || limits.rx_buffer_bytes > 1 << 20 {
+        "rx_buffer_bytes must be between 64 and 1048576"
+    } else if limits.tx_bytes_max == 0 || limits.tx_bytes_max > 1 << 30 {
+        "tx_bytes_max must be between 1 and 1073741824"
+    } else if limits.conns_max == 0 {
+        "conns_max must not be zero"
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, what))
 }
 
 impl Transport for Sockets {
     type Rx = Rx;
 
     fn rx_burst(&mut self, out: &mut Burst<Event<Rx>>) {
-        let _ = out;
-        unimplemented!()
+        either!(self, inner => inner.rx_burst(out));
     }
 
     fn bytes<'a>(&'a self, rx: &'a Rx) -> &'a [u8] {
-        let _ = rx;
-        unimplemented!()
+        rx
     }
 
     fn tx(&mut self, conn: ConnId, slices: &[&[u8]]) -> usize {
-        let _ = (conn, slices);
-        unimplemented!()
+        either!(self, inner => inner.tx(conn, slices))
     }
 
     fn pause_rx(&mut self, conn: ConnId) {
-        let _ = conn;
-        unimplemented!()
+        either!(self, inner => inner.pause_rx(conn));
     }
 
     fn resume_rx(&mut self, conn: ConnId) {
-        let _ = conn;
-        unimplemented!()
+        either!(self, inner => inner.resume_rx(conn));
     }
 
     fn connect(&mut self, to: &Addr, via: Via) -> ConnId {
-        let _ = (to, via);
-        unimplemented!()
+        either!(self, inner => inner.connect(to, via))
     }
 
     fn half_close(&mut self, conn: ConnId) {
-        let _ = conn;
-        unimplemented!()
+        either!(self, inner => inner.half_close(conn));
     }
 
     fn close(&mut self, conn: ConnId) {
-        let _ = conn;
-        unimplemented!()
+        either!(self, inner => inner.close(conn));
     }
 
     fn reset(&mut self, conn: ConnId) {
-        let _ = conn;
-        unimplemented!()
+        either!(self, inner => inner.reset(conn));
     }
 
     fn flush(&mut self) {
-        unimplemented!()
+        either!(self, inner => inner.flush());
     }
 
     fn wait(&mut self, until: Option<Instant>) {
-        let _ = until;
-        unimplemented!()
+        either!(self, inner => inner.wait(until));
     }
 
     fn now(&self) -> Instant {
-        unimplemented!()
+        either!(self, inner => inner.now())
+    }
+
+    fn publish_load(&mut self, calls: u32) {
+        either!(self, inner => inner.publish_load(calls));
     }
 
     fn stop_accepting(&mut self) {
-        unimplemented!()
+        either!(self, inner => inner.stop_accepting());
     }
 }

@@ -1,0 +1,118 @@
+//! The io_uring itself: setting it up, submitting, entering.
+
+use std::io;
+
+use io_uring::types::{SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, squeue};
+
+use crate::Counters;
+use crate::counters::add;
+
+/// Submissions that fit before an early enter.
+const SQ_ENTRIES: u32 = 512;
+/// Completions that fit; more are kept by the kernel and cost an enter.
+const CQ_ENTRIES: u32 = 4096;
+/// IORING_ENTER_GETEVENTS: run deferred work and post its completions.
+const GETEVENTS: u32 = 1;
+
+/// One io_uring. Used by the thread that made it only.
+pub(super) struct Ring {
+    ring: IoUring,
+}
+
+/// A ring with the flags `uring` needs, all of Linux 6.1.
+pub(super) fn build(sq: u32, cq: u32) -> io::Result<IoUring> {
+    IoUring::builder()
+        .setup_single_issuer()
+        .setup_defer_taskrun()
+        .setup_coop_taskrun()
+        .setup_taskrun_flag()
+        .setup_submit_all()
+        .setup_clamp()
+        .setup_cqsize(cq)
+        .build(sq)
+}
+
+impl Ring {
+    pub(super) fn new() -> io::Result<Self> {
+        let mut ring = build(SQ_ENTRIES, CQ_ENTRIES)?;
+        // Saves looking the descriptor up at each enter; works without.
+        let _ = ring.submitter().register_ring_fd();
+        ring.completion().sync();
+        Ok(Self { ring })
+    }
+
+    pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
+        self.ring.submitter()
+    }
+
+    /// Queues an operation; submits the queue first if it is full.
+    ///
+    /// # Safety
+    ///
+    /// What the entry points to stays where it is until its completion is in.
+    #[expect(unsafe_code, reason = "the caller keeps the entry's memory alive")]
+    pub(super) unsafe fn push(&mut self, entry: &squeue::Entry, counters: &Counters) {
+        loop {
+            // SAFETY: passed on to the caller.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return;
+            }
+            self.enter(counters);
+        }
+    }
+
+    /// True if something waits to be submitted.
+    pub(super) fn has_submissions(&mut self) -> bool {
+        !self.ring.submission().is_empty()
+    }
+
+    /// True if the kernel has work that only an enter turns into completions.
+    pub(super) fn has_deferred(&mut self) -> bool {
+        let sq = self.ring.submission();
+        sq.taskrun() || sq.cq_overflow()
+    }
+
+    /// True if completions can be read without an enter.
+    pub(super) fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
+    /// Reads completions that are there.
+    pub(super) fn completions<'a>(
+        &mut self,
+        into: &'a mut [core::mem::MaybeUninit<cqueue::Entry>],
+    ) -> &'a [cqueue::Entry] {
+        self.ring.completion().fill(into)
+    }
+
+    /// Completions the kernel could not post at once, so far.
+    pub(super) fn overflows(&mut self) -> u64 {
+        u64::from(self.ring.completion().overflow())
+    }
+
+    /// Submits what is queued and collects what has completed, without waiting.
+    #[expect(unsafe_code, reason = "the crate's safe submit does not collect deferred work")]
+    pub(super) fn enter(&mut self, counters: &Counters) {
+        let queued = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
+        add(&counters.enters, 1);
+        // SAFETY: no argument is passed, and what queued entries point to is vouched for by `push`.
+        let outcome = unsafe { self.ring.submitter().enter::<()>(queued, 0, GETEVENTS, None) };
+        // Interrupted, or the completion queue is full: what is left goes with the next enter.
+        drop(outcome);
+    }
+
+    /// Submits what is queued and waits until something has completed or the time is over.
+    pub(super) fn enter_and_wait(&mut self, timeout_ns: Option<u64>, counters: &Counters) {
+        add(&counters.enters, 1);
+        let time;
+        let mut args = SubmitArgs::new();
+        if let Some(ns) = timeout_ns {
+            let nanos = u32::try_from(ns % 1_000_000_000).unwrap_or(0);
+            time = Timespec::new().sec(ns / 1_000_000_000).nsec(nanos);
+            args = args.timespec(&time);
+        }
+        // Interrupted, timed out, or the completion queue is full: the caller looks at the completions.
+        drop(self.ring.submitter().submit_with_args(1, &args));
+    }
+}
