@@ -16,7 +16,7 @@ use pktgen::{Hold, Live, Load, LoadConfig, Pace, Phase, Summary, Target, report}
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::cli::{BackendArg, CallArgs};
+use crate::cli::CallArgs;
 
 const TICK: Duration = Duration::from_millis(200);
 
@@ -28,12 +28,12 @@ pub(crate) fn run(args: &CallArgs) -> Result<ExitCode, String> {
     let (send, done) = channel();
     let thread = {
         let (live, stop, config) = (Arc::clone(&live), Arc::clone(&stop), config.clone());
-        let (backend, core) = (args.backend, args.core);
+        let (sockets, core) = (config_of_sockets(args), args.core);
         std::thread::Builder::new()
             .name("load".to_owned())
             .spawn(move || {
                 // Nobody to tell only if the main thread is gone, and with it the process.
-                let _ = send.send(drive(backend, core, config, live, &stop));
+                let _ = send.send(drive(&sockets, core, config, live, &stop));
             })
             .map_err(|e| format!("no thread: {e}"))?
     };
@@ -90,9 +90,14 @@ fn config_of(args: &CallArgs) -> LoadConfig {
     }
 }
 
+fn config_of_sockets(args: &CallArgs) -> Config {
+    let limits = Limits { tx_bytes_max: 1 << 20, ..Limits::default() };
+    Config { backend: args.backend.backend(), poll: args.poll.poll(), limits, ..Config::default() }
+}
+
 /// The load's thread.
 fn drive(
-    backend: BackendArg,
+    sockets: &Config,
     core: Option<usize>,
     config: LoadConfig,
     live: Arc<Live>,
@@ -103,13 +108,8 @@ fn drive(
     {
         return Err(format!("core {core} is not ours to use; `nproc` and the affinity mask say which are"));
     }
-    let sockets = Config {
-        limits: Limits { tx_bytes_max: 1 << 20, ..Limits::default() },
-        backend: backend.backend(),
-        ..Config::default()
-    };
-    let sockets = Sockets::open(&sockets, &Listeners::none(), 0, Placement::new(1))
-        .map_err(|e| format!("the {backend:?} backend could not be opened: {e}; try --backend epoll"))?;
+    let sockets = Sockets::open(sockets, &Listeners::none(), 0, Placement::new(1))
+        .map_err(|e| format!("the backend could not be opened: {e}; try --backend epoll"))?;
     let mut load = Load::new(sockets, config, live).map_err(|e| e.to_string())?;
     Ok(load.run(stop))
 }

@@ -33,6 +33,17 @@ pub(crate) enum BackendArg {
     Epoll,
 }
 
+/// How a thread with nothing to do waits.
+#[derive(Clone, Copy, ValueEnum, Debug)]
+pub(crate) enum PollArg {
+    /// Spins a little, then blocks.
+    Adaptive,
+    /// Never blocks.
+    Busy,
+    /// Never spins.
+    Block,
+}
+
 /// Make gRPC calls and report what became of them.
 ///
 /// With --rate (open loop) calls are due at fixed times and latency runs from the time a call was due: a
@@ -85,6 +96,9 @@ pub(crate) struct CallArgs {
     /// Which kernel interface to use.
     #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
     pub(crate) backend: BackendArg,
+    /// How to wait when there is nothing to do; block where client and backend share a core.
+    #[arg(long, value_enum, default_value_t = PollArg::Adaptive)]
+    pub(crate) poll: PollArg,
     /// Stay on this core.
     #[arg(long, value_name = "N")]
     pub(crate) core: Option<usize>,
@@ -117,6 +131,9 @@ pub(crate) struct EchoArgs {
     /// Which kernel interface to use.
     #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
     pub(crate) backend: BackendArg,
+    /// How to wait when there is nothing to do; block where client and backend share a core.
+    #[arg(long, value_enum, default_value_t = PollArg::Adaptive)]
+    pub(crate) poll: PollArg,
     /// One thread on each of these cores, as in 0,1 [default: one thread, anywhere].
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     pub(crate) cores: Vec<usize>,
@@ -143,6 +160,16 @@ impl BackendArg {
             Self::Auto => io::Backend::Auto,
             Self::Uring => io::Backend::Uring,
             Self::Epoll => io::Backend::Epoll,
+        }
+    }
+}
+
+impl PollArg {
+    pub(crate) fn poll(self) -> io::Poll {
+        match self {
+            Self::Adaptive => io::Poll::Adaptive,
+            Self::Busy => io::Poll::Busy,
+            Self::Block => io::Poll::Block,
         }
     }
 }

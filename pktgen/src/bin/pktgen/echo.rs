@@ -81,7 +81,7 @@ pub(crate) fn run(args: &EchoArgs) -> Result<ExitCode, String> {
 }
 
 fn config_of(args: &EchoArgs) -> Config {
-    Config { backend: args.backend.backend(), ..Config::default() }
+    Config { backend: args.backend.backend(), poll: args.poll.poll(), ..Config::default() }
 }
 
 fn options_of(args: &EchoArgs) -> EchoOptions {
