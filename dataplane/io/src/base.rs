@@ -37,6 +37,7 @@ pub(crate) enum Stage {
     /// The shard closed it; bytes accepted before are still going out. The id is stale.
     Closing,
     /// The kernel still has something of it in hand. The id is stale. Only io_uring keeps things.
+    #[cfg_attr(not(feature = "uring"), expect(dead_code, reason = "only io_uring keeps things"))]
     Dead,
 }
 

@@ -494,10 +494,11 @@ impl EpollTransport {
         if !conn.out.is_empty() {
             return;
         }
-        if conn.fin && !core::mem::replace(&mut conn.fin_sent, true) {
-            if let Some(fd) = &conn.fd {
-                os::shutdown_write(fd);
-            }
+        if conn.fin
+            && !core::mem::replace(&mut conn.fin_sent, true)
+            && let Some(fd) = &conn.fd
+        {
+            os::shutdown_write(fd);
         }
         if conn.stage == Stage::Closing {
             self.bury(index);

@@ -108,6 +108,7 @@ impl Outgoing {
     }
 
     /// Forgets what has not been given to the kernel.
+    #[cfg(feature = "uring")]
     pub(crate) fn clear_next(&mut self, pool: &mut TxPool) {
         pool.give(core::mem::take(&mut self.next));
     }

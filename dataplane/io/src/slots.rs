@@ -86,6 +86,7 @@ impl<S> Slots<S> {
     }
 
     /// All occupied slots.
+    #[cfg(feature = "uring")]
     pub(crate) fn occupied(&self) -> impl Iterator<Item = u32> + '_ {
         (0u32..).zip(&self.entries).filter(|(_, e)| e.state.is_some()).map(|(index, _)| index)
     }

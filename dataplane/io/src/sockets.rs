@@ -50,7 +50,7 @@ impl Deref for Rx {
 /// Kernel sockets of one shard. Opened on the shard's own thread and never moved from it.
 ///
 /// After `wait` returns, look at what [`Waker::wake`] may have announced: rings before that are one.
-#[expect(clippy::large_enum_variant, reason = "one per shard, never moved")]
+#[cfg_attr(feature = "uring", expect(clippy::large_enum_variant, reason = "one per shard, never moved"))]
 pub enum Sockets {
     /// Over io_uring.
     #[cfg(feature = "uring")]

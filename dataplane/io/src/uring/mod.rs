@@ -341,7 +341,7 @@ impl UringTransport {
             Op::Recv => self.on_recv(index, entry, out),
             Op::Send => self.on_send(index, entry.result(), out),
             Op::Connect => self.on_connect(index, out),
-            Op::Watch => self.on_watch(index, entry.result()),
+            Op::Watch => self.on_watch(index, entry),
         }
     }
 
@@ -434,20 +434,23 @@ impl UringTransport {
         }
     }
 
-    /// After the end of the peer's stream only a poll notices that it is reset.
+    /// After the end of the peer's stream only a poll notices that it is reset. Multishot, because io_uring
+    /// always polls for RDHUP, too, and that is already there.
     fn watch(&mut self, index: u32) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
         conn.ops += 1;
         let fd = conn.raw();
         let events = u32::from(libc::POLLERR.unsigned_abs());
-        let entry = opcode::PollAdd::new(fd, events).build().user_data(user_data(Op::Watch, index));
+        let entry =
+            opcode::PollAdd::new(fd, events).multi(true).build().user_data(user_data(Op::Watch, index));
         self.push(&entry);
     }
 
-    fn on_watch(&mut self, index: u32, res: i32) {
-        if self.completed(index) {
+    fn on_watch(&mut self, index: u32, entry: &cqueue::Entry) {
+        if !cqueue::more(entry.flags()) && self.completed(index) {
             return;
         }
+        let res = entry.result();
         let Some(conn) = self.slots.slot_mut(index) else { return };
         if res > 0 && res & i32::from(libc::POLLERR) != 0 {
             let why = conn.outcome().err().unwrap_or(Why::Reset);
