@@ -104,6 +104,13 @@ impl HpackDecoder {
         }
     }
 
+    /// Gives back the memory that only makes the next block quicker: for a connection that has gone idle.
+    pub fn trim(&mut self) {
+        self.memo.trim();
+        self.last = None;
+        self.table.trim();
+    }
+
     /// Bytes of memory held.
     pub fn capacity_bytes(&self) -> usize {
         self.table.capacity_bytes() + self.memo.capacity_bytes()

@@ -91,6 +91,12 @@ impl HpackEncoder {
         self.encode_fresh(list, out);
     }
 
+    /// Gives back the memory that only makes the next block quicker: for a connection that has gone idle.
+    pub fn trim(&mut self) {
+        self.memo.trim();
+        self.index.trim();
+    }
+
     /// Bytes of memory held.
     pub fn capacity_bytes(&self) -> usize {
         self.index.capacity_bytes() + self.memo.capacity_bytes()
@@ -109,44 +115,57 @@ impl HpackEncoder {
         }
         let generation = self.index.generation();
         let from = out.len();
+        let mut is_settled = true;
         for (field, name, value) in list {
-            self.encode_field(*field, name, value, out);
+            is_settled &= self.encode_field(*field, name, value, out);
         }
-        if self.index.generation() == generation && !is_resized {
+        if is_settled && self.index.generation() == generation && !is_resized {
             let block = out.get(from..).unwrap_or(&[]);
             let _ = self.memo.remember(generation, block, list);
         }
     }
 
+    /// False if the field would be sent otherwise the next time.
     #[inline]
-    fn encode_field(&mut self, field: Field, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+    fn encode_field(&mut self, field: Field, name: &[u8], value: &[u8], out: &mut Vec<u8>) -> bool {
         let name_index = static_table::name_index(field.token, name);
         if field.never_indexed || is_sensitive(name_index, value) {
-            return self.emit_literal(Literal::Never, name_index, None, name, value, out);
+            self.emit_literal(Literal::Never, name_index, None, name, value, out);
+            return true;
         }
         let exact = static_table::exact_index(name_index, value);
         if exact != 0 {
-            return out.push(0x80 | exact);
+            out.push(0x80 | exact);
+            return true;
         }
-        let (key, form) = match policy(field.token, name_index, value) {
-            Policy::None => return self.emit_literal(Literal::Plain, name_index, None, name, value, out),
-            Policy::Value(key) => match self.index.find(key, value) {
-                Found::At(at) => return integer::emit(at + STATIC_COUNT + 1, 0x80, 0x7f, out),
-                Found::Repeated => (key, Literal::Indexed),
-                Found::No => (key, Literal::Plain),
-            },
-            Policy::Name(key) => match self.index.find_name(key) {
-                Some(_) => (key, Literal::Plain),
-                None => (key, Literal::Indexed),
-            },
+        let policy = policy(field.token, name_index, value);
+        let (Policy::Value(key) | Policy::Name(key)) = policy else {
+            self.emit_literal(Literal::Plain, name_index, None, name, value, out);
+            return true;
         };
-        let form = if self.index.admits(name.len(), value.len()) { form } else { Literal::Plain };
+        if !self.index.admits(name.len(), value.len()) {
+            self.emit_literal(Literal::Plain, name_index, Some(key), name, value, out);
+            return true;
+        }
+        let (form, is_settled) = match policy {
+            Policy::Value(_) => match self.index.find(key, value) {
+                Found::At(at) => {
+                    integer::emit(at + STATIC_COUNT + 1, 0x80, 0x7f, out);
+                    return true;
+                }
+                Found::Repeated => (Literal::Indexed, false),
+                Found::No => (Literal::Plain, false),
+            },
+            _ if self.index.find_name(key).is_some() => (Literal::Plain, true),
+            _ => (Literal::Indexed, false),
+        };
         self.emit_literal(form, name_index, Some(key), name, value, out);
         if form == Literal::Indexed
             && let Ok(name_len) = u8::try_from(name.len())
         {
             self.index.insert(key, name_len, value);
         }
+        is_settled
     }
 
     /// Section 6.2.

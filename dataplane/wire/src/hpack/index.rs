@@ -106,12 +106,9 @@ impl Index {
         self.size_max
     }
 
-    /// Looks a value up. `salt` is part of what counts as repeated: 0 for values, another for names.
+    /// Looks a value up, and notes that it was asked for.
     #[inline]
     pub(super) fn find(&mut self, key: Key, value: &[u8]) -> Found {
-        if self.size_max == 0 {
-            return Found::No;
-        }
         let hash = hash(key, value);
         let lookup = self.lookup.get_or_insert_with(Lookup::new);
         let mut number = lookup.buckets[bucket(hash)];
@@ -180,6 +177,15 @@ impl Index {
             let Some(entry) = self.entries.pop_back() else { return };
             self.size -= entry.size();
             self.store.release(entry.value_len as usize);
+        }
+    }
+
+    /// Gives back the memory that no entry needs.
+    pub(super) fn trim(&mut self) {
+        self.store.trim();
+        self.entries.shrink_to_fit();
+        if self.entries.is_empty() {
+            self.lookup = None;
         }
     }
 

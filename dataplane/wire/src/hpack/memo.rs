@@ -77,7 +77,11 @@ impl Memo {
 
     /// Remembers a block and its list, unless they are too large or this does not pay. Gives the slot.
     pub(super) fn remember(&mut self, generation: u64, block: &[u8], list: &Headers) -> Option<usize> {
-        if block.len() > BLOCK_BYTES_MAX || list.bytes_len() > LIST_BYTES_MAX || list.len() > LIST_COUNT_MAX {
+        if block.is_empty()
+            || block.len() > BLOCK_BYTES_MAX
+            || list.bytes_len() > LIST_BYTES_MAX
+            || list.len() > LIST_COUNT_MAX
+        {
             return None;
         }
         if self.misses > MISSES_MAX && !self.misses.is_multiple_of(SPARSE_EVERY) {
@@ -97,6 +101,11 @@ impl Memo {
         slot.block.extend_from_slice(block);
         slot.list.copy_from_exact(list);
         Some(at)
+    }
+
+    /// Forgets everything and gives the memory back.
+    pub(super) fn trim(&mut self) {
+        *self = Self::new();
     }
 
     /// Bytes of memory held.

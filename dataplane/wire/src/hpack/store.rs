@@ -47,6 +47,12 @@ impl Store {
         self.buf.get(from..from + len).unwrap_or(&[])
     }
 
+    /// Gives back the memory that no live byte needs.
+    pub(super) fn trim(&mut self) {
+        self.compact();
+        self.buf.shrink_to_fit();
+    }
+
     /// Bytes of memory held.
     pub(super) fn capacity_bytes(&self) -> usize {
         self.buf.capacity()

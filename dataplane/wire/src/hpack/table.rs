@@ -99,6 +99,12 @@ impl Table {
         }
     }
 
+    /// Gives back the memory that no entry needs.
+    pub(super) fn trim(&mut self) {
+        self.store.trim();
+        self.entries.shrink_to_fit();
+    }
+
     /// Bytes of memory held.
     pub(super) fn capacity_bytes(&self) -> usize {
         self.store.capacity_bytes() + self.entries.capacity() * size_of::<Entry>()
