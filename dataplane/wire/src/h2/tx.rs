@@ -13,7 +13,7 @@ use super::limits::BUFFER_KEPT_BYTES;
 pub(crate) struct Tx {
     pub(crate) buf: Vec<u8>,
     at: usize,
-    /// Where the first frame that has not gone out whole ends, if known: counted from `buf`'s beginning.
+    /// Where the first frame that has not gone out whole begins in `buf`; not above `at` but for a preface.
     boundary: usize,
     frames: u32,
 }
@@ -68,12 +68,14 @@ impl Tx {
             self.boundary = end;
             self.frames = self.frames.saturating_sub(1);
         }
-        // Moving what is left pays once as much has gone.
-        if self.at >= BUFFER_KEPT_BYTES && self.at * 2 >= self.buf.len() {
-            self.buf.copy_within(self.at.., 0);
-            self.buf.truncate(self.buf.len() - self.at);
-            self.boundary = self.boundary.saturating_sub(self.at);
-            self.at = 0;
+        // Moving what is left pays once as much has gone. The frame that is half gone moves whole: the count
+        // needs its head.
+        let from = self.boundary.min(self.at);
+        if from >= BUFFER_KEPT_BYTES && from * 2 >= self.buf.len() {
+            self.buf.copy_within(from.., 0);
+            self.buf.truncate(self.buf.len() - from);
+            self.boundary -= from;
+            self.at -= from;
         }
     }
 
@@ -83,5 +85,47 @@ impl Tx {
         self.at = 0;
         self.boundary = 0;
         self.frames = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_counted_whatever_goes_at_once() {
+        for step in [1, 2, 7, 9, 10, 100, 4096, 5000, 20_000] {
+            let mut tx = Tx::new();
+            tx.preface();
+            let sizes = [0, 1, 8, 16_384, 100, 0, 5000, 16_384, 3];
+            let mut expected = Vec::from(frame::PREFACE);
+            for round in 0..4 {
+                for (i, size) in sizes.iter().enumerate() {
+                    let payload = alloc::vec![i as u8 + round; *size];
+                    tx.push(0, 0, 1, &payload);
+                    frame::push(&mut expected, 0, 0, 1, &payload);
+                }
+            }
+            let mut went = 0;
+            while tx.len() > 0 {
+                assert_eq!(tx.bytes(), &expected[went..]);
+                let n = step.min(tx.len());
+                tx.advance(n);
+                went += n;
+                // What the frames still there are, counted from the end.
+                let mut at = frame::PREFACE.len();
+                let mut left = 0;
+                while let Some(head) = expected.get(at..).and_then(|b| b.first_chunk()) {
+                    at += HEAD_LEN + Head::parse(head).len as usize;
+                    left += u32::from(at > went);
+                }
+                assert_eq!(tx.frames(), left, "step {step} at {went}");
+                // At most as much again as is left, one half-gone frame and what is too little to move.
+                assert!(tx.buf.len() <= 2 * tx.len() + 2 * 16_393 + BUFFER_KEPT_BYTES);
+                if step < 10 && went > 3000 {
+                    break;
+                }
+            }
+        }
     }
 }
