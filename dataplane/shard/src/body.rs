@@ -296,7 +296,7 @@ impl Core {
         let Done { job, result } = done;
         let key = Key { index: job.key.call, generation: job.key.generation };
         let way = if job.key.is_request { Way::ToEndpoint } else { Way::ToCaller };
-        let (mut input, mut output) = (job.input, job.output);
+        let (input, mut output) = (job.input, job.output);
         let Some(pipe) = self.pipe(key, way) else {
             // The call ended meanwhile; its job's buffers are all that is left of it.
             self.buffers.give(input);
@@ -304,7 +304,7 @@ impl Core {
             return;
         };
         let Some(mut recoder) = pipe.recoder.take() else { return };
-        let step = recoder.finish_job(result, &mut input, &mut output, &mut pipe.buf);
+        let step = recoder.finish_job(result, &input, &mut output, &mut pipe.buf);
         let stats = core::mem::take(&mut recoder.stats);
         pipe.recoder = Some(recoder);
         self.counters.messages_compressed += stats.compressed;

@@ -154,7 +154,7 @@ impl Generation {
             key: key.into_boxed_slice(),
             hit,
         };
-        let hasher = self.hasher.clone();
+        let hasher = self.hasher;
         self.cache.insert_unique(hash, entry, |c| {
             let (a, p) = c.key.split_at((c.authority_len as usize).min(c.key.len()));
             hash_key(&hasher, c.source, c.fixed, a, p)

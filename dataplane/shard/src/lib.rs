@@ -13,7 +13,6 @@ mod call;
 mod callers;
 mod chain;
 mod conn;
-
 mod counters;
 mod downstream;
 mod endpoint;
@@ -44,7 +43,7 @@ pub use offload::{Done, Job, JobError, JobKey, Offload, Work};
 pub use setup::{AccessWhen, Listener, Protocol, Setup};
 pub use shard::{Shard, Turn};
 pub use snapshot::{
-    ChainSnapshot, ElementSnapshot, EndpointSnapshot, LATENCY_BOUNDS_NS, MethodSnapshot, Snapshot,
+    ChainSnapshot, ElementSnapshot, EndpointSnapshot, LATENCY_BOUNDS_NS, Labelled, MethodSnapshot, Snapshot,
 };
 pub use transport::{ConnId, Event, ListenerId, Peer, Transport, Via, Why};
 pub use wire::Instant;

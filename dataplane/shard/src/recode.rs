@@ -155,7 +155,7 @@ impl Recoder {
     pub(crate) fn finish_job(
         &mut self,
         result: Result<(), JobError>,
-        input: &mut Vec<u8>,
+        input: &[u8],
         output: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> Result<Step, RecodeError> {
@@ -209,7 +209,7 @@ mod tests {
 
     fn frame(flag: u8, body: &[u8]) -> Vec<u8> {
         let mut bytes = alloc::vec![flag];
-        bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_be_bytes());
         bytes.extend_from_slice(body);
         bytes
     }
@@ -237,14 +237,13 @@ mod tests {
         let (mut out, mut spare) = (Vec::new(), Vec::new());
         recoder.push(&frame(0, b"abcdef"));
         recoder.push(&frame(0, b"xy"));
-        let Ok(Step::Job(Work::Compress(Encoding::Gzip), mut input)) = recoder.step(&mut spare, &mut out)
-        else {
+        let Ok(Step::Job(Work::Compress(Encoding::Gzip), input)) = recoder.step(&mut spare, &mut out) else {
             unreachable!()
         };
         assert!(matches!(recoder.step(&mut spare, &mut out), Ok(Step::Wait)));
         assert!(out.is_empty(), "the second message waits for the first");
         let mut output = b"longer than that".to_vec();
-        assert!(matches!(recoder.finish_job(Ok(()), &mut input, &mut output, &mut out), Ok(Step::Wait)));
+        assert!(matches!(recoder.finish_job(Ok(()), &input, &mut output, &mut out), Ok(Step::Wait)));
         assert!(matches!(recoder.step(&mut spare, &mut out), Ok(Step::Wait)));
         let mut expected = frame(0, b"abcdef");
         expected.extend(frame(0, b"xy"));

@@ -36,13 +36,16 @@ pub const LATENCY_BOUNDS_NS: [u64; 25] = [
     100_000_000_000,
 ];
 
+/// Counters that differ in one label: metric name, help text, label, then its values and their counts.
+pub type Labelled = (&'static str, &'static str, &'static str, Vec<(&'static str, u64)>);
+
 /// All a shard counts.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Plain counters: metric name without the `towpath_` prefix, help text, value.
     pub counters: Vec<(&'static str, &'static str, u64)>,
     /// Counters by one label (faults by name, …): metric name, help text, label, then (value of label, count).
-    pub labelled: Vec<(&'static str, &'static str, &'static str, Vec<(&'static str, u64)>)>,
+    pub labelled: Vec<Labelled>,
     /// What is now: name, help text, value.
     pub gauges: Vec<(&'static str, &'static str, u64)>,
     /// By source, destination and method.

@@ -205,7 +205,8 @@ impl<E: Copy> Wheel<E> {
 }
 
 fn slot_of(tick: u64, level: usize) -> usize {
-    (tick >> (SLOT_BITS * u32::try_from(level).unwrap_or(0))) as usize % SLOTS
+    let turned = tick >> (SLOT_BITS * u32::try_from(level).unwrap_or(0));
+    usize::try_from(turned % SLOTS as u64).unwrap_or(0)
 }
 
 #[cfg(test)]
