@@ -55,6 +55,8 @@ impl Core {
                 self.counters.upstream_goaways += 1;
                 if let Some(Kind::Up(up)) = self.conns.get_mut(conn).map(|c| &mut c.kind) {
                     up.state = UpState::Leaving;
+                    let place = up.endpoint;
+                    self.release_queue(place);
                 }
                 if self.conns.get(conn).is_some_and(|c| c.calls.is_empty()) {
                     self.close_after_flush(conn);

@@ -53,6 +53,8 @@ pub(crate) struct Callers {
     entries_max: usize,
     pool_bytes: u64,
     resets_per_second: u32,
+    /// Connections of all callers.
+    pub(crate) connections: u32,
 }
 
 impl Callers {
@@ -64,6 +66,7 @@ impl Callers {
             entries_max: limits.callers_max.clamp(1, u32::from(u16::MAX)) as usize,
             pool_bytes: limits.caller_pool_bytes,
             resets_per_second: limits.caller_resets_per_second,
+            connections: 0,
         };
         callers.entries.push(callers.entry(Who::Rest));
         callers
@@ -100,12 +103,14 @@ impl Callers {
             }
         };
         self.entries[usize::from(id)].connections += 1;
+        self.connections += 1;
         CallerId(id)
     }
 
     /// A connection of it is gone.
     pub(crate) fn disconnect(&mut self, id: CallerId) {
         self.entries[usize::from(id.0)].connections -= 1;
+        self.connections -= 1;
         self.forget_idle(id);
     }
 

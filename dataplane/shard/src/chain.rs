@@ -24,13 +24,16 @@ impl Core {
         else {
             return Verdict::Forward;
         };
-        let program = &generation.program;
-        let chain = call.chain.and_then(|c| program.chains.get(c as usize));
-        // A reference count, not a lock: the view needs the generation's counters while the chain runs.
-        let Some(chain) = chain.cloned() else { return Verdict::Forward };
+        let Some(chain) = call.chain.and_then(|c| generation.program.chains.get(c as usize)) else {
+            return Verdict::Forward;
+        };
         let mut view = View {
             call,
-            generation,
+            program: &generation.program,
+            places: &generation.endpoints,
+            picks: &mut generation.picks,
+            chains: &mut generation.chains,
+            sinks: &generation.sinks,
             endpoints: &self.endpoints,
             metrics: &mut self.metrics,
             counters: &mut self.counters,

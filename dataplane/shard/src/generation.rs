@@ -230,7 +230,7 @@ impl Generation {
     }
 
     pub(crate) fn service_name(&self, service: Option<ServiceIdx>) -> &str {
-        service.and_then(|s| self.program.services.get(usize::from(s.0))).map_or("", |s| s.name.as_str())
+        self.program.service_name(service)
     }
 }
 

@@ -152,8 +152,8 @@ impl<T: Transport, O: Offload> Shard<T, O> {
     }
 
     /// A drain is over: no call and no caller's connection is left.
-    pub const fn is_drained(&self) -> bool {
-        self.core.is_drained
+    pub fn is_drained(&self) -> bool {
+        self.core.is_draining && self.core.calls.len() == 0 && self.core.callers.connections == 0
     }
 
     /// A copy of all it counts.

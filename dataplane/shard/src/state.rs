@@ -95,7 +95,6 @@ pub(crate) struct Core {
     pub(crate) fresh: Vec<Key>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) is_draining: bool,
-    pub(crate) is_drained: bool,
     pub(crate) sweep: crate::sweep::Sweep,
 }
 
@@ -134,7 +133,6 @@ impl Core {
             fresh: Vec::new(),
             jobs: Vec::new(),
             is_draining: false,
-            is_drained: false,
             sweep: crate::sweep::Sweep::default(),
             limits,
         };

@@ -31,8 +31,8 @@ pub(crate) struct Sweep {
 impl Core {
     /// When the sweep wants a turn.
     pub(crate) fn sweep_due(&self) -> Option<Instant> {
-        let is_needed = self.conns.len() > 0 || self.calls.len() > 0 || self.is_draining && !self.is_drained;
-        is_needed.then_some(self.sweep.due)
+        let is_needed = self.conns.len() > 0 || self.calls.len() > 0;
+        is_needed.then_some(if self.sweep.is_running { self.now } else { self.sweep.due })
     }
 
     pub(crate) fn sweep(&mut self) {
@@ -58,19 +58,6 @@ impl Core {
         }
         self.sweep.call = to;
         self.sweep.is_running = self.sweep.conn < conn_end || self.sweep.call < call_end;
-        if self.is_draining && !self.is_drained {
-            self.is_drained = self.calls.len() == 0 && !self.has_callers();
-        }
-    }
-
-    fn has_callers(&self) -> bool {
-        (0..self.conns.slots()).filter_map(|i| self.conns.key_at(i)).any(|key| {
-            self.conns.get(key).is_some_and(|c| match &c.kind {
-                Kind::Down(_) | Kind::Sniffing(..) => true,
-                Kind::Relay(relay) => relay.down.is_some(),
-                Kind::Up(_) | Kind::Free => false,
-            })
-        })
     }
 
     fn sweep_call(&mut self, key: Key) {

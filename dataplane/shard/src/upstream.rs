@@ -248,7 +248,11 @@ impl Core {
             let at = self.now.after_ns(pause / 1000 * jitter);
             self.wheel.insert(at, Timer::Backoff(place));
         }
-        // Whoever waited for it may go elsewhere.
+        self.release_queue(place);
+    }
+
+    /// Whoever waits for this endpoint chooses anew, at the end of the burst.
+    pub(crate) fn release_queue(&mut self, place: u32) {
         while let Some(call) = self.endpoints[place as usize].queue().pop(|_| true) {
             if let Some(call) = self.calls.get_mut(call) {
                 call.at_endpoint = None;
@@ -382,7 +386,7 @@ impl Core {
             self.leave_endpoint(call_key, None);
             self.fail(call_key, Status::UNAVAILABLE, flag, &text);
         }
-        self.serve_queue(place);
+        self.release_queue(place);
     }
 
     /// gRPC's transparent retry: once, or as often as needed if nothing has left. False if it cannot be.

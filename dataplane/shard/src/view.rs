@@ -1,17 +1,17 @@
 //! The shard's side of [`CallView`]: one call, its program and the endpoints it may choose from.
 
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 
 use abi::{
-    CallView, Compress, EndpointIdx, EndpointStat, Flag, Level, LogValue, Num, ServiceIdx, Side, SinkIdx,
-    Spill, Status, Text,
+    CallView, Compress, EndpointIdx, EndpointStat, Flag, Level, LogValue, Num, Program, ServiceIdx, Side,
+    SinkIdx, Spill, Status, Text,
 };
 use wire::{Headers, Instant, Token};
 
 use crate::call::{Call, Phase};
 use crate::counters::Counters;
 use crate::endpoint::Endpoint;
-use crate::generation::Generation;
+use crate::stats::ChainStats;
 use crate::{ElementRecord, Log};
 
 /// `grpc-message` of an element's reject, bytes.
@@ -28,7 +28,12 @@ pub(crate) struct MetricValue {
 
 pub(crate) struct View<'a> {
     pub(crate) call: &'a mut Call,
-    pub(crate) generation: &'a mut Generation,
+    pub(crate) program: &'a Program,
+    /// Service, endpoint: the shard-wide endpoint.
+    pub(crate) places: &'a [Vec<u32>],
+    pub(crate) picks: &'a mut [u64],
+    pub(crate) chains: &'a mut [ChainStats],
+    pub(crate) sinks: &'a [u16],
     pub(crate) endpoints: &'a [Endpoint],
     pub(crate) metrics: &'a mut [MetricValue],
     pub(crate) counters: &'a mut Counters,
@@ -63,10 +68,10 @@ impl View<'_> {
     }
 
     /// The endpoints of the call's destination, as shard-wide numbers.
-    fn places(&self) -> &[u32] {
+    fn my_places(&self) -> &[u32] {
         self.call
             .destination
-            .and_then(|d| self.generation.endpoints.get(usize::from(d.0)))
+            .and_then(|d| self.places.get(usize::from(d.0)))
             .map_or(&[], |places| places.as_slice())
     }
 }
@@ -86,7 +91,7 @@ impl CallView for View<'_> {
     fn text(&self, field: Text) -> &str {
         let utf8 = |bytes| core::str::from_utf8(bytes).unwrap_or("");
         match field {
-            Text::Source | Text::PeerIdentity => self.generation.service_name(self.call.source),
+            Text::Source | Text::PeerIdentity => self.program.service_name(self.call.source),
             Text::Service => self.path_halves().0,
             Text::Method => self.path_halves().1,
             Text::Authority => utf8(self.call.request.get(Token::Authority).unwrap_or(b"")),
@@ -149,19 +154,19 @@ impl CallView for View<'_> {
     }
 
     fn set_endpoint(&mut self, to: Option<EndpointIdx>) {
-        let to = to.filter(|e| usize::from(e.0) < self.places().len());
+        let to = to.filter(|e| usize::from(e.0) < self.my_places().len());
         self.call.endpoint = to;
         self.call.is_pinned = to.is_some() && !self.is_pick;
     }
 
     fn endpoint_count(&self) -> usize {
-        self.places().len()
+        self.my_places().len()
     }
 
     fn endpoint_stat(&self, at: EndpointIdx) -> Option<EndpointStat> {
-        let place = *self.places().get(usize::from(at.0))?;
+        let place = *self.my_places().get(usize::from(at.0))?;
         let endpoint = self.endpoints.get(place as usize)?;
-        let service = self.generation.program.services.get(usize::from(self.destination().0))?;
+        let service = self.program.services.get(usize::from(self.destination().0))?;
         Some(EndpointStat {
             healthy: endpoint.is_healthy(),
             inflight: endpoint.inflight,
@@ -173,7 +178,7 @@ impl CallView for View<'_> {
 
     fn pick_number(&mut self) -> u64 {
         let service = self.call.destination.map_or(0, |d| usize::from(d.0));
-        let Some(count) = self.generation.picks.get_mut(service) else { return 0 };
+        let Some(count) = self.picks.get_mut(service) else { return 0 };
         *count += 1;
         *count - 1
     }
@@ -188,13 +193,13 @@ impl CallView for View<'_> {
     }
 
     fn access_log(&mut self, sink: SinkIdx) {
-        if let Some(sink) = self.generation.sinks.get(usize::from(sink.0)) {
+        if let Some(sink) = self.sinks.get(usize::from(sink.0)) {
             self.call.add_sink(*sink);
         }
     }
 
     fn log(&mut self, level: Level, element: u16, fields: &[(&str, LogValue<'_>)]) {
-        let chain = self.call.chain.and_then(|c| self.generation.program.chains.get(c as usize));
+        let chain = self.call.chain.and_then(|c| self.program.chains.get(c as usize));
         let Some(info) = chain.and_then(|c| c.plan().elements.get(usize::from(element))) else { return };
         self.log.element(&ElementRecord { at: self.now, id: self.call.id, element: info, level, fields });
     }
@@ -248,7 +253,7 @@ impl CallView for View<'_> {
 
     fn mark(&mut self, element: u16) {
         let now = (self.clock)();
-        let chain = self.call.chain.and_then(|c| self.generation.chains.get_mut(c as usize));
+        let chain = self.call.chain.and_then(|c| self.chains.get_mut(c as usize));
         if let Some(stats) = chain.and_then(|c| c.elements.get_mut(usize::from(element))) {
             stats.sampled += 1;
             stats.sampled_ns += now.since_ns(self.call.mark);

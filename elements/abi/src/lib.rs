@@ -17,7 +17,8 @@ mod view;
 
 pub use chain::{Chain, Entry, Plan, Reject, Suspend, Verdict};
 pub use program::{
-    Addr, ElementInfo, Endpoint, EndpointIdx, MethodMatch, Program, Route, Service, ServiceIdx, SinkIdx, Source,
+    Addr, ElementInfo, Endpoint, EndpointIdx, MethodMatch, Program, Route, Service, ServiceIdx, SinkIdx,
+    Source,
 };
 pub use status::{Flag, Status};
 pub use view::{CallView, Compress, Encoding, EndpointStat, Level, LogValue, Num, Side, Spill, Text};

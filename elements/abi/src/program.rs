@@ -138,6 +138,11 @@ impl Program {
         u16::try_from(at).ok().map(ServiceIdx)
     }
 
+    /// The name of a service; empty for none.
+    pub fn service_name(&self, service: Option<ServiceIdx>) -> &str {
+        service.and_then(|s| self.services.get(usize::from(s.0))).map_or("", |s| s.name.as_str())
+    }
+
     /// The route of a call: the first that matches. `service` and `method` are the halves of `:path`.
     pub fn route(
         &self,
