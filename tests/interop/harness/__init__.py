@@ -1,0 +1,1 @@
+"""What the interop, conformance and abuse programs share. Standard library only."""

@@ -1,0 +1,1 @@
+"""Peers that break the rules on purpose: callers (`caller.py`, `floods.py`) and a backend (`backend.py`)."""
