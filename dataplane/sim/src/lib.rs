@@ -13,18 +13,28 @@
 //! `cargo run -p towpath-sim -- --seeds 1000` hunts; `--scenario S --seed N --trace` replays.
 #![forbid(unsafe_code)]
 
+mod body;
+mod calls;
+mod chain;
 mod check;
+mod check_calls;
+mod client;
+mod h2_io;
 mod ledger;
 mod log;
+#[cfg(test)]
+mod mini;
 mod net;
 mod offload;
 mod opaque;
 mod peer;
 mod pipe;
 mod plan;
+mod plan_call;
 mod relay;
 mod rng;
 mod scenario;
+mod server;
 mod trace;
 mod transport;
 mod world;

@@ -26,6 +26,8 @@ pub(crate) struct FaultPlan {
     pub(crate) rx_buffers: usize,
     /// The largest `Data`, bytes.
     pub(crate) chunk_bytes_max: usize,
+    /// No link holds less than this, bytes a direction.
+    pub(crate) capacity_bytes_min: usize,
     /// Links reset on the way, per mille of links.
     pub(crate) reset_permille: u64,
     /// Connects refused, per mille.
@@ -76,6 +78,7 @@ impl FaultPlan {
             burst_max: if rng.chance(400) { 0 } else { rng.size(1, 32) },
             rx_buffers: rng.pick(&[64, 256, 1024, 4096]),
             chunk_bytes_max: rng.pick(&[1, 3, 17, 300, 1460, 4096, 16_384, 65_536]),
+            capacity_bytes_min: rng.pick(&[64, 1000, 16_384]),
             reset_permille: if foul { rng.pick(&[0, 50, 200, 500]) } else { 0 },
             refuse_permille: if foul { rng.pick(&[0, 0, 100, 400]) } else { 0 },
             lost_permille: if foul { rng.pick(&[0, 0, 50, 200]) } else { 0 },
@@ -85,13 +88,18 @@ impl FaultPlan {
         }
     }
 
+    /// Bytes that may cross a link without a run becoming nothing but tiny steps.
+    pub(crate) fn bytes_max(&self) -> usize {
+        (self.chunk_bytes_max * 1000).min(self.capacity_bytes_min * 200).min(1 << 20)
+    }
+
     /// Draws the faults of one link.
     pub(crate) fn link(&self, rng: &mut Rng) -> LinkPlan {
         let delay_ns_max = rng.pick(&[2, US, 20 * US, 200 * US, 2 * MS]);
         let is_lost = rng.chance(self.reset_permille);
         let by_bytes = rng.chance(500);
         // Tiny segments on a fat pipe would make a run of nothing but segments.
-        let capacity_bytes = rng.pick(&[64, 1000, 4096, 16_384, 65_536, 262_144]);
+        let capacity_bytes = rng.pick(&[64, 1000, 4096, 16_384, 65_536, 262_144]).max(self.capacity_bytes_min);
         let segment_bytes_max = rng.pick(&[1, 9, 100, 1460, 16_384, 65_536]).max(capacity_bytes / 512);
         LinkPlan {
             capacity_bytes,

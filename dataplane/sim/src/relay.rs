@@ -72,7 +72,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     let mut rng = Rng::new(seed);
     let weather = if rng.chance(500) { Weather::Fair } else { Weather::Foul };
     let plan = FaultPlan::draw(&mut rng, weather);
-    let size = Size { bytes_max: rng.skewed(1 << 20).min(plan.chunk_bytes_max * 3000), weather };
+    let size = Size { bytes_max: rng.skewed(plan.bytes_max()), weather };
     let endpoints: Vec<Addr> = (0..u16::try_from(rng.size(1, 3)).unwrap_or(1)).map(backend_addr).collect();
     let mut limits = Limits::DEFAULT;
     limits.tx_bytes_max = rng.pick(&[4 << 10, 64 << 10, 256 << 10]);
@@ -98,7 +98,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     }
     let end = world.net.now + 120 * SECOND;
     world.run_callers(end)?;
-    world.run_for(2 * SECOND)?;
+    world.run_for(20 * SECOND)?;
     check::relay(&world)?;
     check::quiet(&mut world)?;
     Ok(Outcome::of(&world))

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::relay;
+use crate::{calls, relay};
 use crate::trace::Trace;
 use crate::world::{World, real};
 
@@ -11,16 +11,19 @@ use crate::world::{World, real};
 pub enum Scenario {
     /// Opaque byte streams.
     Relay,
+    /// gRPC calls.
+    Calls,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Relay];
+    pub const ALL: &'static [Self] = &[Self::Relay, Self::Calls];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Relay => "relay",
+            Self::Calls => "calls",
         }
     }
 
@@ -51,7 +54,7 @@ impl Outcome {
             hash: world.net.trace.hash(),
             turns: world.turns,
             events: world.events,
-            items: world.ledger.flows.len() as u64,
+            items: (world.ledger.flows.len() + world.ledger.calls.len()) as u64,
             virtual_ns: world.net.now,
         }
     }
@@ -83,6 +86,7 @@ impl core::fmt::Display for Failure {
 pub fn run(scenario: Scenario, seed: u64, prints: bool) -> Result<Outcome, Failure> {
     let one = || match scenario {
         Scenario::Relay => relay::run(seed, Trace::new(prints), real),
+        Scenario::Calls => calls::run(seed, Trace::new(prints), real),
     };
     let result = catch_unwind(AssertUnwindSafe(one)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

@@ -1,0 +1,179 @@
+//! Scenario: gRPC calls of every kind through the shard, in fair and foul weather.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use abi::{Addr, Chain, Encoding, MethodMatch, Program, Route, Service, ServiceIdx, Source};
+use shard::{AccessWhen, Limits, Listener, ListenerId, Protocol, Setup};
+use wire::Instant;
+
+use crate::chain::{MockChain, Passages};
+use crate::check;
+use crate::check_calls::{self, Terms};
+use crate::client::{Client, Manner};
+use crate::net::{Backend, Net};
+use crate::peer::Peer;
+use crate::plan::{FaultPlan, MS, SECOND, Weather};
+use crate::plan_call::{CallPlan, Mix};
+use crate::relay::{backend_addr, caller_addr, service};
+use crate::rng::Rng;
+use crate::scenario::Outcome;
+use crate::server::{Leave, Server, ServerManner};
+use crate::trace::Trace;
+use crate::world::{Make, Swap, World};
+
+/// The sink the chain's log writes to, as `Log::access` is told.
+pub(crate) const CHAIN_SINK: u16 = 7;
+
+/// The application: honest callers from 10.1/16, hostile ones from 10.2/16, one honest destination and one
+/// hostile one.
+pub(crate) struct App {
+    pub(crate) endpoints: Vec<Addr>,
+    pub(crate) evil: Vec<Addr>,
+    pub(crate) compress: Option<Encoding>,
+    pub(crate) min_bytes: u32,
+    pub(crate) picks: bool,
+}
+
+impl App {
+    pub(crate) fn program(&self, passages: &Arc<Passages>) -> Arc<Program> {
+        let from = |second: u8, it: Service| Service {
+            from: vec![Source::Cidr(IpAddr::V4(Ipv4Addr::new(10, second, 0, 0)), 16)],
+            ..it
+        };
+        let chain: Arc<dyn Chain> =
+            Arc::new(MockChain::new(Arc::clone(passages), self.compress, self.min_bytes, self.picks));
+        let route = |destination: u16| Route {
+            source: None,
+            destination: Some(ServiceIdx(destination)),
+            method: MethodMatch::Any,
+            chain: 0,
+            line: 3,
+        };
+        Arc::new(Program {
+            file: "sim.adn".into(),
+            services: vec![
+                from(1, service("frontend", &[])),
+                from(2, service("mallory", &[])),
+                service("catalog", &self.endpoints),
+                service("evil", &self.evil),
+            ],
+            routes: vec![route(2), route(3)],
+            chains: vec![chain],
+            sinks: vec!["stdout".into()],
+            metrics: Vec::new(),
+        })
+    }
+}
+
+/// A listener for everybody.
+pub(crate) fn setup(program: Arc<Program>, limits: Limits, seed: u64) -> Setup {
+    Setup {
+        program,
+        sinks: vec![CHAIN_SINK],
+        listeners: vec![Listener {
+            name: "pods".into(),
+            unix_path: None,
+            destination: None,
+            protocol: Protocol::H2,
+        }],
+        limits,
+        seed,
+        clock: || Instant(0),
+        access: AccessWhen::Always,
+    }
+}
+
+/// Callers and their calls.
+pub(crate) fn seat_callers(world: &mut World, rng: &mut Rng, mix: &Mix, conns: usize, calls: usize, foul: bool) {
+    let spread = rng.pick(&[0, 100_000, 20 * MS, 500 * MS]);
+    for at in 0..conns {
+        let in_ns = rng.below(spread);
+        let mut manner = Manner::draw(rng, &["catalog".into(), "evil".into()]);
+        if foul && rng.chance(150) {
+            manner.abort_after_ns = Some(rng.skewed(200_000_000) as u64);
+        }
+        let start = world.net.now + in_ns;
+        let mut todo: Vec<(u64, usize)> = Vec::new();
+        for _ in 0..rng.size(1, calls) {
+            let plan = CallPlan::draw(rng, mix);
+            todo.push((start + rng.below(spread), world.ledger.call(plan, at)));
+        }
+        todo.sort_unstable();
+        let link = world.net.arrive(in_ns, ListenerId(0), caller_addr(1, at));
+        world.seat(link, Box::new(Client::new(manner, todo)), start, true);
+    }
+}
+
+/// Runs one seed.
+pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String> {
+    let mut rng = Rng::new(seed);
+    let weather = if rng.chance(500) { Weather::Fair } else { Weather::Foul };
+    let foul = weather == Weather::Foul;
+    let plan = FaultPlan::draw(&mut rng, weather);
+    let conns = rng.size(1, 6);
+    let calls = rng.skewed(40);
+    let budget = plan.bytes_max() * 2 / (conns * calls);
+    let mix = Mix::draw(&mut rng, (budget / 4).clamp(8, 1 << 20));
+    let mut limits = Limits::DEFAULT;
+    limits.streams_max = rng.pick(&[1, 3, 100, 1024]);
+    limits.stream_window_bytes = rng.pick(&[1 << 10, 16 << 10, 64 << 10]);
+    limits.tx_bytes_max = rng.pick(&[4 << 10, 64 << 10, 256 << 10]);
+    limits.retry_bytes_max = rng.pick(&[100, 4 << 10, 64 << 10]);
+    limits.endpoint_connections_max = rng.pick(&[1, 2, 8]);
+    limits.message_bytes_max = rng.pick(&[1 << 10, 64 << 10, 4 << 20]);
+    let app = App {
+        endpoints: (0..u16::try_from(rng.size(1, 3)).unwrap_or(1)).map(backend_addr).collect(),
+        evil: vec![backend_addr(100)],
+        compress: rng.chance(500).then(|| rng.pick(&[Encoding::Gzip, Encoding::Deflate])),
+        min_bytes: rng.pick(&[0, 100, 1024]),
+        picks: rng.chance(700),
+    };
+    let passages = Arc::new(Passages::default());
+    let setup = setup(app.program(&passages), limits, rng.word());
+    let mut net = Net::new(rng.fork(2), plan, trace);
+    net.backends = app.endpoints.iter().map(|addr| Backend { addr: addr.clone(), down: Vec::new() }).collect();
+    if foul && rng.chance(300) {
+        let from = net.now + rng.below(10 * MS);
+        net.backends[0].down.push((from, from + rng.below(SECOND)));
+    }
+    let leaves: Vec<Leave> = match rng.below(4) {
+        0 => vec![Leave::Never, Leave::Drain(rng.size(1, 10))],
+        1 if foul => vec![Leave::Never, Leave::Drain(3), Leave::Away(rng.size(1, 10)), Leave::Reset(rng.size(1, 10))],
+        _ => vec![Leave::Never],
+    };
+    let advertises = rng.chance(500);
+    let streams_max = rng.pick(&[1, 2, 10, 100, 1024]);
+    let birth = Box::new(move |_: usize, _, rng: &mut Rng, _: &mut _| {
+        let peer: Box<dyn Peer> = Box::new(Server::new(ServerManner::draw(rng, &leaves, advertises, streams_max)));
+        peer
+    });
+    let mut world = World::new(net, setup, birth, make);
+    seat_callers(&mut world, &mut rng, &mix, conns, calls, foul);
+    if rng.chance(300) {
+        for _ in 0..rng.size(1, 4) {
+            let at = world.net.now + rng.below(100 * MS);
+            world.swaps.push(Swap { at, program: app.program(&passages), sinks: vec![CHAIN_SINK] });
+        }
+        world.swaps.sort_by_key(|s| s.at);
+    }
+    if rng.chance(150) {
+        world.drain_at = Some(world.net.now + rng.below(100 * MS));
+    }
+    let terms = Terms {
+        is_fair: !foul,
+        drains: world.drain_at.is_some(),
+        message_bytes_max: limits.message_bytes_max as usize,
+        recodes: app.compress.is_some(),
+        is_tight: false,
+    };
+    let end = world.net.now + 400 * SECOND;
+    world.run_callers(end)?;
+    world.run_for(5 * SECOND)?;
+    check_calls::all(&world, &terms, &passages)?;
+    check::quiet(&mut world)?;
+    Ok(Outcome::of(&world))
+}
+
+#[cfg(test)]
+mod tests;

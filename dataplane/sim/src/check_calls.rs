@@ -1,0 +1,200 @@
+//! What must be true of calls when a run is over: each ended once, with an outcome that what happened
+//! explains, and left nothing behind at its server.
+
+use std::sync::atomic::Ordering;
+
+use abi::{Flag, Status};
+use wire::h2::Reason;
+
+use crate::calls::CHAIN_SINK;
+use crate::chain::{Passages, REJECT_LINE};
+use crate::ledger::{Attempt, AttemptEnd, Call, End};
+use crate::log::Line;
+use crate::plan::SECOND;
+use crate::plan_call::Cancel;
+use crate::world::World;
+
+/// What a run allows to go wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// No link was lost and no connect failed.
+    pub(crate) is_fair: bool,
+    /// The shard was drained while calls ran.
+    pub(crate) drains: bool,
+    pub(crate) message_bytes_max: usize,
+    /// The chain compresses, so that long messages are refused.
+    pub(crate) recodes: bool,
+    /// Pools or queues are so small that calls are refused.
+    pub(crate) is_tight: bool,
+}
+
+/// Virtual time by which the other end has heard of a cancel.
+const CANCEL_NS_MAX: u64 = 10 * SECOND;
+
+/// Every call, the log and the chain.
+pub(crate) fn all(world: &World, terms: &Terms, passages: &Passages) -> Result<(), String> {
+    let lines = world.lines.borrow();
+    for (number, call) in world.ledger.calls.iter().enumerate() {
+        one(world, terms, call).map_err(|what| {
+            let (end, attempts) = (call.end.map(|(_, end)| end), &call.attempts);
+            let plan = &call.plan;
+            format!("call {number}: {what}\n  end {end:?}\n  attempts {attempts:?}\n  plan {plan:?}")
+        })?;
+        let path = format!("/sim.S/C{number}");
+        let mine = lines.iter().filter(|l| l.path == path).collect::<Vec<_>>();
+        logged(call, &mine).map_err(|what| format!("call {number}: {what}: {mine:?}"))?;
+    }
+    let (entered, judged) = (passages.entered.load(Ordering::Relaxed), passages.judged.load(Ordering::Relaxed));
+    let wrong = passages.wrong.load(Ordering::Relaxed);
+    if entered != judged || wrong > 0 {
+        return Err(format!("{entered} passages entered the chain, {judged} were judged, {wrong} of them wrongly"));
+    }
+    Ok(())
+}
+
+fn logged(call: &Call, mine: &[&Line]) -> Result<(), String> {
+    for sink in [0, CHAIN_SINK] {
+        let count = mine.iter().filter(|l| l.sink == sink).count();
+        let never_seen = call.end.is_some_and(|(_, end)| matches!(end, End::NotSent | End::ConnLost | End::Cancelled))
+            || call.is_abuse || call.end.is_some_and(|(_, end)| matches!(end, End::Reset(_)));
+        if count > 1 || count == 0 && !never_seen {
+            return Err(format!("{count} access-log lines at sink {sink}"));
+        }
+    }
+    if !call.attempts.is_empty() && mine.is_empty() {
+        return Err("reached a server and has no access-log line".into());
+    }
+    for line in mine {
+        if let Some((_, End::Status(status))) = call.end
+            && line.status != status
+        {
+            return Err(format!("the caller saw {}, the log says {}", status.name(), line.status.name()));
+        }
+        if line.flag == Flag::FaultInjected && line.element.as_deref() != Some(&format!("Fault:{REJECT_LINE}")) {
+            return Err("rejected, but the log does not name the element and line".into());
+        }
+    }
+    Ok(())
+}
+
+fn one(world: &World, terms: &Terms, call: &Call) -> Result<(), String> {
+    let Some((ended_at, end)) = call.end else { return Err("never ended".into()) };
+    attempts(world, call, ended_at)?;
+    if call.is_abuse {
+        return Ok(());
+    }
+    // The caller's own connection failed it.
+    let is_own_fault = call.link.is_some_and(|link| world.net.links[link.0].is_faulted) || terms.drains;
+    match end {
+        End::Cancelled if call.plan.cancel != Cancel::Never => return Ok(()),
+        End::Cancelled => return Err("cancelled by nobody".into()),
+        End::NotSent | End::ConnLost if is_own_fault || !terms.is_fair => return Ok(()),
+        End::NotSent | End::ConnLost => return Err("its connection ended without a reason".into()),
+        End::Reset(Reason::REFUSED_STREAM) if terms.is_tight || terms.drains => return Ok(()),
+        // Legal where trailers cannot follow: the answer was cut inside a message.
+        End::Reset(_) if call.partial > 0 => {}
+        End::Reset(reason) => return Err(format!("reset ({}) instead of a status", reason.0)),
+        End::Status(status) => contents(call, status)?,
+    }
+    if let Some(deadline) = call.plan.deadline_ns
+        && call.plan.is_hopeless()
+        && let Some(sent_at) = call.sent_at
+        && terms.is_fair
+        && ended_at > sent_at + deadline + 5 * SECOND
+    {
+        return Err(format!("ended {} ms after its deadline", (ended_at - sent_at - deadline) / 1_000_000));
+    }
+    if let End::Status(status) = end { explained(world, terms, call, status) } else { Ok(()) }
+}
+
+/// What servers saw of a call.
+fn attempts(world: &World, call: &Call, ended_at: u64) -> Result<(), String> {
+    let (last, earlier) = match call.attempts.split_last() {
+        Some(split) => split,
+        None => return Ok(()),
+    };
+    if let Some(twice) = earlier.iter().find(|a| !matches!(a.end, Some((_, AttemptEnd::Refused)))) {
+        return Err(format!("repeated although a server had begun it: {twice:?}"));
+    }
+    if call.attempts.len() > 2 {
+        return Err(format!("{} attempts: a refused call is repeated once", call.attempts.len()));
+    }
+    for attempt in &call.attempts {
+        let Some((at, _)) = attempt.end else { return Err("a server still works on it".into()) };
+        let is_lossy = world.net.links[attempt.link.0].is_faulted;
+        let gave_up = call.left_at.unwrap_or(ended_at);
+        if at > gave_up + CANCEL_NS_MAX && !is_lossy {
+            return Err(format!("its server heard {} ms too late", (at - gave_up) / 1_000_000));
+        }
+    }
+    if last.messages > call.plan.request.len() {
+        return Err("its server got more messages than were sent".into());
+    }
+    if last.saw_end && last.messages != call.plan.request.len() {
+        return Err("its server saw the end without all messages".into());
+    }
+    Ok(())
+}
+
+/// Bytes on both sides, given the status the caller saw.
+fn contents(call: &Call, status: Status) -> Result<(), String> {
+    if status != Status::OK {
+        return Ok(());
+    }
+    let Some(last) = call.attempts.last() else { return Err("OK without a server".into()) };
+    if !matches!(last.end, Some((_, AttemptEnd::Answered))) || call.plan.status != Status::OK {
+        return Err("OK, but its server did not say so".into());
+    }
+    if call.messages != call.plan.response.len() {
+        return Err(format!("OK with {} of {} messages", call.messages, call.plan.response.len()));
+    }
+    if call.plan.early.is_none() && !last.saw_end {
+        return Err("OK, but its server had not got the whole request".into());
+    }
+    Ok(())
+}
+
+/// Why a call may have ended with this status.
+fn explained(world: &World, terms: &Terms, call: &Call, status: Status) -> Result<(), String> {
+    let plan = &call.plan;
+    let last = call.attempts.last();
+    let answered = |a: &Attempt| matches!(a.end, Some((_, AttemptEnd::Answered)));
+    if last.is_some_and(answered) && status == plan.status {
+        let is_whole = call.messages == plan.response.len();
+        return if is_whole || !terms.is_fair { Ok(()) } else { Err("its answer is cut short".into()) };
+    }
+    if plan.reject == Some(status) && last.is_none() && call.message.contains("Fault") {
+        return Ok(());
+    }
+    if plan.reject.is_some() && last.is_some() {
+        return Err("rejected by its chain, and yet it reached a server".into());
+    }
+    if status == Status::DEADLINE_EXCEEDED && plan.deadline_ns.is_some() {
+        let deadline = plan.deadline_ns.unwrap_or(0);
+        let took = call.end.map_or(0, |(at, _)| at) - call.sent_at.unwrap_or(0);
+        return if took >= deadline { Ok(()) } else { Err("its deadline was not past".into()) };
+    }
+    if let Some((_, reason)) = plan.server_reset
+        && matches!(last, Some(Attempt { end: Some((_, AttemptEnd::Broke)), .. }))
+    {
+        let mapped = Status::from_code(wire::grpc::status_of_reason(reason.0));
+        let is_right = status == mapped || status == Status::UNAVAILABLE;
+        return if is_right { Ok(()) } else { Err(format!("its server reset it with {}", reason.0)) };
+    }
+    let long = |lens: &[usize]| lens.iter().any(|len| *len > terms.message_bytes_max);
+    if status == Status::RESOURCE_EXHAUSTED && (long(&plan.request) || long(&plan.response)) {
+        return Ok(());
+    }
+    if status == Status::RESOURCE_EXHAUSTED && terms.is_tight {
+        return Ok(());
+    }
+    if status == Status::UNAVAILABLE {
+        // A call is repeated once; what is refused or sent away twice has to fail.
+        let refused = call.attempts.iter().filter(|a| matches!(a.end, Some((_, AttemptEnd::Refused)))).count();
+        let away = world.ledger.backend_faults;
+        let is_explained = !terms.is_fair || terms.drains || terms.is_tight || refused + away.min(9) as usize >= 2;
+        let cannot_repeat = refused + away.min(9) as usize >= 1;
+        return if is_explained || cannot_repeat { Ok(()) } else { Err("UNAVAILABLE, but nothing failed".into()) };
+    }
+    Err(format!("{} has no explanation", status.name()))
+}
