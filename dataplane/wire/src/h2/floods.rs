@@ -101,14 +101,18 @@ impl Floods {
         if self.resets.take(1, now) { Ok(()) } else { Err(Fault::FloodMadeReset) }
     }
 
-    /// DATA arrived with so many bytes of body.
+    /// DATA arrived with so many bytes of body, on any stream.
     pub(crate) fn data_received(&mut self, bytes: u32, end: bool) -> Result<(), Fault> {
         if bytes > 0 || end {
             self.empty_run = 0;
-            self.cheap.give(1);
             return Ok(());
         }
         self.empty_frame()
+    }
+
+    /// Bytes of a body were of use.
+    pub(crate) fn data_taken(&mut self) {
+        self.cheap.give(1);
     }
 
     /// A frame arrived with an empty payload and without END_STREAM.

@@ -79,6 +79,9 @@ impl H2Conn {
             return Err(Broken::Stream(key, Fault::ContentLengthMismatch));
         }
         s.recv_held += body;
+        if body > 0 {
+            self.floods.data_taken();
+        }
         if overhead > 0 {
             self.credit_stream(key, overhead);
         }
