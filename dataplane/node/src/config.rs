@@ -15,6 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::failure::{Failure, Outcome, draw, line_of};
+pub(crate) use limits::describe as limits_text;
 use reader::Reader;
 
 /// Where `towpath run` listens when nobody says.

@@ -50,6 +50,13 @@ pub(crate) struct LogCounters {
     pub(crate) notices_muted: AtomicU64,
 }
 
+impl LogCounters {
+    /// Lines handed over, dropped, failed; notices muted.
+    pub(crate) fn read(&self) -> [u64; 4] {
+        [&self.lines, &self.dropped, &self.failed, &self.notices_muted].map(|c| c.load(Ordering::Relaxed))
+    }
+}
+
 /// When the oldest waiting line was written. Atomic only so that a log can move to its shard's thread.
 #[derive(Debug)]
 pub(crate) struct Oldest(AtomicU64);

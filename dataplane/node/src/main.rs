@@ -1,33 +1,46 @@
 //! The `towpath` binary: command line, settings, pinned shards, control thread, admin, metrics, demo.
 //!
 //! `main` parses the command line and prints what a command ends with; everything else is a module by what
-//! it does. The datapath is not here: a shard thread ([`thread`]) turns a `shard::Shard` over `io::Sockets`.
+//! it does. The datapath is not here: a shard's thread (`seat`) turns a `shard::Shard` over `io::Sockets`.
 #![forbid(unsafe_code)]
 
 mod admin;
+mod app;
 mod cli;
+mod clock;
 mod config;
+mod demo;
+mod doctor;
 mod failure;
 mod figures;
 mod log;
+mod machine;
 mod metrics;
+mod node;
+mod run;
+mod seat;
+mod status;
+mod table;
 mod value;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
-use failure::Outcome;
+use cli::{Ask, Cli, Command};
+use failure::{Failure, Outcome};
 
 fn main() -> ExitCode {
-    let outcome: Outcome<()> = match Cli::parse().command {
-        Command::Demo(_)
-        | Command::Run(_)
-        | Command::Check(_)
-        | Command::Doctor
-        | Command::Status(_)
-        | Command::Reload(_) => Ok(()),
+    let outcome = match Cli::parse().command {
+        Command::Demo(args) => demo::demo(&args),
+        Command::Doctor => {
+            doctor::doctor();
+            Ok(())
+        }
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check(&args),
+        Command::Status(args) => ask(&args, "GET", "/status"),
+        Command::Reload(args) => ask(&args, "POST", "/reload"),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -35,5 +48,22 @@ fn main() -> ExitCode {
             eprint!("{failure}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn check(args: &cli::Check) -> Outcome<()> {
+    let config = app::config(args.config.as_deref())?;
+    app::check(&app::App { path: args.app.clone(), set: args.set.clone(), every: config.every })
+}
+
+/// Asks the running node and prints what it says.
+fn ask(args: &Ask, method: &str, path: &str) -> Outcome<()> {
+    let answer = admin::ask(args.admin.as_deref(), method, path).map_err(Failure::line)?;
+    match answer.code {
+        200 => {
+            print!("{}", answer.body);
+            Ok(())
+        }
+        _ => Err(Failure::drawn(answer.body)),
     }
 }

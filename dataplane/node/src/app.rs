@@ -1,0 +1,128 @@
+//! An application from its `.adn` file: reading, compiling, and what `check` says.
+
+use std::fs;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use abi::Addr;
+use lang::{Compiled, Loader, Overrides, SourceText};
+
+use crate::failure::{Failure, Outcome, is_coloured};
+
+/// No source file is larger.
+const SOURCE_BYTES_MAX: u64 = 4 << 20;
+
+/// What to compile, kept for reloads.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// `--set`.
+    pub(crate) set: Vec<(String, Vec<Addr>)>,
+    /// The operator's files of `every` rules.
+    pub(crate) every: Vec<String>,
+}
+
+impl App {
+    /// Reads and compiles it.
+    ///
+    /// # Errors
+    /// One line when a file cannot be read; the drawn diagnostics when something is wrong with the text.
+    pub(crate) fn compile(&self) -> Outcome<Compiled> {
+        let name = self.path.display().to_string();
+        let source = read(&self.path).map_err(Failure::line)?;
+        let mut every = Vec::new();
+        for path in &self.every {
+            let text =
+                read(Path::new(path)).map_err(|e| Failure::line(format!("every = [\"{path}\"]: {e}")))?;
+            every.push(SourceText { name: path.clone(), text });
+        }
+        compile(&name, &source, Overrides { set: self.set.clone(), every })
+    }
+}
+
+/// Compiles a text; the files it names are found beside it.
+///
+/// # Errors
+/// The drawn diagnostics.
+pub(crate) fn compile(name: &str, source: &str, overrides: Overrides) -> Outcome<Compiled> {
+    lang::compile(name, source, &Files, &overrides).map_err(|e| Failure::drawn(e.render(is_coloured())))
+}
+
+/// `towpath check`: one line on standard output, notes on standard error.
+///
+/// # Errors
+/// What is wrong with the application.
+pub(crate) fn check(app: &App) -> Outcome<()> {
+    let compiled = app.compile()?;
+    if !compiled.notes.is_empty() {
+        eprint!("{}", compiled.notes.render(is_coloured()));
+    }
+    println!("{}", summary(&compiled));
+    Ok(())
+}
+
+/// `shop.adn: ok: 2 services, 3 endpoints, 1 rule, 4 elements`.
+pub(crate) fn summary(compiled: &Compiled) -> String {
+    let program = &compiled.program;
+    let endpoints: usize = program.services.iter().map(|s| s.endpoints.len()).sum();
+    let elements: usize = program.chains.iter().map(|c| c.plan().elements.len()).sum();
+    let counted = [
+        (program.services.len(), "service"),
+        (endpoints, "endpoint"),
+        (program.routes.len(), "rule"),
+        (elements, "element"),
+        (compiled.notes.len(), "note"),
+    ];
+    let parts: Vec<String> = counted
+        .iter()
+        .filter(|(count, what)| *count > 0 || *what != "note")
+        .map(|(count, what)| format!("{count} {what}{}", if *count == 1 { "" } else { "s" }))
+        .collect();
+    format!("{}: ok: {}", program.file, parts.join(", "))
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let shown = path.display();
+    let meta = fs::metadata(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => format!("{shown}: no such file"),
+        _ => format!("{shown}: {e}"),
+    })?;
+    if meta.is_dir() {
+        return Err(format!("{shown} is a folder; name the .adn file in it"));
+    }
+    if meta.len() > SOURCE_BYTES_MAX {
+        return Err(format!("{shown} is larger than {} MiB", SOURCE_BYTES_MAX >> 20));
+    }
+    let bytes = fs::read(path).map_err(|e| format!("{shown}: {e}"))?;
+    String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8 text"))
+}
+
+/// Reads a `node.toml`, or takes the defaults.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn config(path: Option<&Path>) -> Outcome<crate::config::Config> {
+    match path {
+        Some(path) => crate::config::parse(&path.display().to_string(), &read(path).map_err(Failure::line)?),
+        None => Ok(crate::config::Config::default()),
+    }
+}
+
+/// Files beside the file that names them; names by the system's resolver.
+struct Files;
+
+impl Loader for Files {
+    fn read(&self, from: &str, path: &str) -> Result<SourceText, String> {
+        let found = Path::new(from).parent().unwrap_or(Path::new("")).join(path);
+        Ok(SourceText { text: read(&found)?, name: found.display().to_string() })
+    }
+
+    fn resolve(&self, host_port: &str) -> Result<Vec<SocketAddr>, String> {
+        let mut found: Vec<SocketAddr> =
+            host_port.to_socket_addrs().map_err(|e| format!("{host_port}: {e}"))?.collect();
+        found.sort_unstable();
+        found.dedup();
+        if found.is_empty() { Err(format!("{host_port} has no address")) } else { Ok(found) }
+    }
+}

@@ -1,0 +1,22 @@
+//! The clocks of the node, in one place.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use shard::Instant;
+
+/// The monotonic clock that `Transport::now` reads.
+pub(crate) fn monotonic() -> Instant {
+    let at = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(at.tv_sec).unwrap_or(0);
+    Instant(seconds * 1_000_000_000 + u64::try_from(at.tv_nsec).unwrap_or(0))
+}
+
+/// Sleeps; never on a shard's thread.
+pub(crate) fn sleep(how_long: Duration) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the demo's and the tests' threads may sleep, shards do not"
+    )]
+    std::thread::sleep(how_long);
+}

@@ -1,0 +1,274 @@
+//! A running node: its shards, its log, its figures. What `run` and `demo` have in common.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
+use std::time::Duration;
+
+use abi::Addr;
+use lang::Compiled;
+use shard::{AccessWhen, Instant, ListenerId, Setup};
+
+use crate::clock;
+use crate::config::Listen;
+use crate::failure::{Failure, Outcome};
+use crate::figures::{Figures, ShardFigures};
+use crate::log::{Target, Writer};
+use crate::machine;
+use crate::seat::{Boot, Command, Said, Seat};
+
+/// How long shards may take to begin.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a shard may take to copy its figures.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// All a node begins with.
+pub(crate) struct Plan {
+    /// One shard each.
+    pub(crate) cores: Vec<usize>,
+    /// How sockets work.
+    pub(crate) io: io::Config,
+    /// Where to listen.
+    pub(crate) listen: Vec<Listen>,
+    /// Bounds of each shard.
+    pub(crate) limits: shard::Limits,
+    /// Which calls the node's own log has.
+    pub(crate) access: AccessWhen,
+    /// Where that goes.
+    pub(crate) log: Target,
+    /// What draws derive from.
+    pub(crate) seed: u64,
+}
+
+/// A running node.
+pub(crate) struct Node {
+    seats: Vec<Seat>,
+    writer: Writer,
+    said: Receiver<Said>,
+    addrs: Vec<(ListenerId, Addr)>,
+    backend: io::Backend,
+    program: Arc<abi::Program>,
+    listings: Vec<String>,
+    started: Instant,
+    generation: u64,
+    left: usize,
+}
+
+impl Node {
+    /// Binds, starts the shards and waits until all turn. `sinks` are log sinks
+    /// by name that are not files.
+    ///
+    /// # Errors
+    /// One line that says what to do.
+    pub(crate) fn start(plan: Plan, compiled: Compiled, sinks: Vec<(String, Target)>) -> Outcome<Self> {
+        machine::raise_file_limit();
+        check_listeners(&plan.listen, &compiled.program)?;
+        let specs: Vec<io::ListenerSpec> = (0..)
+            .zip(&plan.listen)
+            .map(|(id, listen)| io::ListenerSpec { id: ListenerId(id), addr: listen.address.clone() })
+            .collect();
+        let listeners = Arc::new(io::Listeners::bind(&specs).map_err(|e| Failure::line(e.to_string()))?);
+        let addrs = listeners.local_addrs().to_vec();
+
+        let count = plan.cores.len();
+        let shards = u16::try_from(count).map_err(|_| Failure::line("too many cores"))?;
+        let (mut writer, logs) = Writer::start(shards, plan.log).map_err(Failure::line)?;
+        for (name, target) in sinks {
+            writer.add(&name, target).map_err(Failure::line)?;
+        }
+        let Compiled { program, listings, .. } = compiled;
+        let program = Arc::new(program);
+        let sinks = sinks_of(&program, &mut writer).map_err(Failure::line)?;
+        let placement = io::Placement::new(count);
+        let (say, said) = channel();
+        let mut node = Self {
+            seats: Vec::new(),
+            writer,
+            said,
+            addrs,
+            backend: plan.io.backend,
+            program: program.clone(),
+            listings,
+            started: clock::monotonic(),
+            generation: 1,
+            left: count,
+        };
+        for ((shard, core), log) in plan.cores.iter().enumerate().zip(logs) {
+            let setup = Setup {
+                program: program.clone(),
+                sinks: sinks.clone(),
+                listeners: plan.listen.iter().map(listener).collect(),
+                limits: plan.limits,
+                // Odd multiples of a large constant: no two shards draw the same numbers.
+                seed: plan.seed ^ (shard as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
+                clock: clock::monotonic,
+                access: plan.access,
+            };
+            let boot = Boot {
+                shard,
+                core: *core,
+                io: plan.io,
+                listeners: listeners.clone(),
+                placement: placement.clone(),
+                setup,
+                log,
+            };
+            node.seats.push(Seat::start(boot, say.clone()).map_err(Failure::line)?);
+        }
+        node.await_ready()?;
+        Ok(node)
+    }
+
+    fn await_ready(&mut self) -> Outcome<()> {
+        let mut ready = 0;
+        while ready < self.seats.len() {
+            match self.said.recv_timeout(START_TIMEOUT) {
+                Ok(Said::Ready { shard, backend, waker, counters }) => {
+                    self.backend = backend;
+                    if let Some(seat) = self.seats.get_mut(shard) {
+                        seat.waker = Some(waker);
+                        seat.counters = Some(counters);
+                    }
+                    ready += 1;
+                }
+                Ok(Said::Failed(why)) => return Err(Failure::line(why)),
+                Ok(Said::Drained(_)) | Err(_) => return Err(Failure::line("a shard did not begin")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it listens, with the ports the kernel chose.
+    pub(crate) fn addrs(&self) -> Vec<Addr> {
+        self.addrs.iter().map(|(_, addr)| addr.clone()).collect()
+    }
+
+    /// What carries the bytes.
+    pub(crate) fn backend(&self) -> io::Backend {
+        self.backend
+    }
+
+    /// Its cores.
+    pub(crate) fn cores(&self) -> Vec<usize> {
+        self.seats.iter().map(|s| s.core).collect()
+    }
+
+    /// Its program, and the listing of each chain.
+    pub(crate) fn program(&self) -> (&abi::Program, &[String]) {
+        (&self.program, &self.listings)
+    }
+
+    /// How many programs it has taken over, the first included.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The log's files are opened again.
+    pub(crate) fn reopen_logs(&self) {
+        self.writer.reopen();
+    }
+
+    /// Takes over another program at the shards' next turns.
+    ///
+    /// # Errors
+    /// One line when a log file of it cannot be opened; then nothing has changed.
+    pub(crate) fn adopt(&mut self, compiled: Compiled) -> Result<(), String> {
+        let Compiled { program, listings, .. } = compiled;
+        let sinks = sinks_of(&program, &mut self.writer)?;
+        let program = Arc::new(program);
+        for seat in &self.seats {
+            seat.insist(Command::Adopt(program.clone(), sinks.clone()));
+        }
+        self.program = program;
+        self.listings = listings;
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// What all shards count, copied between their turns.
+    pub(crate) fn figures(&self) -> Figures {
+        let replies: Vec<_> = self
+            .seats
+            .iter()
+            .map(|seat| {
+                let (reply, answer) = sync_channel(1);
+                (seat, seat.tell(Command::Snapshot(reply)).then_some(answer))
+            })
+            .collect();
+        let shards = replies
+            .into_iter()
+            .filter_map(|(seat, answer)| {
+                let shard = answer?.recv_timeout(SNAPSHOT_TIMEOUT).ok()?;
+                let sockets = seat.counters.as_ref().map(|c| c.snapshot()).unwrap_or_default();
+                Some(ShardFigures { core: seat.core, shard, sockets })
+            })
+            .collect();
+        Figures {
+            shards,
+            log: self.writer.counters().read(),
+            uptime_ns: clock::monotonic().since_ns(self.started),
+            resident_bytes: machine::resident_bytes(),
+        }
+    }
+
+    /// Begins to drain: no new connections, calls under way finish.
+    pub(crate) fn drain(&self) {
+        for seat in &self.seats {
+            seat.insist(Command::Drain);
+        }
+    }
+
+    /// True once every shard has ended; looks for at most `wait`.
+    pub(crate) fn is_drained(&mut self, wait: Duration) -> bool {
+        while self.left > 0 {
+            match self.said.recv_timeout(wait) {
+                Ok(Said::Drained(_) | Said::Failed(_)) => self.left -= 1,
+                Ok(Said::Ready { .. }) => {}
+                Err(RecvTimeoutError::Timeout) => return false,
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        for seat in &mut self.seats {
+            seat.join();
+        }
+        true
+    }
+}
+
+fn listener(listen: &Listen) -> shard::Listener {
+    shard::Listener {
+        name: listen.name.clone(),
+        unix_path: match &listen.address {
+            Addr::Unix(path) => Some(path.clone()),
+            Addr::Ip(_) => None,
+        },
+        destination: listen.destination.clone(),
+        protocol: listen.protocol,
+    }
+}
+
+/// The number of each of a program's log sinks.
+fn sinks_of(program: &abi::Program, writer: &mut Writer) -> Result<Vec<u16>, String> {
+    program.sinks.iter().map(|name| writer.sink(name)).collect()
+}
+
+fn check_listeners(listen: &[Listen], program: &abi::Program) -> Outcome<()> {
+    for one in listen {
+        let Some(wanted) = &one.destination else { continue };
+        if program.service(wanted).is_none() {
+            let names: Vec<&str> = program.services.iter().map(|s| s.name.as_str()).collect();
+            let place = if one.line > 0 {
+                format!("[[listen]] in line {}", one.line)
+            } else {
+                one.address.to_string()
+            };
+            let near = crate::value::nearest(wanted, names.iter().copied());
+            let hint = near.map(|n| format!("; did you mean \"{n}\"?")).unwrap_or_default();
+            return Err(Failure::line(format!(
+                "{place}: destination \"{wanted}\" is no service of {} (known: {}){hint}",
+                program.file,
+                names.join(", ")
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,356 @@
+//! `towpath run`: the control thread. Signals, admin questions, reloads, the drain.
+//!
+//! ```text
+//!   signals ──┐
+//!   admin ────┼─► events ─► control thread ─► commands ─► shards
+//!   shards ───┘ (ready, drained: their own channel)
+//! ```
+//! The control thread alone knows every shard; it may wait, shards may not.
+
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, Hasher};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use shard::AccessWhen;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use crate::admin::{self, Answer, Ask, Question};
+use crate::app::{self, App};
+use crate::cli::{AdminAddr, BackendArg, Run};
+use crate::config::{AdminSocket, Config, Listen, LogTo, limits_text};
+use crate::failure::{Failure, Outcome, is_coloured};
+use crate::log::Target;
+use crate::machine;
+use crate::metrics;
+use crate::node::{Node, Plan};
+use crate::status;
+
+/// Events that wait for the control thread.
+const EVENTS_MAX: usize = 64;
+/// How often a drain looks for its end between events.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+
+/// What the control thread waits for.
+enum Event {
+    Signal(i32),
+    Question(Question),
+}
+
+/// Runs until a signal ends it.
+///
+/// # Errors
+/// Whatever keeps the node from beginning.
+pub(crate) fn run(args: &Run) -> Outcome<()> {
+    let mut config = app::config(args.config.as_deref())?;
+    apply(args, &mut config)?;
+    let app = App { path: args.app.clone(), set: args.set.clone(), every: config.every.clone() };
+    let compiled = app.compile()?;
+    if !compiled.notes.is_empty() {
+        eprint!("{}", compiled.notes.render(is_coloured()));
+    }
+
+    let events = sync_channel(EVENTS_MAX);
+    catch_signals(events.0.clone())?;
+    let cores = machine::choose_cores(config.cores.as_deref(), &io::available_cores(), config.poll)?;
+    let tcp = config.admin.map(admin::bind_tcp).transpose().map_err(Failure::line)?;
+    let unix = match &config.socket {
+        AdminSocket::Off => None,
+        AdminSocket::Path(path) => Some(admin::bind_unix(path, false)),
+        AdminSocket::Default => Some(admin::bind_unix(&admin::socket_default(), true)),
+    };
+    let unix = unix.transpose().map_err(Failure::line)?;
+    let _socket_file = unix.as_ref().map(|(_, path)| RemoveAtEnd(path.clone()));
+    let report = probe(config.backend)?;
+    let node = Node::start(plan(&config, cores), compiled, Vec::new())?;
+
+    let mut line = ready_line(&node, &report, &config);
+    let forward = forward_to(events.0);
+    if let Some(listener) = tcp {
+        let _ = write!(line, ", admin {}", listener.local_addr().map(|a| a.to_string()).unwrap_or_default());
+        admin::serve_tcp(listener, forward.clone()).map_err(|e| Failure::line(format!("admin: {e}")))?;
+    }
+    if let Some((listener, path)) = unix {
+        let _ = write!(line, ", socket {}", path.display());
+        admin::serve_unix(listener, forward).map_err(|e| Failure::line(format!("admin: {e}")))?;
+    }
+    eprintln!("{line}");
+    Control { node, config, app, is_draining: false }.serve(&events.1);
+    Ok(())
+}
+
+/// The command line over the file.
+fn apply(args: &Run, config: &mut Config) -> Outcome<()> {
+    if !args.listen.is_empty() {
+        config.listen = args.listen.iter().cloned().map(Listen::at).collect();
+    }
+    if let Some(backend) = args.backend {
+        config.backend = backend_of(backend)?;
+    }
+    if let Some(cores) = &args.cores {
+        config.cores = Some(cores.0.clone());
+    }
+    for addr in &args.admin {
+        match addr {
+            AdminAddr::Tcp(addr) => config.admin = Some(*addr),
+            AdminAddr::Unix(path) => config.socket = AdminSocket::Path(path.clone()),
+            AdminAddr::Off => (config.admin, config.socket) = (None, AdminSocket::Off),
+        }
+    }
+    Ok(())
+}
+
+/// The backend of an argument.
+///
+/// # Errors
+/// One line for those that later versions bring.
+pub(crate) fn backend_of(arg: BackendArg) -> Outcome<io::Backend> {
+    match arg {
+        BackendArg::Auto => Ok(io::Backend::Auto),
+        BackendArg::Uring => Ok(io::Backend::Uring),
+        BackendArg::Epoll => Ok(io::Backend::Epoll),
+        BackendArg::Xdp | BackendArg::Dpdk => {
+            Err(Failure::line("backends xdp and dpdk are not supported yet; use auto, uring or epoll"))
+        }
+    }
+}
+
+fn plan(config: &Config, cores: Vec<usize>) -> Plan {
+    let is_off = config.log_to == LogTo::Off;
+    Plan {
+        cores,
+        io: io_config(config),
+        listen: config.listen.clone(),
+        limits: config.limits,
+        access: if is_off { AccessWhen::Never } else { config.log_when },
+        log: match &config.log_to {
+            LogTo::Stdout => Target::Stdout,
+            LogTo::Path(path) => Target::Path(path.clone()),
+            LogTo::Off => Target::Off,
+        },
+        seed: seed(),
+    }
+}
+
+fn io_config(config: &Config) -> io::Config {
+    io::Config {
+        backend: config.backend,
+        poll: config.poll,
+        force_baseline: config.force_baseline,
+        limits: io::Limits {
+            conns_max: config.limits.connections_max,
+            tx_bytes_max: config.limits.tx_bytes_max as usize,
+            connect_timeout: Duration::from_nanos(config.limits.connect_timeout_ns),
+            ..io::Limits::default()
+        },
+    }
+}
+
+/// A number nobody can guess: what the standard library seeds its hashers with.
+pub(crate) fn seed() -> u64 {
+    std::hash::RandomState::new().build_hasher().finish()
+}
+
+/// `towpath ready: backend uring (…), cores 0,1, listening A,B`.
+fn ready_line(node: &Node, report: &io::Report, config: &Config) -> String {
+    let addrs: Vec<String> = node.addrs().iter().map(ToString::to_string).collect();
+    format!(
+        "towpath ready: {}, cores {}, listening {}",
+        backend_text(report, config.backend, node.backend()),
+        node.cores().iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        addrs.join(",")
+    )
+}
+
+/// What was taken and why; `taken` is what the sockets say they became.
+pub(crate) fn backend_text(report: &io::Report, asked: io::Backend, taken: io::Backend) -> String {
+    match (asked, taken) {
+        (io::Backend::Epoll, _) => "backend epoll (as asked)".to_owned(),
+        // The probe promised more than the shards got (memlock, descriptors): say what is true.
+        (io::Backend::Auto, io::Backend::Epoll) if report.refusal.is_none() => {
+            format!("backend epoll (kernel {}; io_uring could not be opened)", report.kernel)
+        }
+        _ => report.line(asked),
+    }
+}
+
+/// Tries what the kernel offers.
+///
+/// # Errors
+/// One line when io_uring is asked for and refused.
+pub(crate) fn probe(asked: io::Backend) -> Outcome<io::Report> {
+    let report = io::probe();
+    if asked == io::Backend::Uring && report.refusal.is_some() {
+        return Err(Failure::line(report.line(asked)));
+    }
+    Ok(report)
+}
+
+fn catch_signals(events: SyncSender<Event>) -> Outcome<()> {
+    let failed = |e: std::io::Error| Failure::line(format!("cannot catch signals: {e}"));
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1]).map_err(failed)?;
+    let run = move || {
+        for signal in signals.forever() {
+            if events.send(Event::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).stack_size(128 << 10).spawn(run).map_err(failed)?;
+    Ok(())
+}
+
+fn forward_to(events: SyncSender<Event>) -> admin::Forward {
+    Arc::new(move |question| events.try_send(Event::Question(question)).is_ok())
+}
+
+/// Removes the admin socket when the node ends.
+struct RemoveAtEnd(PathBuf);
+
+impl Drop for RemoveAtEnd {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+struct Control {
+    node: Node,
+    config: Config,
+    app: App,
+    is_draining: bool,
+}
+
+impl Control {
+    fn serve(mut self, events: &Receiver<Event>) {
+        loop {
+            let event = if self.is_draining {
+                if self.node.is_drained(DRAIN_LOOK) {
+                    eprintln!("towpath: drained");
+                    return;
+                }
+                events.try_recv().ok()
+            } else {
+                events.recv().ok()
+            };
+            match event {
+                Some(Event::Signal(SIGTERM | SIGINT)) if self.is_draining => {
+                    eprintln!("towpath: stopped at once, by a second signal");
+                    return;
+                }
+                Some(Event::Signal(SIGTERM | SIGINT)) => {
+                    let text = crate::value::show_ns(self.config.limits.drain_ns);
+                    eprintln!(
+                        "towpath: draining: calls under way may finish for {text}; a second signal stops at once"
+                    );
+                    self.is_draining = true;
+                    self.node.drain();
+                }
+                Some(Event::Signal(SIGHUP)) => {
+                    self.node.reopen_logs();
+                    eprint!("{}", self.reload().unwrap_or_else(|refused| refused));
+                }
+                Some(Event::Signal(_)) => self.node.reopen_logs(),
+                Some(Event::Question(question)) => {
+                    let answer = self.answer(question.ask);
+                    // Whoever asked may have gone.
+                    let _ = question.reply.try_send(answer);
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) -> Answer {
+        match ask {
+            Ask::Metrics => Answer::ok(metrics::encode(&self.node.figures())),
+            Ask::Ready if self.is_draining => Answer { code: 503, body: "draining\n".into() },
+            Ask::Ready => Answer::ok(format!("ready, generation {}\n", self.node.generation())),
+            Ask::Config => Answer::ok(self.config_text()),
+            Ask::Explain => Answer::ok(explain(&self.node)),
+            Ask::Status => Answer::ok(status::text(&self.node.figures(), self.is_draining)),
+            Ask::Reload => match self.reload() {
+                Ok(done) => Answer::ok(done),
+                Err(refused) => Answer { code: 409, body: refused },
+            },
+        }
+    }
+
+    /// Compiles the application again and has the shards take it over; else nothing changes.
+    fn reload(&mut self) -> Result<String, String> {
+        let stays = format!("towpath: reload refused, generation {} stays\n", self.node.generation());
+        if self.is_draining {
+            return Err(format!("towpath: the node drains\n{stays}"));
+        }
+        let compiled = self.app.compile().map_err(|failure| format!("{failure}{stays}"))?;
+        let summary = app::summary(&compiled);
+        self.node.adopt(compiled).map_err(|why| format!("towpath: {why}\n{stays}"))?;
+        Ok(format!("towpath: reloaded, generation {}: {summary}\n", self.node.generation()))
+    }
+
+    /// The settings in force, as a `node.toml` has them.
+    fn config_text(&self) -> String {
+        let c = &self.config;
+        let mut out = String::new();
+        let poll = format!("{:?}", c.poll).to_lowercase();
+        let backend = format!("{:?}", self.node.backend()).to_lowercase();
+        let _ = writeln!(
+            out,
+            "[shards]\ncores = {:?}\npoll = \"{poll}\"\nbackend = \"{backend}\"",
+            self.node.cores()
+        );
+        for (listen, addr) in c.listen.iter().zip(self.node.addrs()) {
+            let protocol = format!("{:?}", listen.protocol).to_lowercase();
+            let _ = writeln!(out, "[[listen]]\naddress = \"{addr}\"\nprotocol = \"{protocol}\"");
+            if !listen.name.is_empty() {
+                let _ = writeln!(out, "name = {:?}", listen.name);
+            }
+            if let Some(destination) = &listen.destination {
+                let _ = writeln!(out, "destination = {destination:?}");
+            }
+        }
+        let (to, when) = match &c.log_to {
+            LogTo::Stdout => ("stdout", c.log_when),
+            LogTo::Path(path) => (path.as_str(), c.log_when),
+            LogTo::Off => ("off", AccessWhen::Never),
+        };
+        let when = format!("{when:?}").to_lowercase();
+        let _ = writeln!(
+            out,
+            "[access_log]\nto = {to:?}\nwhen = \"{when}\"\n[limits]\n{}",
+            limits_text(&c.limits)
+        );
+        out
+    }
+}
+
+/// The rules in force and the code of their chains.
+fn explain(node: &Node) -> String {
+    let (program, listings) = node.program();
+    let mut out = format!("{}, generation {}\n", program.file, node.generation());
+    let name = |at: Option<abi::ServiceIdx>| {
+        at.and_then(|at| program.services.get(usize::from(at.0))).map_or("*", |s| s.name.as_str())
+    };
+    for route in &program.routes {
+        let method = match &route.method {
+            abi::MethodMatch::Any => String::new(),
+            abi::MethodMatch::Service(service) => format!(".{service}/*"),
+            abi::MethodMatch::Method(service, method) => format!(".{service}/{method}"),
+        };
+        let chain = usize::try_from(route.chain).unwrap_or(usize::MAX);
+        let elements = program.chains.get(chain).map_or(String::new(), |c| {
+            c.plan().elements.iter().map(|e| e.text.as_str()).collect::<Vec<_>>().join(" - ")
+        });
+        let _ = writeln!(
+            out,
+            "\nline {}: {} -> {}{method}: {elements}\n{}",
+            route.line,
+            name(route.source),
+            name(route.destination),
+            listings.get(chain).map_or("", String::as_str)
+        );
+    }
+    out
+}

@@ -1,0 +1,186 @@
+//! A shard's thread: opens its sockets, pins itself, turns until it has drained.
+//!
+//! Commands come through a bounded channel and are looked at between turns; a [`io::Waker`] ends a wait.
+//! Invariant: nothing here waits but `Transport::wait`.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use abi::Program;
+use shard::{Instant, Setup, Shard, Snapshot, Transport};
+
+use crate::log::ShardLog;
+
+/// Commands that wait for a turn to end.
+const COMMANDS_MAX: usize = 16;
+
+/// What a shard is told.
+pub(crate) enum Command {
+    /// Send a copy of all you count.
+    Snapshot(SyncSender<Snapshot>),
+    /// Take over this program; the second is the number of each of its log sinks.
+    Adopt(Arc<Program>, Vec<u16>),
+    /// Finish what is under way and end.
+    Drain,
+}
+
+/// What a shard says.
+pub(crate) enum Said {
+    /// It turns.
+    Ready {
+        /// Which.
+        shard: usize,
+        /// Its sockets' backend.
+        backend: io::Backend,
+        /// Ends its wait.
+        waker: io::Waker,
+        /// What its sockets count.
+        counters: Arc<io::Counters>,
+    },
+    /// It could not begin: one line.
+    Failed(String),
+    /// It has drained and ended.
+    Drained(usize),
+}
+
+/// All a shard begins with.
+pub(crate) struct Boot {
+    /// Which shard.
+    pub(crate) shard: usize,
+    /// Where.
+    pub(crate) core: usize,
+    /// How its sockets work.
+    pub(crate) io: io::Config,
+    /// The node's listeners.
+    pub(crate) listeners: Arc<io::Listeners>,
+    /// The shards' common table.
+    pub(crate) placement: Arc<io::Placement>,
+    /// What it runs.
+    pub(crate) setup: Setup,
+    /// Its end of the log.
+    pub(crate) log: ShardLog,
+}
+
+/// A running shard, as the control thread sees it.
+pub(crate) struct Seat {
+    /// Its core.
+    pub(crate) core: usize,
+    /// Commands to it.
+    pub(crate) commands: SyncSender<Command>,
+    /// Set when it is ready.
+    pub(crate) waker: Option<io::Waker>,
+    /// Set when it is ready.
+    pub(crate) counters: Option<Arc<io::Counters>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Seat {
+    /// Starts the thread; it says how it went through `say`.
+    ///
+    /// # Errors
+    /// One line when no thread can be made.
+    pub(crate) fn start(boot: Boot, say: Sender<Said>) -> Result<Self, String> {
+        let (commands, inbox) = sync_channel(COMMANDS_MAX);
+        let core = boot.core;
+        let thread = thread::Builder::new()
+            .name(format!("shard-{}", boot.shard))
+            .spawn(move || {
+                let shard = boot.shard;
+                let last = match run(boot, &inbox, &say) {
+                    Ok(()) => Said::Drained(shard),
+                    Err(why) => Said::Failed(why),
+                };
+                // Nobody listens when the process is ending.
+                let _ = say.send(last);
+            })
+            .map_err(|e| format!("cannot start a thread for core {core}: {e}"))?;
+        Ok(Self { core, commands, waker: None, counters: None, thread: Some(thread) })
+    }
+
+    /// Sends a command and wakes the shard; false if it takes none.
+    pub(crate) fn tell(&self, command: Command) -> bool {
+        let is_sent = self.commands.try_send(command).is_ok();
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
+        is_sent
+    }
+
+    /// The same, and waits for room: for commands that must not be lost.
+    pub(crate) fn insist(&self, command: Command) {
+        if let Some(waker) = &self.waker {
+            waker.wake();
+        }
+        // Only a shard that has ended refuses.
+        if self.commands.send(command).is_ok()
+            && let Some(waker) = &self.waker
+        {
+            waker.wake();
+        }
+    }
+
+    /// Waits for the thread's end.
+    pub(crate) fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), String> {
+    let core = boot.core;
+    let mut sockets =
+        io::Sockets::open(&boot.io, &boot.listeners, boot.shard, boot.placement).map_err(|e| {
+            format!("core {core}: cannot open sockets: {e}; `towpath doctor` says what is missing")
+        })?;
+    drop(boot.listeners);
+    let waker = sockets.waker();
+    let from_helper = waker.clone();
+    // Before pinning: the helper must not inherit the shard's core.
+    let offload = offload::Cpu::new(move || from_helper.wake())
+        .map_err(|e| format!("core {core}: cannot start the compression thread: {e}"))?;
+    if !io::pin(core) {
+        return Err(format!(
+            "core {core}: the kernel refuses to pin a thread to it; choose others with --cores"
+        ));
+    }
+    let log_wait = boot.log.oldest();
+    let mut shard = Shard::new(boot.setup, offload, Box::new(boot.log));
+    let (backend, counters) = (sockets.backend(), sockets.counters());
+    let _ = say.send(Said::Ready { shard: boot.shard, backend, waker, counters });
+
+    let mut is_draining = false;
+    loop {
+        let now = sockets.now();
+        let turn = shard.turn(now, &mut sockets);
+        loop {
+            match inbox.try_recv() {
+                Ok(Command::Snapshot(reply)) => drop(reply.try_send(shard.snapshot())),
+                Ok(Command::Adopt(program, sinks)) => shard.adopt(program, sinks),
+                Ok(Command::Drain) => {
+                    is_draining = true;
+                    shard.drain(now, &mut sockets);
+                }
+                Err(TryRecvError::Empty) => break,
+                // The control thread has ended without a word: so does the node.
+                Err(TryRecvError::Disconnected) => return Ok(()),
+            }
+        }
+        if is_draining && shard.is_drained() {
+            // What the last turn wrote may still be on its way out.
+            sockets.flush();
+            return Ok(());
+        }
+        if !turn.did_work {
+            sockets.wait(sooner(turn.until, log_wait.due()));
+        }
+    }
+}
+
+fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

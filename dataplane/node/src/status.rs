@@ -1,0 +1,194 @@
+//! `towpath status`: the running node as a table.
+
+use shard::{ElementSnapshot, LATENCY_BOUNDS_NS, Snapshot};
+
+use crate::figures::{Figures, ended, quantile_ns};
+use crate::table::Table;
+use crate::value::{show_bytes, show_count, show_ns};
+
+/// The text that `/status` answers and `towpath status` prints.
+pub(crate) fn text(figures: &Figures, is_draining: bool) -> String {
+    let sum = figures.sum();
+    let state = if is_draining { "draining" } else { "serving" };
+    let mut out = format!(
+        "towpath {}: {state} for {}, generation {}, {} resident\n",
+        env!("CARGO_PKG_VERSION"),
+        show_ns(figures.uptime_ns),
+        sum.generation,
+        show_bytes(figures.resident_bytes),
+    );
+    let sections = [
+        ("shards", shards(figures)),
+        ("methods", methods(&sum)),
+        ("endpoints", endpoints(&sum)),
+        ("elements", elements(&sum)),
+        ("faults", faults(&sum)),
+    ];
+    for (title, table) in sections {
+        if !table.is_empty() {
+            out.push_str(&format!("\n{title}\n{}", table.text("  ")));
+        }
+    }
+    let [lines, dropped, failed, _] = figures.log;
+    let [lines, dropped, failed] = [lines, dropped, failed].map(show_count);
+    out.push_str(&format!("\naccess log: {lines} lines, {dropped} dropped, {failed} not written\n"));
+    out
+}
+
+fn shards(figures: &Figures) -> Table {
+    let mut table = Table::new(&[
+        ">shard",
+        ">core",
+        ">conns",
+        ">calls",
+        ">in flight",
+        ">received",
+        ">sent",
+        ">syscalls/call",
+    ]);
+    for (at, one) in figures.shards.iter().enumerate() {
+        let calls: u64 = one.shard.methods.iter().map(|m| m.started).sum();
+        let finished: u64 = one.shard.methods.iter().map(ended).sum();
+        let per_call = match calls {
+            0 => "-".to_owned(),
+            calls => format!("{:.2}", one.sockets.syscalls() as f64 / calls as f64),
+        };
+        table.row(vec![
+            at.to_string(),
+            one.core.to_string(),
+            show_count(one.sockets.conns_open),
+            show_count(calls),
+            show_count(calls.saturating_sub(finished)),
+            show_bytes(one.sockets.rx_bytes),
+            show_bytes(one.sockets.tx_bytes),
+            per_call,
+        ]);
+    }
+    table
+}
+
+fn methods(sum: &Snapshot) -> Table {
+    let mut table =
+        Table::new(&["source", "destination", "method", ">calls", ">in flight", ">not OK", ">p50", ">p99"]);
+    for m in &sum.methods {
+        let finished = ended(m);
+        let ok = m.by_status.first().copied().unwrap_or(0);
+        table.row(vec![
+            named(&m.source),
+            named(&m.destination),
+            m.method.clone(),
+            show_count(m.started),
+            show_count(m.started.saturating_sub(finished)),
+            percent(finished - ok, finished),
+            about(&m.latency, 0.5),
+            about(&m.latency, 0.99),
+        ]);
+    }
+    table
+}
+
+fn endpoints(sum: &Snapshot) -> Table {
+    let mut table = Table::new(&[
+        "service",
+        "endpoint",
+        "healthy",
+        ">conns",
+        ">in flight",
+        ">calls",
+        ">share",
+        ">failed",
+        ">latency",
+        ">saved",
+    ]);
+    for e in &sum.endpoints {
+        let all: u64 = sum.endpoints.iter().filter(|o| o.service == e.service).map(|o| o.calls).sum();
+        table.row(vec![
+            e.service.clone(),
+            e.addr.clone(),
+            if e.healthy { "yes" } else { "no" }.into(),
+            e.connections.to_string(),
+            e.inflight.to_string(),
+            show_count(e.calls),
+            percent(e.calls, all),
+            show_count(e.failures),
+            if e.latency_ns == 0 { "-".into() } else { show_ns(e.latency_ns) },
+            show_bytes(e.saved_bytes),
+        ]);
+    }
+    table
+}
+
+fn elements(sum: &Snapshot) -> Table {
+    let mut table = Table::new(&["rule", "element", ">forwarded", ">rejected", ">delayed", ">cost"]);
+    for chain in &sum.chains {
+        for e in &chain.elements {
+            table.row(vec![
+                format!("{} -> {} (line {})", chain.source, chain.destination, chain.line),
+                e.info.text.clone(),
+                show_count(e.forwarded),
+                show_count(e.rejected),
+                show_count(e.delayed),
+                cost(e),
+            ]);
+        }
+    }
+    table
+}
+
+fn faults(sum: &Snapshot) -> Table {
+    let mut table = Table::new(&["what", ">count"]);
+    for (name, _, _, values) in &sum.labelled {
+        for (value, count) in values.iter().filter(|(_, count)| *count > 0) {
+            table.row(vec![format!("{} {value}", name.trim_end_matches("_total")), show_count(*count)]);
+        }
+    }
+    table
+}
+
+fn named(service: &str) -> String {
+    if service.is_empty() { "-".into() } else { service.into() }
+}
+
+fn about(latency: &[u64; LATENCY_BOUNDS_NS.len() + 1], share: f64) -> String {
+    match quantile_ns(latency, share) {
+        0 => "-".into(),
+        ns => show_ns(ns),
+    }
+}
+
+/// The mean time of a sampled call in an element.
+pub(crate) fn cost(element: &ElementSnapshot) -> String {
+    match element.sampled_ns.checked_div(element.sampled) {
+        Some(ns) => show_ns(ns),
+        None => "-".into(),
+    }
+}
+
+/// `12.3 %`.
+pub(crate) fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "-".into();
+    }
+    format!("{:.1} %", part as f64 * 100.0 / whole as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::tests::two;
+
+    #[test]
+    fn every_section_is_there() {
+        let text = text(&two(), false);
+        for part in [
+            "serving for 2.00 s, generation 1, 8.00 MiB resident",
+            "frontend  catalog      shop.Catalog/List    206          6  10.0 %",
+            "catalog  127.0.0.1:50051  yes",
+            "frontend -> catalog (line 3)  FaultInjection(0.1)        186        20        0  50 ns",
+            "faults rapid_reset      4",
+            "access log: 10 lines, 1 dropped, 0 not written",
+        ] {
+            assert!(text.contains(part), "missing: {part}\n{text}");
+        }
+    }
+}
