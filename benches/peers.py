@@ -8,6 +8,7 @@ its chain is without that element.
 
 import json
 import os
+import resource
 import shutil
 import socket
 import subprocess
@@ -191,6 +192,7 @@ class Envoy(Proxy):
 
 class HAProxy(Proxy):
     name = "haproxy"
+    conns_max = max(100, (resource.getrlimit(resource.RLIMIT_NOFILE)[1] - 200) // 2)
     log_name = "stdout.log"  # HAProxy writes log lines to a file only by way of its standard output
 
     def __init__(self, work, core, binary):
@@ -205,10 +207,10 @@ class HAProxy(Proxy):
         form = "" if is_l4 else f"  log global\n  log-format '{line}'\n"
         fault = ""
         if share > 0 and not is_l4:
-            fault = (f"  http-request return status 200 content-type application/grpc hdr grpc-status 14 "
+            fault = (f"  http-request return status 200 hdr content-type application/grpc hdr grpc-status 14 "
                      f"hdr grpc-message 'fault injected' if {{ rand(1000000) lt {round(share * 1_000_000)} }}\n")
         servers = "".join(f"  server s{i} 127.0.0.1:{p}{proto}\n" for i, p in enumerate(backends))
-        text = (f"global\n  nbthread 1\n  maxconn 19000\n{log}  tune.h2.max-concurrent-streams 1024\n"
+        text = (f"global\n  nbthread 1\n  maxconn {self.conns_max}\n{log}  tune.h2.max-concurrent-streams 1024\n"
                 f"defaults\n  mode {mode}\n  timeout connect 2s\n  timeout client 1h\n  timeout server 1h\n"
                 f"frontend pods\n  bind 127.0.0.1:{self.port}{proto}\n{form}{fault}  default_backend catalog\n"
                 f"backend catalog\n  balance random(2)\n{servers}")

@@ -37,6 +37,8 @@ pub struct EchoOptions {
     pub message: String,
     /// Instead of the caller's own message: one of this many zero bytes, after the caller's last.
     pub answer_bytes: Option<u32>,
+    /// Only calls of this `:path` are answered so; `None` is all of them.
+    pub answer_method: Option<String>,
     /// The `grpc-accept-encoding` advertised in every answer.
     pub accept_encoding: Option<String>,
 }
@@ -80,11 +82,19 @@ struct Call {
     pending: Vec<u8>,
     pending_at: usize,
     zeros_left: u64,
+    answer_bytes: Option<u32>,
     encoding: usize,
     is_held: bool,
     has_ended: bool,
     headers_sent: bool,
     is_waiting: bool,
+}
+
+#[derive(Debug)]
+struct Method {
+    path: Vec<u8>,
+    calls: u64,
+    answer_bytes: Option<u32>,
 }
 
 /// What each connection needs besides HTTP/2: its calls that have bytes to offer again.
@@ -101,7 +111,7 @@ struct Core {
     headers: [(&'static [u8], Headers); 3],
     trailers: Headers,
     trailers_only: Headers,
-    methods: Vec<(Vec<u8>, u64)>,
+    methods: Vec<Method>,
     method_last: usize,
     calls_total: u64,
     body_bytes: u64,
@@ -161,9 +171,13 @@ impl<T: Transport> Echo<T> {
     /// Calls by method since the beginning, as they first came; those beyond the first 1024 methods stand
     /// under `(other)`.
     pub fn methods(&self) -> Vec<(String, u64)> {
-        let named: u64 = self.core.methods.iter().map(|m| m.1).sum();
-        let mut list: Vec<(String, u64)> =
-            self.core.methods.iter().map(|(m, n)| (String::from_utf8_lossy(m).into_owned(), *n)).collect();
+        let named: u64 = self.core.methods.iter().map(|m| m.calls).sum();
+        let mut list: Vec<(String, u64)> = self
+            .core
+            .methods
+            .iter()
+            .map(|m| (String::from_utf8_lossy(&m.path).into_owned(), m.calls))
+            .collect();
         if self.core.calls_total > named {
             list.push(("(other)".to_owned(), self.core.calls_total - named));
         }
@@ -292,17 +306,21 @@ impl Core {
         self.calls_total += 1;
         let request = conn.h2.headers();
         let path = request.get(Token::Path).unwrap_or(b"");
-        if self.methods.get(self.method_last).is_none_or(|(known, _)| known != path) {
-            let place = self.methods.iter().position(|(known, _)| known == path);
+        if self.methods.get(self.method_last).is_none_or(|known| known.path != path) {
+            let place = self.methods.iter().position(|known| known.path == path);
             if place.is_none() && self.methods.len() < METHODS_MAX {
-                self.methods.push((path.to_vec(), 0));
+                let is_meant = self.options.answer_method.as_ref().is_none_or(|m| m.as_bytes() == path);
+                let answer_bytes = self.options.answer_bytes.filter(|_| is_meant);
+                self.methods.push(Method { path: path.to_vec(), calls: 0, answer_bytes });
             }
             self.method_last = place.unwrap_or(self.methods.len() - 1);
         }
-        if let Some((known, count)) = self.methods.get_mut(self.method_last)
-            && known == path
+        let mut answer_bytes = None;
+        if let Some(known) = self.methods.get_mut(self.method_last)
+            && known.path == path
         {
-            *count += 1;
+            known.calls += 1;
+            answer_bytes = known.answer_bytes;
         }
         let encoding = request.get(Token::GrpcEncoding).unwrap_or(b"");
         let encoding = self.headers.iter().position(|(name, _)| *name == encoding).unwrap_or(0);
@@ -315,6 +333,7 @@ impl Core {
             pending: Vec::new(),
             pending_at: 0,
             zeros_left: 0,
+            answer_bytes,
             encoding,
             is_held,
             has_ended: false,
@@ -333,7 +352,7 @@ impl Core {
     fn echo(&mut self, key: u32, bytes: &[u8]) {
         let Some(call) = self.calls.get(key) else { return };
         let Some(conn) = self.conns.get(call.conn) else { return };
-        if self.options.status != Status::OK || self.options.answer_bytes.is_some() {
+        if self.options.status != Status::OK || call.answer_bytes.is_some() {
             conn.h2.release(call.stream, bytes.len());
             return;
         }
@@ -363,7 +382,7 @@ impl Core {
     fn end(&mut self, key: u32) {
         let Some(call) = self.calls.get(key) else { return };
         call.has_ended = true;
-        if let Some(bytes) = self.options.answer_bytes
+        if let Some(bytes) = call.answer_bytes
             && self.options.status == Status::OK
         {
             call.pending.extend_from_slice(&grpc::Prefix { is_compressed: false, len: bytes }.emit());
@@ -396,7 +415,7 @@ impl Core {
             && !rest.is_empty()
         {
             let taken = conn.h2.send_data(call.stream, rest, false);
-            if self.options.answer_bytes.is_none() {
+            if call.answer_bytes.is_none() {
                 conn.h2.release(call.stream, taken);
             }
             call.pending_at += taken;

@@ -133,9 +133,10 @@ impl Plot {
     /// A point with a word beside it; `text` must be free of `<` and `&`.
     pub(super) fn mark(&mut self, class: &str, x: f64, y: f64, text: &str) {
         let (px, py) = self.at(x, y);
-        let is_right = px > WIDTH - 170.0;
-        let (tx, anchor) = if is_right { (px - 8.0, "end") } else { (px + 2.0, "start") };
-        let ty = if py < TOP + 24.0 { py + 18.0 } else { py - 9.0 };
+        // Below and to the right, where a rising line is not; else above and to the left.
+        let is_low = py > HEIGHT - BOTTOM - 24.0;
+        let (tx, ty) = if is_low { (px - 6.0, py - 8.0) } else { (px + 6.0, py + 17.0) };
+        let anchor = if is_low || px > WIDTH - 130.0 { "end" } else { "start" };
         let _ = write!(
             self.body,
             r#"<circle class="{class}" cx="{px:.1}" cy="{py:.1}" r="3.5"/><text class="mark" x="{tx:.1}" y="{ty:.1}" text-anchor="{anchor}">{text}</text>"#

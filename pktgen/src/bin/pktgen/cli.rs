@@ -149,6 +149,9 @@ pub(crate) struct EchoArgs {
     /// Answer with a message of this many zero bytes instead of the caller's own.
     #[arg(long, value_name = "B", value_parser = units::bytes)]
     pub(crate) answer: Option<u32>,
+    /// Answer only this method by --answer, and echo the others.
+    #[arg(long, value_name = "/PKG.SERVICE/METHOD", requires = "answer")]
+    pub(crate) answer_method: Option<String>,
     /// Advertise this grpc-accept-encoding, such as gzip.
     #[arg(long, value_name = "LIST")]
     pub(crate) accept_encoding: Option<String>,

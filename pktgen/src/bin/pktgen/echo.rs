@@ -90,6 +90,7 @@ fn options_of(args: &EchoArgs) -> EchoOptions {
         status: args.status,
         message: args.message.clone(),
         answer_bytes: args.answer,
+        answer_method: args.answer_method.clone(),
         accept_encoding: args.accept_encoding.clone(),
     }
 }
