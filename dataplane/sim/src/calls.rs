@@ -164,8 +164,8 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         is_fair: !foul,
         drains: world.drain_at.is_some(),
         message_bytes_max: limits.message_bytes_max as usize,
-        recodes: app.compress.is_some(),
         is_tight: false,
+        streams_max: limits.streams_max,
     };
     let end = world.net.now + 400 * SECOND;
     world.run_callers(end)?;

@@ -46,8 +46,10 @@ pub(crate) fn quiet(world: &mut World) -> Result<(), String> {
     }
     world.run_for(SECOND)?;
     held(world, "after the drain")?;
-    if world.net.shard_conns() > 0 {
-        return Err(format!("{} connections open after the drain", world.net.shard_conns()));
+    let callers = world.net.alive.iter().map(|id| &world.net.links[id.0]);
+    let callers = callers.filter(|link| link.slot.is_some() && link.backend.is_none()).count();
+    if callers > 0 {
+        return Err(format!("{callers} callers' connections open after the drain"));
     }
     Ok(())
 }

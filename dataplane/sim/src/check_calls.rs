@@ -22,10 +22,10 @@ pub(crate) struct Terms {
     /// The shard was drained while calls ran.
     pub(crate) drains: bool,
     pub(crate) message_bytes_max: usize,
-    /// The chain compresses, so that long messages are refused.
-    pub(crate) recodes: bool,
     /// Pools or queues are so small that calls are refused.
     pub(crate) is_tight: bool,
+    /// Streams a caller may open; before it has been told, it may have opened more.
+    pub(crate) streams_max: u32,
 }
 
 /// Virtual time by which the other end has heard of a cancel.
@@ -90,7 +90,10 @@ fn one(world: &World, terms: &Terms, call: &Call) -> Result<(), String> {
         End::Cancelled => return Err("cancelled by nobody".into()),
         End::NotSent | End::ConnLost if is_own_fault || !terms.is_fair => return Ok(()),
         End::NotSent | End::ConnLost => return Err("its connection ended without a reason".into()),
-        End::Reset(Reason::REFUSED_STREAM) if terms.is_tight || terms.drains => return Ok(()),
+        End::Reset(Reason::REFUSED_STREAM) if terms.is_tight || terms.drains || terms.streams_max < 100 => {
+            let is_untouched = call.attempts.is_empty();
+            return if is_untouched { Ok(()) } else { Err("refused, but a server has seen it".into()) };
+        }
         // Legal where trailers cannot follow: the answer was cut inside a message.
         End::Reset(_) if call.partial > 0 => {}
         End::Reset(reason) => return Err(format!("reset ({}) instead of a status", reason.0)),

@@ -210,11 +210,6 @@ impl Net {
         }
     }
 
-    /// How many connections the shard holds.
-    pub(crate) fn shard_conns(&self) -> usize {
-        self.slots.iter().filter(|(_, link)| link.is_some()).count()
-    }
-
     /// A delay like that of this link.
     pub(crate) fn lag(&mut self, link: LinkId) -> u64 {
         let plan = &self.links[link.0].plan;
