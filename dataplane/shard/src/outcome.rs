@@ -173,11 +173,13 @@ impl Core {
         stats.latency[latency_bucket(latency_ns)] += 1;
         stats.by_status[usize::from(call.status.code())] += 1;
 
-        let node_log = match self.access {
-            AccessWhen::Never => false,
-            AccessWhen::Failures => call.status != Status::OK,
-            AccessWhen::Always => true,
-        };
+        // A call that an element has logged already is not logged twice.
+        let node_log = call.sinks_len == 0
+            && match self.access {
+                AccessWhen::Never => false,
+                AccessWhen::Failures => call.status != Status::OK,
+                AccessWhen::Always => true,
+            };
         if !node_log && call.sinks_len == 0 {
             return;
         }
