@@ -71,8 +71,8 @@ impl H2Conn {
         }
     }
 
-    /// Adds to what is pending; announces it when that is half the window, or when the peer is about to
-    /// stall for less.
+    /// Adds to what is pending; announces it when that is half the window, or an eighth when the peer is
+    /// about to stall. Less is not lost: with nothing held, pending and window make up the whole.
     pub(super) fn credit_stream(&mut self, stream: StreamKey, bytes: u32) {
         let announced = i64::from(self.ours.window_announced);
         let Some(s) = self.streams.get_mut(stream) else { return };
@@ -82,7 +82,7 @@ impl H2Conn {
         }
         let (pending, target) = (i64::from(s.recv_pending), announced + i64::from(s.extended));
         let left = announced + i64::from(s.recv_rel);
-        if pending * 2 >= target || left <= 0 || (left * 4 <= target && pending * 8 >= target) {
+        if pending * 2 >= target || (left * 4 <= target && pending * 8 >= target) {
             self.credit_now(stream);
         }
     }

@@ -1,5 +1,7 @@
 //! Tests of the connection: a client and a server in memory, and hostile scripts.
 
+mod flow;
 mod hostile;
+mod memory;
 mod pair;
 mod unary;
