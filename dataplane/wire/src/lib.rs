@@ -8,8 +8,8 @@ extern crate alloc;
 
 pub mod grpc;
 pub mod h2;
-pub mod hpack;
 mod headers;
+pub mod hpack;
 mod time;
 
 pub use headers::{Field, Headers, Token};

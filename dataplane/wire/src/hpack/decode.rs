@@ -63,6 +63,8 @@ impl HpackDecoder {
     pub fn set_table_bytes_max(&mut self, table_bytes_max: usize) {
         self.limit = table_bytes_max.min(TABLE_BYTES_CEILING);
         self.limit_least = self.limit_least.min(self.limit);
+        // The next block must be looked at, even if it is one we remember.
+        self.table.touch();
     }
 
     /// Replaces `out` by the block's list; `list_bytes_max` bounds [`Headers::list_size`]. After an error

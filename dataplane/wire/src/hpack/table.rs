@@ -51,6 +51,11 @@ impl Table {
         self.generation
     }
 
+    /// Makes what was remembered of the table void.
+    pub(super) fn touch(&mut self) {
+        self.generation += 1;
+    }
+
     /// The maximum size now in force.
     pub(super) fn size_max(&self) -> usize {
         self.size_max

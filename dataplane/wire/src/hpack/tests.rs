@@ -9,8 +9,8 @@ use crate::{Headers, Token};
 const LIST_MAX: usize = 16 * 1024;
 
 fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> =
-        text.bytes().filter(u8::is_ascii_hexdigit).map(|b| (b as char).to_digit(16).unwrap() as u8).collect();
+    let digit = |b: u8| (b as char).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let digits: Vec<u8> = text.bytes().filter_map(digit).collect();
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
@@ -240,11 +240,17 @@ fn section_4_2_an_acknowledged_smaller_table_must_be_taken_up_by_the_next_block(
     // Before the acknowledgement the peer may use what every connection begins with.
     decode(&mut decoder, &hex("4001 6101 62 82")).unwrap();
     decoder.set_table_bytes_max(100);
-    let mut silent = HpackDecoder::new(100);
+    let (mut silent, mut silent_later) = (HpackDecoder::new(100), HpackDecoder::new(100));
     silent.set_table_bytes_max(100);
     assert_eq!(decode(&mut silent, &hex("82")), Err(HpackError::TableSize));
     assert_eq!(decode(&mut decoder, &[&size_update(100)[..], &hex("be")].concat()).unwrap().len(), 1);
     decode(&mut decoder, &hex("be")).unwrap();
+    // Even if the block is one that is remembered.
+    for _ in 0..3 {
+        decode(&mut silent_later, &hex("82")).unwrap();
+    }
+    silent_later.set_table_bytes_max(100);
+    assert_eq!(decode(&mut silent_later, &hex("82")), Err(HpackError::TableSize));
     // Down and up again between two blocks: the least comes first.
     decoder.set_table_bytes_max(10);
     decoder.set_table_bytes_max(4096);
