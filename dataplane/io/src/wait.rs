@@ -11,6 +11,14 @@ use crate::Poll;
 pub(crate) const SPIN_NS: u64 = 20_000;
 /// With more calls in flight than this a wait blocks at once.
 const CALLS_LIGHT_MAX: u32 = 4;
+/// With this many calls in flight a wait gathers: the next event is close, and alone it is not worth a wake-up.
+const CALLS_HEAVY_MIN: u32 = 24;
+/// How long a wait gathers, unless [`GATHER_EVENTS`] have come.
+const GATHER_NS: u64 = 30_000;
+/// So many events end a gathering wait.
+pub(crate) const GATHER_EVENTS: usize = 32;
+/// The timer slack of a shard's thread: the kernel's default of 50 µs would double every gathering.
+pub(crate) const TIMER_SLACK_NS: u64 = 1_000;
 /// A gap as long as this or shorter, seen by a wait that blocked, would have been short enough for a spin:
 /// the wake-up itself is in it.
 const BLOCKED_GAP_NS: u64 = SPIN_NS + 10_000;
@@ -37,6 +45,8 @@ pub(crate) enum Plan {
     Spin(u64),
     /// Block at once.
     Block,
+    /// Block for about this long whatever comes, unless it is many events, then until there is one.
+    Gather(u64),
     /// Spin until there is something.
     SpinForEver,
 }
@@ -54,6 +64,7 @@ impl WaitPolicy {
     pub(crate) fn plan(&self) -> Plan {
         match self.mode {
             Poll::Busy => Plan::SpinForEver,
+            _ if self.calls >= CALLS_HEAVY_MIN => Plan::Gather(GATHER_NS),
             Poll::Block => Plan::Block,
             Poll::Adaptive if self.calls <= CALLS_LIGHT_MAX && self.short >= PAYS => Plan::Spin(SPIN_NS),
             Poll::Adaptive => Plan::Block,
@@ -109,6 +120,8 @@ mod tests {
         let mut policy = after(&[5_000; 20]);
         policy.calls(CALLS_LIGHT_MAX + 1);
         assert_eq!(policy.plan(), Plan::Block);
+        policy.calls(CALLS_HEAVY_MIN);
+        assert_eq!(policy.plan(), Plan::Gather(GATHER_NS));
         policy.calls(1);
         assert_eq!(policy.plan(), Plan::Spin(SPIN_NS));
     }

@@ -62,9 +62,9 @@ fn multishot_accept(ring: &mut IoUring) -> std::io::Result<bool> {
     let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).build();
     let done = one(ring, &entry)?;
     drop(client);
-    Ok(done.is_some_and(|done| match super::result(done.result()) {
+    Ok(done.is_some_and(|done| match super::completions::result(done.result()) {
         Ok(fd) => {
-            drop(super::own(fd));
+            drop(super::completions::own(fd));
             cqueue::more(done.flags())
         }
         Err(_) => false,

@@ -1,0 +1,287 @@
+//! The transport's side towards the shard: what is asked of it, its turn and its waits.
+
+use core::time::Duration;
+
+use abi::Addr;
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use shard::{Burst, ConnId, Event, Instant, Transport, Via, Why};
+
+use super::conn::Conn;
+use super::{BURSTS_PER_POLL, EpollTransport, SPINS_PER_POLL};
+use crate::base::{Due, Stage};
+use crate::counters::add;
+use crate::wait::Plan;
+use crate::{Rx, os};
+
+impl EpollTransport {
+    /// Does what a dirty connection has to do.
+    fn settle(&mut self, index: u32) {
+        let id = self.slots.id(index);
+        let Some(conn) = self.slots.slot_mut(index) else { return };
+        conn.dirty = false;
+        if !matches!(conn.stage, Stage::Open | Stage::Closing) {
+            return;
+        }
+        while conn.writable && !conn.out.is_empty() {
+            let Some(fd) = &conn.fd else { break };
+            add(&self.base.counters.writes, 1);
+            match rustix::net::send(fd, conn.out.flight(&mut self.base.pool), SendFlags::NOSIGNAL) {
+                Ok(n) => {
+                    add(&self.base.counters.tx_bytes, u64::try_from(n).unwrap_or(0));
+                    conn.out.took(n, &mut self.base.pool);
+                }
+                Err(Errno::AGAIN) => conn.writable = false,
+                Err(Errno::INTR) => {}
+                Err(errno) => {
+                    let why = os::why(errno);
+                    conn.out.clear(&mut self.base.pool);
+                    conn.broken = Some(why);
+                    // What the peer sent before it went is still to be told.
+                    if conn.stage == Stage::Open && !conn.paused && !conn.eof {
+                        conn.readable = true;
+                        self.mark_ready(index);
+                    } else {
+                        self.end(index, why);
+                    }
+                    return;
+                }
+            }
+        }
+        if conn.cut && conn.stage == Stage::Open && conn.out.len() <= self.base.limits.tx_bytes_max / 2 {
+            conn.cut = false;
+            self.base.events.push_back(Event::Writable(id));
+        }
+        if !conn.out.is_empty() {
+            return;
+        }
+        if conn.fin
+            && !core::mem::replace(&mut conn.fin_sent, true)
+            && let Some(fd) = &conn.fd
+        {
+            os::shutdown_write(fd);
+        }
+        if conn.stage == Stage::Closing {
+            self.bury(index);
+        }
+    }
+
+    fn meet_deadlines(&mut self) {
+        let now = os::now();
+        while let Some(due) = self.base.deadlines.due(now) {
+            match due {
+                Due::Accept => {}
+                Due::Connect(id) => {
+                    if self.slots.conn_mut(id).is_some_and(|conn| conn.stage == Stage::Connecting) {
+                        self.end(id.index, Why::TimedOut);
+                    }
+                }
+                Due::Linger(id) => {
+                    if let Some(conn) = self.slots.conn_mut(id)
+                        && conn.stage == Stage::Closing
+                    {
+                        conn.abort();
+                        self.bury(id.index);
+                    }
+                }
+            }
+        }
+    }
+
+    /// True if a burst would find something without asking the kernel.
+    fn has_work(&self) -> bool {
+        let reads = !self.ready.is_empty() && self.pool.has_any();
+        let accepts =
+            self.base.accepting && !self.base.deadlines.accept_paused() && self.doors_ready.contains(&true);
+        reads || accepts
+    }
+}
+
+impl Transport for EpollTransport {
+    type Rx = Rx;
+
+    fn rx_burst(&mut self, out: &mut Burst<Event<Rx>>) {
+        self.tell_waiting(out);
+        self.take_handed(out);
+        // After a burst that used up what was known comes one that finds nothing, and then `wait`, which asks
+        // the kernel anyway; only a shard that stays busy otherwise has to be given a fresh look.
+        let stale = self.bursts_since_poll >= if self.has_work() { BURSTS_PER_POLL } else { 2 };
+        if out.room() > 0 && stale {
+            self.poll(Some(Duration::ZERO));
+        }
+        self.bursts_since_poll += 1;
+        self.tell_waiting(out);
+        self.accept(out);
+        // Each at most once, so that a long stream does not keep the others waiting.
+        let mut turns = self.ready.len();
+        while out.room() > 0
+            && self.base.events.is_empty()
+            && turns > 0
+            && let Some(index) = self.ready.pop_front()
+        {
+            turns -= 1;
+            self.read(index, out);
+            self.tell_waiting(out);
+        }
+    }
+
+    fn bytes<'a>(&'a self, rx: &'a Rx) -> &'a [u8] {
+        rx
+    }
+
+    fn tx(&mut self, conn: ConnId, slices: &[&[u8]]) -> usize {
+        let max = self.base.limits.tx_bytes_max;
+        let Some(state) = self.slots.conn_mut(conn) else { return 0 };
+        if state.fin || state.broken.is_some() || !matches!(state.stage, Stage::Open | Stage::Connecting) {
+            return 0;
+        }
+        let accepted = state.out.accept(slices, max, &mut self.base.pool);
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        if accepted < offered {
+            state.cut = true;
+            add(&self.base.counters.tx_cut, 1);
+        }
+        if accepted > 0 {
+            self.mark_dirty(conn.index);
+        }
+        accepted
+    }
+
+    fn pause_rx(&mut self, conn: ConnId) {
+        if let Some(state) = self.slots.conn_mut(conn) {
+            state.paused = true;
+            if let Some(why) = state.broken {
+                self.end(conn.index, why);
+            }
+        }
+    }
+
+    fn resume_rx(&mut self, conn: ConnId) {
+        if let Some(state) = self.slots.conn_mut(conn) {
+            state.paused = false;
+            self.mark_ready(conn.index);
+        }
+    }
+
+    fn connect(&mut self, to: &Addr, via: Via) -> ConnId {
+        // Raw ports are other transports; here everything leaves by the kernel.
+        let _ = via;
+        add(&self.base.counters.connects, 1);
+        let full = self.slots.len() >= self.base.limits.conns_max as usize;
+        let begun = if full { Err(Errno::MFILE) } else { os::connect(to) };
+        let id = self.slots.insert(Conn::new(None, Stage::Connecting, false));
+        self.base.count_open(self.slots.len());
+        let begun = begun.and_then(|begun| {
+            let registered = self.register(&begun.fd, id.index);
+            registered.map(|()| begun).map_err(|_| Errno::NOMEM)
+        });
+        match begun {
+            Ok(begun) => {
+                if let Some(conn) = self.slots.slot_mut(id.index) {
+                    conn.fd = Some(begun.fd);
+                }
+                if begun.done {
+                    self.on_connect(id.index);
+                } else {
+                    self.base.deadlines.connect(id, self.base.limits.connect_timeout);
+                }
+            }
+            Err(errno) => self.end(id.index, os::why(errno)),
+        }
+        id
+    }
+
+    fn half_close(&mut self, conn: ConnId) {
+        if let Some(state) = self.slots.conn_mut(conn) {
+            state.fin = true;
+            self.mark_dirty(conn.index);
+        }
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        let Some(state) = self.slots.conn_mut(conn) else { return };
+        if state.stage != Stage::Open || state.out.is_empty() {
+            return self.bury(conn.index);
+        }
+        state.stage = Stage::Closing;
+        self.slots.retire(conn.index);
+        self.mark_dirty(conn.index);
+        self.base.deadlines.linger(self.slots.id(conn.index));
+    }
+
+    fn reset(&mut self, conn: ConnId) {
+        if let Some(state) = self.slots.conn_mut(conn) {
+            state.abort();
+            self.bury(conn.index);
+        }
+    }
+
+    fn flush(&mut self) {
+        // Settling marks nobody dirty, so the list can be walked in place and kept for its memory.
+        let mut dirty = core::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            self.settle(index);
+        }
+        self.dirty = dirty;
+        if self.base.deadlines.next().is_some() {
+            self.meet_deadlines();
+        }
+    }
+
+    fn wait(&mut self, until: Option<Instant>) {
+        self.flush();
+        if self.base.has_news() || self.has_work() {
+            return;
+        }
+        let until = self.base.until(until);
+        let from = os::now();
+        let mut now = from;
+        let limit = match self.base.policy.plan() {
+            Plan::Block => Some(from),
+            Plan::Spin(ns) => Some(from.after_ns(ns)),
+            Plan::SpinForEver => None,
+            Plan::Gather(ns) => {
+                if until.is_none_or(|until| until.since_ns(from) > ns) {
+                    add(&self.base.counters.enters, 1);
+                    os::nap(ns);
+                    now = from.after_ns(ns);
+                }
+                Some(from)
+            }
+        };
+        let (mut event, mut blocks) = (false, false);
+        if limit != Some(from) {
+            add(&self.base.counters.spins, 1);
+        }
+        while !event && !self.base.waker.is_pending() && until.is_none_or(|until| now < until) {
+            blocks = limit.is_some_and(|limit| limit <= now);
+            let timeout = if blocks {
+                add(&self.base.counters.blocks, 1);
+                until.map(|until| Duration::from_nanos(until.since_ns(now)))
+            } else {
+                Some(Duration::ZERO)
+            };
+            event = self.poll(timeout);
+            if blocks {
+                break;
+            }
+            for _ in 0..SPINS_PER_POLL {
+                core::hint::spin_loop();
+            }
+            now = os::now();
+        }
+        self.base.waited(from, blocks, event);
+    }
+
+    fn now(&self) -> Instant {
+        os::now()
+    }
+
+    fn publish_load(&mut self, calls: u32) {
+        self.base.publish(calls);
+    }
+
+    fn stop_accepting(&mut self) {
+        self.base.stop_accepting();
+    }
+}
