@@ -7,6 +7,7 @@ use wire::h2::{H2Event, HeadersKind, Reason, ResetBy};
 use crate::body::Way;
 use crate::call::Phase;
 use crate::conn::{Kind, UpState};
+use crate::downstream::is_grpc;
 use crate::slab::Key;
 use crate::state::Core;
 
@@ -99,13 +100,10 @@ impl Core {
         }
         let http = call.response.get(Token::Status).and_then(|v| core::str::from_utf8(v).ok());
         call.http_status = http.and_then(|v| v.parse().ok()).unwrap_or(0);
-        if call.is_grpc && call.response.get(Token::GrpcStatus).is_none() {
-            let is_grpc =
-                call.response.get(Token::ContentType).is_some_and(|t| t.starts_with(b"application/grpc"));
-            if call.http_status != 200 || !is_grpc {
-                self.fail_plain_http(key);
-                return;
-            }
+        let is_plain = call.http_status != 200 || !is_grpc(&call.response);
+        if call.is_grpc && is_plain && call.response.get(Token::GrpcStatus).is_none() {
+            self.fail_plain_http(key);
+            return;
         }
         if end_stream {
             call.is_trailers_only = true;

@@ -125,8 +125,7 @@ impl Core {
         call.request.copy_from(h2.headers());
         call.to_endpoint.window = window;
         call.to_endpoint.has_ended = end_stream;
-        call.is_grpc =
-            call.request.get(Token::ContentType).is_some_and(|t| t.starts_with(b"application/grpc"));
+        call.is_grpc = is_grpc(&call.request);
         if let Some(generation) = self.generations[usize::from(self.current)].as_mut() {
             generation.calls += 1;
         }
@@ -341,4 +340,10 @@ impl Core {
     pub(crate) fn last_headers(&self, key: Key) -> Option<&Headers> {
         self.conns.get(key).and_then(|c| c.h2.as_ref()).map(|h2| h2.headers())
     }
+}
+
+/// `application/grpc`, `application/grpc+proto`, …; not gRPC-Web, whose trailers travel in its body.
+pub(crate) fn is_grpc(list: &Headers) -> bool {
+    let rest = list.get(Token::ContentType).and_then(|t| t.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|r| matches!(r.first(), None | Some(b'+' | b';')))
 }

@@ -13,6 +13,8 @@ use crate::slab::Key;
 
 /// The EWMA's decay, nanoseconds (Linkerd's 10 s).
 const DECAY_NS: f64 = 10e9;
+/// Lines of waiting calls that are kept when they are empty.
+const KEPT_LINES: usize = 8;
 /// A call may ask for another attempt at an endpoint this long after the last one began.
 const ASK_AGAIN_NS: u64 = SECOND;
 
@@ -174,12 +176,8 @@ impl WaitQueue {
             }
             let Some(call) = line.pop_front() else { continue };
             self.len -= 1;
-            if line.is_empty() {
-                self.lines.remove(at);
-                self.turn = if self.lines.is_empty() { 0 } else { at % self.lines.len() };
-            } else {
-                self.turn = (at + 1) % lines;
-            }
+            self.turn = (at + 1) % lines;
+            self.forget_line(at);
             return Some(call);
         }
         None
@@ -193,9 +191,14 @@ impl WaitQueue {
             line.remove(place);
             self.len -= 1;
         }
-        if line.is_empty() {
-            self.lines.remove(at);
-            self.turn = 0;
+        self.forget_line(at);
+    }
+
+    /// An empty line goes once there are many; a few stay, so that waiting allocates nothing.
+    fn forget_line(&mut self, at: usize) {
+        if self.lines.len() > KEPT_LINES && self.lines[at].1.is_empty() {
+            self.lines.swap_remove(at);
+            self.turn = at % self.lines.len();
         }
     }
 }
