@@ -37,6 +37,11 @@ impl RecvConn {
         Ok((self.pending >= self.target / 2).then(|| self.credit()))
     }
 
+    #[cfg(test)]
+    pub(crate) const fn left(&self) -> u32 {
+        self.left
+    }
+
     fn credit(&mut self) -> u32 {
         self.left += self.pending;
         core::mem::take(&mut self.pending)

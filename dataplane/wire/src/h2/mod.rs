@@ -90,8 +90,6 @@ pub struct H2Conn {
     /// `Capacity` is due.
     capacity_due: bool,
     pings_unanswered: u32,
-    /// A limit was passed while sending: `next` and `handle_timeout` tell.
-    overdue: Option<Fault>,
     dead: Option<ConnError>,
 }
 
@@ -126,7 +124,6 @@ impl H2Conn {
             sweep: None,
             capacity_due: false,
             pings_unanswered: 0,
-            overdue: None,
             dead: None,
         };
         if role == Role::Client {
@@ -182,7 +179,7 @@ impl H2Conn {
         if self.dead.is_some() {
             return None;
         }
-        if self.overdue.is_some() {
+        if self.tx.frames() > limits::OUTBOUND_FRAMES_MAX {
             return Some(self.now);
         }
         self.ours.deadline()
@@ -194,8 +191,8 @@ impl H2Conn {
         if let Some(error) = self.dead {
             return Err(error);
         }
-        if let Some(fault) = self.overdue {
-            return Err(self.fail(fault));
+        if self.tx.frames() > limits::OUTBOUND_FRAMES_MAX {
+            return Err(self.fail(Fault::FloodOutbound));
         }
         match self.ours.deadline() {
             Some(deadline) if deadline <= now => Err(self.fail(match self.rx {

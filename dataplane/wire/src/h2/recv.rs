@@ -95,11 +95,8 @@ impl H2Conn {
 
     /// What is due without further bytes.
     fn pending_event(&mut self) -> Result<Option<H2Event>, ConnError> {
-        if self.tx.frames() > OUTBOUND_FRAMES_MAX && self.overdue.is_none() {
-            self.overdue = Some(Fault::FloodOutbound);
-        }
-        if let Some(fault) = self.overdue {
-            return Err(self.fail(fault));
+        if self.tx.frames() > OUTBOUND_FRAMES_MAX {
+            return Err(self.fail(Fault::FloodOutbound));
         }
         if self.streams.is_waiting()
             && self.could_send()

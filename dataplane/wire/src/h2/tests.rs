@@ -2,6 +2,8 @@
 
 mod flow;
 mod hostile;
+mod lifecycle;
 mod memory;
 mod pair;
+mod random;
 mod unary;
