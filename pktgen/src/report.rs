@@ -171,6 +171,10 @@ fn outcomes(out: &mut String, summary: &Summary) {
             share.max(0.5)
         );
     }
+    for (status, text) in &summary.messages {
+        let name = status.name();
+        let _ = write!(out, "<tr><td colspan=\"4\" class=\"dim\">{name}: {}</td></tr>", escaped(text));
+    }
     out.push_str("</table></div><div><h2>Figures</h2><table>");
     let latency = &seen.latency;
     let mut rows = vec![
@@ -231,6 +235,7 @@ mod tests {
             seen: live.snapshot(),
             samples: (1..4).map(sample).collect(),
             troubles: vec![("127.0.0.1:9: refused".to_owned(), 3)],
+            messages: vec![(Status::UNAVAILABLE, "<away>".to_owned())],
         };
         let page = html(&summary);
         assert_eq!(page.matches("<svg").count(), 3);

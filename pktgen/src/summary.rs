@@ -34,6 +34,8 @@ pub struct Summary {
     pub samples: Vec<Sample>,
     /// What went wrong with connections, and how often.
     pub troubles: Vec<(String, u64)>,
+    /// The first `grpc-message` that came with each status.
+    pub messages: Vec<(Status, String)>,
 }
 
 impl Summary {
@@ -123,6 +125,9 @@ impl Summary {
                  in the latencies, and is a lower bound"
             );
         }
+        for (status, text) in &self.messages {
+            let _ = writeln!(out, "  message   {}: {text}", status.name());
+        }
         for (trouble, n) in &self.troubles {
             let _ = writeln!(out, "  trouble   {trouble} ({} times)", grouped(*n));
         }
@@ -183,6 +188,7 @@ impl Summary {
             "latency_from": match config.pace { Pace::Closed { .. } => "sent", Pace::Open { .. } => "due" },
             "lateness_us": histogram(&seen.lateness),
             "samples": samples,
+            "messages": self.messages.iter().map(|(s, t)| json!({ "status": s.name(), "message": t })).collect::<Vec<_>>(),
             "troubles": self.troubles.iter().map(|(t, n)| json!({ "what": t, "count": n })).collect::<Vec<_>>(),
         })
     }
@@ -285,7 +291,8 @@ mod tests {
         live.record_call(Status::UNAVAILABLE, 50_000);
         live.record_unanswered(2_000_000);
         let config = LoadConfig { method: "/p.S/M".to_owned(), ..LoadConfig::default() };
-        let summary = Summary { config, seen: live.snapshot(), samples: vec![], troubles: vec![] };
+        let summary =
+            Summary { config, seen: live.snapshot(), samples: vec![], troubles: vec![], messages: vec![] };
         let json = summary.json();
         assert_eq!((&json["calls"], &json["ok"], &json["failed"]), (&json!(3), &json!(2), &json!(2)));
         assert_eq!(json["calls_per_s"], json!(1.5));

@@ -1,5 +1,6 @@
 //! The binary as a user has it: `pktgen call` against `pktgen echo` over loopback, on every backend there is.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::PathBuf;

@@ -34,6 +34,7 @@ use crate::summary::{Sample, Summary};
 const CONNECTING_MAX: usize = 64;
 /// With some links up, the others are waited for this long.
 const LINKS_WAIT: Duration = Duration::from_secs(2);
+const MESSAGE_CHARS_MAX: usize = 200;
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// A stalled reader's streams are opened within this time.
@@ -118,11 +119,20 @@ pub(super) struct Engine {
     sampled: (Instant, u64, u64, Histogram),
     samples: Vec<Sample>,
     troubles: Troubles,
+    /// The first `grpc-message` of each status.
+    messages: [Option<String>; Status::COUNT],
 }
 
 fn grpc_status(list: &Headers) -> Option<Status> {
     let text = core::str::from_utf8(list.get(Token::GrpcStatus)?).ok()?;
     Some(text.parse().map_or(Status::UNKNOWN, Status::from_code))
+}
+
+/// The decoded `grpc-message`, cut to a line's length.
+fn grpc_message(list: &Headers) -> String {
+    let mut text = Vec::new();
+    grpc::decode_message(list.get(Token::GrpcMessage).unwrap_or(b""), &mut text);
+    String::from_utf8_lossy(&text).chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
 impl Engine {
@@ -173,6 +183,7 @@ impl Engine {
             sampled: (Instant::default(), 0, 0, Histogram::default()),
             samples: Vec::new(),
             troubles: Troubles::default(),
+            messages: Default::default(),
             config,
         })
     }
@@ -187,7 +198,15 @@ impl Engine {
             seen: self.live.snapshot(),
             samples: self.samples.clone(),
             troubles: self.troubles.list(),
+            messages: self.messages(),
         }
+    }
+
+    fn messages(&self) -> Vec<(Status, String)> {
+        let named = Status::all().zip(&self.messages);
+        named
+            .filter_map(|(status, text)| text.clone().filter(|t| !t.is_empty()).map(|t| (status, t)))
+            .collect()
     }
 
     fn set_phase(&mut self, phase: Phase) {
@@ -335,6 +354,13 @@ impl Engine {
                 H2Event::Headers { tag, kind, end_stream, .. } => {
                     if kind != HeadersKind::Informational {
                         let status = grpc_status(conn.h2.headers());
+                        if let Some(status) = status
+                            && let Some(place) = self.messages.get_mut(usize::from(status.code()))
+                            && status != Status::OK
+                            && place.is_none()
+                        {
+                            *place = Some(grpc_message(conn.h2.headers()));
+                        }
                         let http = if kind == HeadersKind::Response { http_status(conn) } else { 200 };
                         self.on_headers(tag, status, http, end_stream, now);
                     }

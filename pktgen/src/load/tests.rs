@@ -117,6 +117,7 @@ fn statuses_and_delays_of_the_backend_are_seen() {
     let summary = scene(config(), options).run(Duration::from_millis(1));
     assert!(summary.seen.ok() == 0 && summary.seen.statuses[14] > 20, "{}", summary.text());
     assert!(summary.seen.latency.min_ns() >= 20_000_000);
+    assert_eq!(summary.messages, [(Status::UNAVAILABLE, "away: 50 %".to_owned())]);
     assert!(summary.is_failure());
 }
 
