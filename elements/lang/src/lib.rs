@@ -10,9 +10,18 @@
 //! Invariant: whatever the text, [`compile`] ends with a result in bounded time and never panics.
 #![forbid(unsafe_code)]
 
+mod ast;
+mod check;
 mod diag;
+mod hir;
+mod lex;
+mod lower;
+mod parse;
+mod program;
 mod source;
 mod suggest;
+mod ty;
+mod vm;
 
 use std::net::SocketAddr;
 
@@ -81,8 +90,5 @@ pub fn compile(
     loader: &dyn Loader,
     overrides: &Overrides,
 ) -> Result<Compiled, Diagnostics> {
-    let _ = (loader, overrides);
-    let mut sources = Sources::default();
-    sources.add(name, source);
-    Err(Diagnostics::new(Vec::new(), sources))
+    program::compile(name, source, loader, overrides)
 }

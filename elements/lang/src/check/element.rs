@@ -1,0 +1,249 @@
+//! Elements: parameters, state, handlers; and the arguments of links.
+
+use crate::ast::{self, Arg, HandlerKind, Scope, TypeExpr};
+use crate::diag::Diagnostic;
+use crate::hir::{Const, Element, HExpr, Handler, Param, State};
+use crate::source::Span;
+use crate::suggest::nearest;
+use crate::ty::{Cell, ENUMS, EnumId, Ty};
+
+use super::{Checker, Context, constant};
+
+const TYPES: [&str; 13] = [
+    "bool", "int", "uint", "float", "string", "bytes", "duration", "instant", "rate", "Status", "Endpoint",
+    "Service", "option",
+];
+
+impl Checker<'_> {
+    /// Checks an element; its errors are told, and it is marked as broken.
+    pub(crate) fn element(mut self, element: &ast::Element, is_std: bool) -> Element {
+        let errors_before = self.errors.len();
+        for param in &element.params {
+            self.param(param);
+        }
+        for state in &element.states {
+            self.state(state);
+        }
+        let mut handlers: Vec<Handler> = Vec::new();
+        for handler in &element.handlers {
+            if matches!(handler.kind, HandlerKind::RequestMessage | HandlerKind::ResponseMessage) {
+                self.error(Diagnostic::unsupported(handler.span, "message handlers"));
+                continue;
+            }
+            if handlers.iter().any(|h| h.kind == handler.kind) {
+                self.error(
+                    Diagnostic::error(handler.span, "this handler stands twice")
+                        .label("the second of its kind"),
+                );
+                continue;
+            }
+            self.context = Context::Handler(handler.kind);
+            self.locals = 0;
+            let body = self.block(&handler.body, false, None);
+            handlers.push(Handler { kind: handler.kind, body });
+        }
+        Element {
+            name: element.name.text.clone(),
+            span: element.name.span,
+            is_std,
+            params: self.params,
+            states: self.states,
+            handlers,
+            broken: self.errors.len() > errors_before,
+        }
+    }
+
+    fn param(&mut self, param: &ast::Param) {
+        if self.params.iter().any(|p| p.name == param.name.text) {
+            self.error(Diagnostic::error(param.name.span, format!("`{}` stands twice", param.name.text)));
+        }
+        let ty = self.type_of(&param.ty);
+        if matches!(ty, Ty::Cell(_)) {
+            self.error(Diagnostic::error(param.ty.span, format!("a parameter cannot be a {ty}")));
+        }
+        self.context = if param.is_call { Context::CallParam } else { Context::Constant };
+        let default = param.default.as_ref().map(|default| {
+            let value = self.expr(default, Some(&ty));
+            self.coerce(value, &ty)
+        });
+        let name = param.name.text.clone();
+        self.params.push(Param { name, ty, is_call: param.is_call, default, is_share: false });
+    }
+
+    fn state(&mut self, state: &ast::State) {
+        if state.scope != Scope::Call {
+            let what = if state.scope == Scope::Node { "`state node`" } else { "`state shard`" };
+            self.error(
+                Diagnostic::unsupported(state.name.span, what)
+                    .help("`state call` keeps a value from `request` to `response`"),
+            );
+            self.states.push(self.broken_state(state));
+            return;
+        }
+        if let Some((key, _)) = state.options.first() {
+            self.error(Diagnostic::unsupported(key.span, "options of state"));
+        }
+        let declared = state.ty.as_ref().map(|t| self.type_of(t));
+        self.context = Context::CallParam;
+        let init = match &state.init {
+            Some(init) => {
+                let value = self.expr(init, declared.as_ref());
+                match &declared {
+                    Some(ty) => self.coerce(value, ty),
+                    None => self.settle(value),
+                }
+            }
+            None => match &declared {
+                Some(Ty::Opt(_)) => {
+                    constant(Const::None, declared.clone().unwrap_or(Ty::Error), state.name.span)
+                }
+                Some(ty) if ty.is_scalar() && *ty != Ty::Endpoint && *ty != Ty::Service => {
+                    constant(Const::Word(0), ty.clone(), state.name.span)
+                }
+                _ => self.wrong(
+                    Diagnostic::error(state.name.span, "this state has no first value")
+                        .help("write `= …` after it"),
+                ),
+            },
+        };
+        let ty = declared.unwrap_or_else(|| init.ty.clone());
+        if !ty.bare().is_scalar() && !ty.is_error() {
+            self.error(Diagnostic::unsupported(state.name.span, &format!("`state call` of type {ty}")));
+        }
+        self.states.push(State { name: state.name.text.clone(), scope: state.scope, ty, init });
+    }
+
+    fn broken_state(&self, state: &ast::State) -> State {
+        let init = constant(Const::None, Ty::Error, state.name.span);
+        State { name: state.name.text.clone(), scope: state.scope, ty: Ty::Error, init }
+    }
+
+    pub(super) fn type_of(&mut self, ty: &TypeExpr) -> Ty {
+        let mut args: Vec<Ty> = ty.args.iter().map(|a| self.type_of(a)).collect();
+        let wanted = match ty.name.as_str() {
+            "option" | "list" | "set" => 1,
+            "map" => 2,
+            _ => 0,
+        };
+        if args.len() != wanted {
+            self.error(
+                Diagnostic::error(
+                    ty.span,
+                    format!("`{}` takes {wanted} types, {} given", ty.name, args.len()),
+                )
+                .label("expected as in list<string>, map<string, uint>"),
+            );
+            return Ty::Error;
+        }
+        let base = match ty.name.as_str() {
+            "bool" => Ty::Bool,
+            "int" => Ty::Int,
+            "uint" => Ty::Uint,
+            "float" => Ty::Float,
+            "string" => Ty::Str,
+            "bytes" => Ty::Bytes,
+            "duration" => Ty::Duration,
+            "instant" => Ty::Instant,
+            "rate" => Ty::Rate,
+            "Status" => Ty::Status,
+            "Endpoint" => Ty::Endpoint,
+            "Service" => Ty::Service,
+            "counter" => Ty::Cell(Cell::Counter),
+            "bucket" => Ty::Cell(Cell::Bucket),
+            "window" => Ty::Cell(Cell::Window),
+            "option" => args.pop().unwrap_or(Ty::Error).opt(),
+            "list" => Ty::List(Box::new(args.pop().unwrap_or(Ty::Error))),
+            "map" => {
+                let value = args.pop().unwrap_or(Ty::Error);
+                Ty::Map(Box::new(args.pop().unwrap_or(Ty::Error)), Box::new(value))
+            }
+            "set" | "message" | "Answer" => {
+                self.error(Diagnostic::unsupported(ty.span, &format!("the type `{}`", ty.name)));
+                return Ty::Error;
+            }
+            name => match ENUMS.iter().position(|e| e.name == name) {
+                Some(at) => Ty::Enum(EnumId(u8::try_from(at).unwrap_or(0))),
+                None => {
+                    let known = TYPES.into_iter().chain(["list", "map"]).chain(ENUMS.iter().map(|e| e.name));
+                    self.error(
+                        Diagnostic::error(ty.span, format!("unknown type `{name}`")).nearest(name, known),
+                    );
+                    return Ty::Error;
+                }
+            },
+        };
+        if ty.optional { base.opt() } else { base }
+    }
+
+    /// The arguments of a link, by parameter: what was written, else the default.
+    pub(crate) fn link_args(mut self, element: &Element, args: &[Arg], span: Span) -> Option<Vec<HExpr>> {
+        let before = self.errors.len();
+        let mut values: Vec<Option<HExpr>> = element.params.iter().map(|_| None).collect();
+        let mut positional = 0;
+        for arg in args {
+            let at = match &arg.name {
+                Some(name) => element.params.iter().position(|p| p.name == name.text),
+                None => {
+                    positional += 1;
+                    Some(positional - 1)
+                }
+            };
+            let Some((param, at)) = at.and_then(|at| Some((element.params.get(at)?, at))) else {
+                self.unknown_param(element, arg);
+                continue;
+            };
+            self.context = if param.is_call { Context::CallParam } else { Context::Constant };
+            let value = self.expr(&arg.value, Some(&param.ty));
+            let value = self.coerce(value, &param.ty);
+            match values.get_mut(at) {
+                Some(slot) if slot.is_none() => *slot = Some(value),
+                _ => self.error(
+                    Diagnostic::error(arg.span(), format!("`{}` is given twice", param.name))
+                        .label("the second value for it"),
+                ),
+            }
+        }
+        for (param, value) in element.params.iter().zip(&mut values) {
+            if value.is_none() {
+                *value = param.default.clone();
+            }
+            if value.is_none() {
+                self.error(
+                    Diagnostic::error(span, format!("`{}` needs `{}`", element.name, param.name))
+                        .label(format!("expected `{}: {}`", param.name, param.ty)),
+                );
+            }
+        }
+        (self.errors.len() == before).then(|| values.into_iter().flatten().collect())
+    }
+
+    fn unknown_param(&mut self, element: &Element, arg: &Arg) {
+        let known = || element.params.iter().map(|p| p.name.as_str());
+        let list = known().collect::<Vec<_>>().join(", ");
+        let expected = if list.is_empty() { "it takes none".to_owned() } else { format!("it takes: {list}") };
+        let error = match &arg.name {
+            Some(name) => {
+                let error = Diagnostic::error(
+                    name.span,
+                    format!("`{}` has no parameter `{}`", element.name, name.text),
+                );
+                match nearest(&name.text, known()) {
+                    Some(near) => error.help(format!("did you mean `{near}`?")),
+                    None => error,
+                }
+            }
+            None => Diagnostic::error(
+                arg.span(),
+                format!("`{}` takes {} parameters, this is one too many", element.name, element.params.len()),
+            ),
+        };
+        self.error(error.label(expected));
+    }
+
+    /// The condition of a link.
+    pub(crate) fn when(mut self, expr: &ast::Expr) -> HExpr {
+        self.context = Context::CallParam;
+        let value = self.expr(expr, Some(&Ty::Bool));
+        self.coerce(value, &Ty::Bool)
+    }
+}

@@ -1,0 +1,582 @@
+//! Calls: functions, functions with a lambda, effects.
+
+use crate::ast::{Arg, Expr, ExprKind, HandlerKind};
+use crate::diag::Diagnostic;
+use crate::hir::{Const, Each, Effect, Func, HExpr, HKind};
+use crate::source::Span;
+use crate::suggest::nearest;
+use crate::ty::{ENCODING, LEVEL, Ty};
+
+use super::{Checker, Context, constant};
+
+/// Every function.
+pub(super) const FUNCS: [&str; 34] = [
+    "now",
+    "random",
+    "chance",
+    "hash",
+    "min",
+    "max",
+    "abs",
+    "clamp",
+    "floor",
+    "len",
+    "lower",
+    "trim",
+    "prefix",
+    "contains",
+    "starts_with",
+    "ends_with",
+    "parse_int",
+    "string",
+    "mask",
+    "in_cidr",
+    "base64",
+    "sample",
+    "ring",
+    "healthy",
+    "next",
+    "weighted",
+    "least",
+    "filter",
+    "any",
+    "all",
+    "service",
+    "digest",
+    "split",
+    "quantile",
+];
+
+/// Every effect.
+pub(super) const EFFECTS: [&str; 7] =
+    ["reject", "delay", "log", "count", "observe", "access_log", "compress"];
+
+/// Known and not done yet.
+const LATER: [&str; 10] = [
+    "digest",
+    "split",
+    "matches",
+    "quantile",
+    "answer",
+    "retry",
+    "mirror",
+    "encrypt",
+    "decrypt",
+    "decompress",
+];
+
+/// Functions whose parameters have one type each: name, parameters, how many must be given, result.
+struct Simple {
+    name: &'static str,
+    params: &'static [(&'static str, Ty)],
+    needed: usize,
+    func: Func,
+}
+
+const SIMPLE: [Simple; 15] = [
+    Simple { name: "now", params: &[], needed: 0, func: Func::Now },
+    Simple { name: "random", params: &[], needed: 0, func: Func::Random },
+    Simple { name: "chance", params: &[("p", Ty::Float), ("key", Ty::Str)], needed: 1, func: Func::Chance },
+    Simple { name: "hash", params: &[("text", Ty::Str)], needed: 1, func: Func::Hash },
+    Simple { name: "floor", params: &[("x", Ty::Float)], needed: 1, func: Func::Floor },
+    Simple { name: "lower", params: &[("text", Ty::Str)], needed: 1, func: Func::Lower },
+    Simple { name: "trim", params: &[("text", Ty::Str)], needed: 1, func: Func::Trim },
+    Simple { name: "prefix", params: &[("text", Ty::Str), ("n", Ty::Uint)], needed: 2, func: Func::Prefix },
+    Simple {
+        name: "contains",
+        params: &[("text", Ty::Str), ("part", Ty::Str)],
+        needed: 2,
+        func: Func::Contains,
+    },
+    Simple {
+        name: "starts_with",
+        params: &[("text", Ty::Str), ("part", Ty::Str)],
+        needed: 2,
+        func: Func::StartsWith,
+    },
+    Simple {
+        name: "ends_with",
+        params: &[("text", Ty::Str), ("part", Ty::Str)],
+        needed: 2,
+        func: Func::EndsWith,
+    },
+    Simple { name: "parse_int", params: &[("text", Ty::Str)], needed: 1, func: Func::ParseInt },
+    Simple { name: "mask", params: &[("text", Ty::Str), ("keep", Ty::Uint)], needed: 2, func: Func::Mask },
+    Simple { name: "in_cidr", params: &[("ip", Ty::Str), ("range", Ty::Str)], needed: 2, func: Func::InCidr },
+    Simple { name: "base64", params: &[("text", Ty::Str)], needed: 1, func: Func::Base64 },
+];
+
+fn result_of(func: Func) -> Ty {
+    match func {
+        Func::Now => Ty::Instant,
+        Func::Random => Ty::Float,
+        Func::Chance | Func::Contains | Func::StartsWith | Func::EndsWith | Func::InCidr => Ty::Bool,
+        Func::Hash => Ty::Uint,
+        Func::Floor => Ty::Int,
+        Func::ParseInt => Ty::Int.opt(),
+        _ => Ty::Str,
+    }
+}
+
+impl Checker<'_> {
+    pub(super) fn call(&mut self, of: &Expr, args: &[Arg], span: Span, want: Option<&Ty>) -> HExpr {
+        match &*of.kind {
+            ExprKind::Name(name) => self.named_call(name, of.span, args, span, want),
+            ExprKind::Field { of: receiver, name, .. } => self.method(receiver, name, args, span),
+            _ => self
+                .wrong(Diagnostic::error(of.span, "this is no function").label("expected a function's name")),
+        }
+    }
+
+    fn method(&mut self, receiver: &Expr, name: &crate::ast::Ident, args: &[Arg], span: Span) -> HExpr {
+        let receiver = self.expr(receiver, None);
+        match (&receiver.ty, name.text.as_str(), args) {
+            (Ty::Error, ..) => receiver,
+            (Ty::Headers(side), "all", [key]) => {
+                let key = self.header_key(&key.value);
+                let kind = HKind::MetaAll { side: side.side(), key: Box::new(key) };
+                HExpr { kind, ty: Ty::List(Box::new(Ty::Str)), span }
+            }
+            (ty, text, _) => {
+                let error = Diagnostic::error(name.span, format!("{ty} has no function `{text}`"));
+                let error =
+                    if FUNCS.contains(&text) { error.help(format!("write `{text}(x, …)`")) } else { error };
+                self.wrong(error)
+            }
+        }
+    }
+
+    fn named_call(&mut self, name: &str, at: Span, args: &[Arg], span: Span, want: Option<&Ty>) -> HExpr {
+        if LATER.contains(&name) {
+            return self.wrong(Diagnostic::unsupported(at, &format!("`{name}(…)`")));
+        }
+        if EFFECTS.contains(&name) {
+            return self.effect(name, at, args, span);
+        }
+        if let Some(simple) = SIMPLE.iter().find(|s| s.name == name) {
+            let Some(values) = self.simple_args(simple, args, span) else {
+                return HExpr { kind: HKind::Error, ty: result_of(simple.func), span };
+            };
+            if let (Func::Chance, Some(HKind::Param(at))) =
+                (simple.func, values.first().map(|v| v.kind.clone()))
+                && let Some(param) = self.params.get_mut(usize::from(at))
+            {
+                param.is_share = true;
+            }
+            return HExpr { kind: HKind::Call(simple.func, values), ty: result_of(simple.func), span };
+        }
+        match name {
+            "min" | "max" | "clamp" | "abs" => self.numeric(name, args, span),
+            "len" => {
+                let [text] = self.exprs(name, args, ["x"], span);
+                if !matches!(text.ty, Ty::Str | Ty::List(_) | Ty::Error) {
+                    let error = Diagnostic::error(
+                        text.span,
+                        format!("expected a string or a list, found {}", text.ty),
+                    );
+                    return self.wrong(error);
+                }
+                HExpr { kind: HKind::Call(Func::Len, vec![text]), ty: Ty::Uint, span }
+            }
+            "string" => {
+                let [value] = self.exprs(name, args, ["x"], span);
+                if !value.ty.bare().is_scalar() && !matches!(value.ty.bare(), Ty::Str | Ty::Error) {
+                    return self.wrong(Diagnostic::error(value.span, format!("{} has no text", value.ty)));
+                }
+                HExpr { kind: HKind::Interp(vec![value]), ty: Ty::Str, span }
+            }
+            "sample" => {
+                let [list, n] = self.exprs(name, args, ["list", "n"], span);
+                let ty = self.list_ty(&list);
+                let n = self.coerce(n, &Ty::Uint);
+                HExpr { kind: HKind::Call(Func::Sample, vec![list, n]), ty, span }
+            }
+            "healthy" | "next" => {
+                let [list] = self.exprs(name, args, ["list"], span);
+                let list = self.endpoints(list);
+                let (func, ty) = match name {
+                    "healthy" => (Func::Healthy, Ty::List(Box::new(Ty::Endpoint))),
+                    _ => (Func::Next, Ty::Endpoint.opt()),
+                };
+                HExpr { kind: HKind::Call(func, vec![list]), ty, span }
+            }
+            "ring" => {
+                let [list, key] = self.exprs(name, args, ["list", "key"], span);
+                let list = self.endpoints(list);
+                let key = self.coerce(key, &Ty::Str);
+                HExpr { kind: HKind::Call(Func::Ring, vec![list, key]), ty: Ty::Endpoint.opt(), span }
+            }
+            "weighted" => self.weighted(args, span, want),
+            "least" | "filter" | "any" | "all" => self.each(name, args, span),
+            "service" => self.service(args, span),
+            _ => {
+                let known = FUNCS.into_iter().chain(EFFECTS);
+                let error = Diagnostic::error(at, format!("unknown function `{name}`")).nearest(name, known);
+                for arg in args {
+                    if !matches!(&*arg.value.kind, ExprKind::Lambda { .. }) {
+                        self.expr(&arg.value, None);
+                    }
+                }
+                self.wrong(error)
+            }
+        }
+    }
+
+    /// Arguments by position or name; None where an optional one is missing. Says what is wrong.
+    fn matched<'e>(
+        &mut self,
+        what: &str,
+        args: &'e [Arg],
+        names: &[&str],
+        needed: usize,
+        span: Span,
+    ) -> Option<Vec<Option<&'e Expr>>> {
+        let mut out: Vec<Option<&Expr>> = vec![None; names.len()];
+        let mut positional = 0;
+        let shape = || format!("expected `{what}({})`", names.join(", "));
+        for arg in args {
+            let at = match &arg.name {
+                Some(name) => names.iter().position(|n| *n == name.text),
+                None => {
+                    positional += 1;
+                    Some(positional - 1)
+                }
+            };
+            match at.and_then(|at| out.get_mut(at)) {
+                Some(slot) if slot.is_none() => *slot = Some(&arg.value),
+                _ => {
+                    let message = match &arg.name {
+                        Some(name) => format!("`{what}` has no parameter `{}` left", name.text),
+                        None => format!("`{what}` takes {} values, this is one too many", names.len()),
+                    };
+                    let error = Diagnostic::error(arg.span(), message).label(shape());
+                    let near = arg.name.as_ref().and_then(|n| nearest(&n.text, names.iter().copied()));
+                    self.error(match near {
+                        Some(near) => error.help(format!("did you mean `{near}`?")),
+                        None => error,
+                    });
+                    return None;
+                }
+            }
+        }
+        if let Some(missing) =
+            out.iter().zip(names).take(needed).find_map(|(slot, name)| slot.is_none().then_some(name))
+        {
+            self.error(Diagnostic::error(span, format!("`{what}` needs `{missing}`")).label(shape()));
+            return None;
+        }
+        Some(out)
+    }
+
+    fn simple_args(&mut self, simple: &Simple, args: &[Arg], span: Span) -> Option<Vec<HExpr>> {
+        let names: Vec<&str> = simple.params.iter().map(|(n, _)| *n).collect();
+        let found = self.matched(simple.name, args, &names, simple.needed, span)?;
+        let mut out = Vec::new();
+        for (slot, (_, ty)) in found.into_iter().zip(simple.params) {
+            if let Some(e) = slot {
+                let value = self.expr(e, Some(ty));
+                out.push(self.coerce(value, ty));
+            }
+        }
+        Some(out)
+    }
+
+    /// All of `names`, checked with no type wanted; an empty array stands for an error told.
+    fn exprs<const N: usize>(
+        &mut self,
+        what: &str,
+        args: &[Arg],
+        names: [&str; N],
+        span: Span,
+    ) -> [HExpr; N] {
+        let found = self.matched(what, args, &names, N, span).unwrap_or_default();
+        std::array::from_fn(|at| match found.get(at).copied().flatten() {
+            Some(e) => self.expr(e, None),
+            None => error_at(span),
+        })
+    }
+
+    fn list_ty(&mut self, list: &HExpr) -> Ty {
+        match &list.ty {
+            Ty::List(_) | Ty::Error => list.ty.clone(),
+            other => {
+                self.error(Diagnostic::error(list.span, format!("expected a list, found {other}")));
+                Ty::Error
+            }
+        }
+    }
+
+    fn endpoints(&mut self, list: HExpr) -> HExpr {
+        self.coerce(list, &Ty::List(Box::new(Ty::Endpoint)))
+    }
+
+    fn numeric(&mut self, name: &str, args: &[Arg], span: Span) -> HExpr {
+        let (names, func): (&[&str], Func) = match name {
+            "abs" => (&["x"], Func::Abs),
+            "clamp" => (&["x", "low", "high"], Func::Clamp),
+            "min" => (&["a", "b"], Func::Min),
+            _ => (&["a", "b"], Func::Max),
+        };
+        let Some(found) = self.matched(name, args, names, names.len(), span) else { return error_at(span) };
+        let values: Vec<HExpr> = found.into_iter().flatten().map(|e| self.expr(e, None)).collect();
+        // The type of all is that of the first that is more than a literal; a float among them wins.
+        let ty = values.iter().map(|v| &v.ty).find(|t| **t == Ty::Float);
+        let ty =
+            ty.or_else(|| values.iter().map(|v| &v.ty).find(|t| **t != Ty::Num)).cloned().unwrap_or(Ty::Uint);
+        if !ty.is_number() && !matches!(ty, Ty::Duration | Ty::Instant | Ty::Rate | Ty::Error) {
+            let error = Diagnostic::error(span, format!("`{name}` needs numbers, this is {ty}"))
+                .label("expected numbers, durations, instants or rates");
+            return self.wrong(error);
+        }
+        let values = values.into_iter().map(|v| self.coerce(v, &ty)).collect();
+        HExpr { kind: HKind::Call(func, values), ty, span }
+    }
+
+    fn weighted(&mut self, args: &[Arg], span: Span, want: Option<&Ty>) -> HExpr {
+        let Some(found) = self.matched("weighted", args, &["of", "key"], 1, span) else {
+            return error_at(span);
+        };
+        let mut found = found.into_iter();
+        let want_map = want.map(|w| Ty::Map(Box::new(w.bare().clone()), Box::new(Ty::Uint)));
+        let Some(Some(of)) = found.next() else { return error_at(span) };
+        let of = self.expr(of, want_map.as_ref());
+        let mut values = vec![];
+        let (func, ty) = match &of.ty {
+            Ty::Map(key, weight) if **weight == Ty::Uint => (Func::WeightedMap, (**key).clone()),
+            Ty::List(item) if **item == Ty::Endpoint => (Func::WeightedEndpoint, Ty::Endpoint.opt()),
+            Ty::Error => return of,
+            other => {
+                let error = Diagnostic::error(
+                    of.span,
+                    format!("expected a map of weights or a list of endpoints, found {other}"),
+                );
+                return self.wrong(error);
+            }
+        };
+        values.push(of);
+        if let Some(Some(key)) = found.next() {
+            let want = Ty::Str.opt();
+            let key = self.expr(key, Some(&want));
+            values.push(self.coerce(key, &want));
+        }
+        HExpr { kind: HKind::Call(func, values), ty, span }
+    }
+
+    fn each(&mut self, name: &str, args: &[Arg], span: Span) -> HExpr {
+        let Some(found) = self.matched(name, args, &["list", "e => …"], 2, span) else {
+            return error_at(span);
+        };
+        let (Some(Some(list)), Some(Some(lambda))) = (found.first(), found.get(1)) else {
+            return error_at(span);
+        };
+        let list = self.expr(list, None);
+        let ty = self.list_ty(&list);
+        let item = match &ty {
+            Ty::List(item) => (**item).clone(),
+            _ => Ty::Error,
+        };
+        let ExprKind::Lambda { param, body } = &*lambda.kind else {
+            let error = Diagnostic::error(lambda.span, format!("`{name}` takes a function of one item"))
+                .label("expected `e => …`");
+            return self.wrong(error);
+        };
+        self.scopes.push(Vec::new());
+        let local = self.bind(&param.text, item.clone());
+        let body = self.expr(body, None);
+        self.scopes.pop();
+        let (what, body, result) = match name {
+            "least" => (Each::Least, self.settle(body), item.opt()),
+            "filter" => (Each::Filter, self.coerce(body, &Ty::Bool), ty),
+            "any" => (Each::Any, self.coerce(body, &Ty::Bool), Ty::Bool),
+            _ => (Each::All, self.coerce(body, &Ty::Bool), Ty::Bool),
+        };
+        let orders = body.ty.is_number()
+            || matches!(body.ty, Ty::Duration | Ty::Instant | Ty::Rate | Ty::Bool | Ty::Error);
+        if !orders {
+            let error = Diagnostic::error(body.span, format!("{} has no order", body.ty))
+                .label("expected a number or a duration");
+            return self.wrong(error);
+        }
+        HExpr {
+            kind: HKind::Each { what, list: Box::new(list), param: local, body: Box::new(body) },
+            ty: result,
+            span,
+        }
+    }
+
+    fn service(&mut self, args: &[Arg], span: Span) -> HExpr {
+        let [name] = self.exprs("service", args, ["name"], span);
+        let HKind::Const(Const::Str(text)) = &name.kind else {
+            let error = Diagnostic::error(name.span, "the service must be a constant")
+                .label("expected a name in quotes");
+            return self.wrong(error);
+        };
+        match self.services.iter().position(|s| **s == **text) {
+            Some(at) => constant(Const::Word(at as u64), Ty::Service, span),
+            None => {
+                let error = Diagnostic::error(name.span, format!("unknown service `{text}`"))
+                    .nearest(text, self.services.iter().map(String::as_str));
+                self.wrong(error)
+            }
+        }
+    }
+
+    fn effect(&mut self, name: &str, at: Span, args: &[Arg], span: Span) -> HExpr {
+        let Context::Handler(handler) = self.context else {
+            let error =
+                Diagnostic::error(at, format!("`{name}` does something: it stands in a handler only"))
+                    .label("expected a value");
+            return self.wrong(error);
+        };
+        let effect = match name {
+            "reject" => {
+                let Some(found) = self.matched(name, args, &["status", "text"], 2, span) else {
+                    return never(span);
+                };
+                let mut values = found.into_iter().flatten();
+                let (Some(status), Some(text)) = (values.next(), values.next()) else { return never(span) };
+                let status = self.expr(status, Some(&Ty::Status));
+                let status = self.coerce(status, &Ty::Status);
+                if matches!(status.kind, HKind::Const(Const::Word(0))) {
+                    self.error(
+                        Diagnostic::error(status.span, "OK is no status to reject with")
+                            .label("expected an error"),
+                    );
+                }
+                let text = self.expr(text, Some(&Ty::Str));
+                let text = self.coerce(text, &Ty::Str);
+                let effect = Effect::Reject { status: Box::new(status), text: Box::new(text) };
+                return HExpr { kind: HKind::Effect(effect), ty: Ty::Never, span };
+            }
+            "delay" => {
+                let [time] = self.exprs(name, args, ["time"], span);
+                Effect::Delay(Box::new(self.coerce(time, &Ty::Duration)))
+            }
+            "log" => return self.log(args, span),
+            "count" => {
+                let Some(found) = self.matched(name, args, &["name", "n"], 1, span) else {
+                    return error_at(span);
+                };
+                let Some(name) = self.constant_text(found.first().copied().flatten(), span) else {
+                    return error_at(span);
+                };
+                let by = match found.get(1).copied().flatten() {
+                    Some(n) => {
+                        let n = self.expr(n, Some(&Ty::Uint));
+                        self.coerce(n, &Ty::Uint)
+                    }
+                    None => constant(Const::Word(1), Ty::Uint, span),
+                };
+                Effect::Count { name, by: Box::new(by) }
+            }
+            "observe" => {
+                let Some(found) = self.matched(name, args, &["name", "x"], 2, span) else {
+                    return error_at(span);
+                };
+                let Some(name) = self.constant_text(found.first().copied().flatten(), span) else {
+                    return error_at(span);
+                };
+                let Some(Some(x)) = found.get(1).copied() else { return error_at(span) };
+                let x = self.expr(x, Some(&Ty::Float));
+                Effect::Observe { name, value: Box::new(self.coerce(x, &Ty::Float)) }
+            }
+            "access_log" => {
+                let [to] = self.exprs(name, args, ["to"], span);
+                let to = self.coerce(to, &Ty::Str);
+                if !matches!(to.kind, HKind::Const(_) | HKind::Param(_) | HKind::Error) {
+                    self.error(
+                        Diagnostic::error(to.span, "where a log goes must be constant")
+                            .label("expected a string or a parameter"),
+                    );
+                }
+                Effect::AccessLog(Box::new(to))
+            }
+            _ => {
+                if handler != HandlerKind::Request {
+                    self.error(
+                        Diagnostic::error(at, "`compress` stands in `request` only")
+                            .label("it holds for both directions"),
+                    );
+                }
+                let Some(found) = self.matched(name, args, &["algorithm", "min"], 2, span) else {
+                    return error_at(span);
+                };
+                let mut values = found.into_iter().flatten();
+                let (Some(encoding), Some(min)) = (values.next(), values.next()) else {
+                    return error_at(span);
+                };
+                let encoding = self.expr(encoding, Some(&Ty::Enum(ENCODING)));
+                let encoding = self.coerce(encoding, &Ty::Enum(ENCODING));
+                let min = self.expr(min, Some(&Ty::Uint));
+                Effect::Compress { encoding: Box::new(encoding), min: Box::new(self.coerce(min, &Ty::Uint)) }
+            }
+        };
+        HExpr { kind: HKind::Effect(effect), ty: Ty::Unit, span }
+    }
+
+    fn constant_text(&mut self, e: Option<&Expr>, span: Span) -> Option<String> {
+        match e.map(|e| (&*e.kind, e.span)) {
+            Some((ExprKind::Str(text), at)) => {
+                let fits = !text.is_empty()
+                    && text.len() <= 64
+                    && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.:-".contains(&b));
+                if !fits {
+                    self.error(
+                        Diagnostic::error(at, "this is no name for a metric")
+                            .label("expected letters, digits, `_`, `.`, at most 64"),
+                    );
+                    return None;
+                }
+                Some(text.clone())
+            }
+            other => {
+                let at = other.map_or(span, |(_, at)| at);
+                self.error(Diagnostic::error(at, "the name must be a constant").label("expected a string"));
+                None
+            }
+        }
+    }
+
+    fn log(&mut self, args: &[Arg], span: Span) -> HExpr {
+        let mut fields = Vec::new();
+        let mut level = None;
+        for (at, arg) in args.iter().enumerate() {
+            match (&arg.name, at) {
+                (None, 0) => {
+                    let value = self.expr(&arg.value, Some(&Ty::Enum(LEVEL)));
+                    level = Some(self.coerce(value, &Ty::Enum(LEVEL)));
+                }
+                (Some(name), _) => {
+                    let value = self.expr(&arg.value, None);
+                    let value = self.settle(value);
+                    if !value.ty.bare().is_scalar() && !matches!(value.ty.bare(), Ty::Str | Ty::Error) {
+                        self.error(Diagnostic::error(value.span, format!("{} cannot be logged", value.ty)));
+                    }
+                    fields.push((name.text.clone(), value));
+                }
+                (None, _) => self.error(
+                    Diagnostic::error(arg.span(), "what is logged has a name")
+                        .label("expected `name: value`"),
+                ),
+            }
+        }
+        if fields.len() > 16 {
+            self.error(Diagnostic::error(span, "at most 16 values in one `log`"));
+        }
+        let Some(level) = level else {
+            return self.wrong(
+                Diagnostic::error(span, "`log` needs a level")
+                    .label("expected debug, info, warn or error first"),
+            );
+        };
+        HExpr { kind: HKind::Effect(Effect::Log { level: Box::new(level), fields }), ty: Ty::Unit, span }
+    }
+}
+
+fn error_at(span: Span) -> HExpr {
+    HExpr { kind: HKind::Error, ty: Ty::Error, span }
+}
+
+fn never(span: Span) -> HExpr {
+    HExpr { kind: HKind::Error, ty: Ty::Never, span }
+}

@@ -1,0 +1,216 @@
+//! Names and types: the parser's tree to the typed tree of `hir`.
+//!
+//! An element is checked once, with its parameters open. Errors are collected and the walk goes on with
+//! [`Ty::Error`], which agrees with everything, so that one slip is told once.
+
+mod call;
+mod element;
+mod expr;
+mod func;
+mod stmt;
+
+use crate::ast::HandlerKind;
+use crate::diag::Diagnostic;
+use crate::hir::{Const, HExpr, HKind, LocalId, Param, State};
+use crate::source::Span;
+use crate::ty::Ty;
+
+/// Where an expression stands, which decides what it may name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Context {
+    /// A value known when compiling: a parameter that is not a call-parameter, a default.
+    Constant,
+    /// A call-parameter or a `when`: `call` as `request` sees it.
+    CallParam,
+    Handler(HandlerKind),
+}
+
+struct Local {
+    name: String,
+    id: LocalId,
+    ty: Ty,
+}
+
+/// Checks one element, or the arguments of one link.
+pub(crate) struct Checker<'a> {
+    services: &'a [String],
+    errors: &'a mut Vec<Diagnostic>,
+    context: Context,
+    params: Vec<Param>,
+    states: Vec<State>,
+    scopes: Vec<Vec<Local>>,
+    locals: LocalId,
+}
+
+impl<'a> Checker<'a> {
+    /// `services` are the names of the file's services, by index.
+    pub(crate) fn new(services: &'a [String], errors: &'a mut Vec<Diagnostic>, context: Context) -> Self {
+        Self {
+            services,
+            errors,
+            context,
+            params: Vec::new(),
+            states: Vec::new(),
+            scopes: Vec::new(),
+            locals: 0,
+        }
+    }
+
+    fn error(&mut self, error: Diagnostic) {
+        self.errors.push(error);
+    }
+
+    fn wrong(&mut self, error: Diagnostic) -> HExpr {
+        let span = error.span;
+        self.errors.push(error);
+        HExpr { kind: HKind::Error, ty: Ty::Error, span }
+    }
+
+    fn bind(&mut self, name: &str, ty: Ty) -> LocalId {
+        let id = self.locals;
+        self.locals = self.locals.saturating_add(1);
+        if let Some(scope) = self.scopes.last_mut() {
+            scope.push(Local { name: name.to_owned(), id, ty });
+        }
+        id
+    }
+
+    fn local(&self, name: &str) -> Option<&Local> {
+        self.scopes.iter().rev().flat_map(|s| s.iter().rev()).find(|l| l.name == name)
+    }
+
+    /// In request context: what a call-parameter sees.
+    fn is_response(&self) -> bool {
+        matches!(self.context, Context::Handler(HandlerKind::Response | HandlerKind::ResponseMessage))
+    }
+
+    fn has_call(&self) -> bool {
+        self.context != Context::Constant
+    }
+
+    /// Makes `value` a `want`, or says why it is none.
+    pub(crate) fn coerce(&mut self, value: HExpr, want: &Ty) -> HExpr {
+        match self.try_coerce(value, want) {
+            Ok(value) => value,
+            Err(value) => {
+                let error = Diagnostic::error(value.span, format!("expected {want}, found {}", value.ty))
+                    .label(format!("this is {}", value.ty));
+                let error = match hint(&value.ty, want) {
+                    Some(hint) => error.help(hint),
+                    None => error,
+                };
+                self.wrong(error)
+            }
+        }
+    }
+
+    fn try_coerce(&mut self, value: HExpr, want: &Ty) -> Result<HExpr, HExpr> {
+        let span = value.span;
+        if value.ty == *want || value.ty.is_error() || want.is_error() || value.ty == Ty::Never {
+            return Ok(value);
+        }
+        let node = |kind| Ok(HExpr { kind, ty: want.clone(), span });
+        match (&value.ty, want) {
+            (Ty::NoneLit, Ty::Opt(_)) => node(HKind::Const(Const::None)),
+            (_, Ty::Opt(inner)) if !value.ty.is_opt() => {
+                let inner = self.try_coerce(value, inner)?;
+                node(HKind::Wrap(Box::new(inner)))
+            }
+            (Ty::Num, Ty::Int | Ty::Uint | Ty::Float) => self.number(value, want),
+            (Ty::Int | Ty::Uint, Ty::Float) => node(HKind::Widen(Box::new(value))),
+            (Ty::List(_), Ty::List(item)) => match value.kind {
+                HKind::List(items) => {
+                    let items = items.into_iter().map(|i| self.coerce(i, item)).collect();
+                    node(HKind::List(items))
+                }
+                _ => Err(value),
+            },
+            (Ty::Map(..), Ty::Map(key, of)) => match value.kind {
+                HKind::Map(items) => {
+                    let items =
+                        items.into_iter().map(|(k, v)| (self.coerce(k, key), self.coerce(v, of))).collect();
+                    node(HKind::Map(items))
+                }
+                _ => Err(value),
+            },
+            _ => Err(value),
+        }
+    }
+
+    /// An integer literal, possibly behind a minus, as the number type its neighbours want.
+    #[expect(clippy::unnecessary_wraps, reason = "an arm of try_coerce")]
+    fn number(&mut self, value: HExpr, want: &Ty) -> Result<HExpr, HExpr> {
+        let span = value.span;
+        // A negative literal is kept as the bits of an i64 with the sign bit set and `Neg` around it.
+        let (negative, n) = match &value.kind {
+            HKind::Const(Const::Word(n)) => (false, *n),
+            HKind::Neg(inner) => match &inner.kind {
+                HKind::Const(Const::Word(n)) => (true, *n),
+                _ => return Ok(self.retype(value, want)),
+            },
+            _ => return Ok(self.retype(value, want)),
+        };
+        let word = match want {
+            Ty::Float => (if negative { -(n as f64) } else { n as f64 }).to_bits(),
+            Ty::Uint if negative && n > 0 => {
+                return Ok(self
+                    .wrong(Diagnostic::error(span, "a uint is never negative").label("expected 0 or more")));
+            }
+            Ty::Int => {
+                let Ok(n) = i64::try_from(n) else {
+                    return Ok(self.wrong(Diagnostic::error(span, "too large for an int")));
+                };
+                if negative { n.wrapping_neg().cast_unsigned() } else { n.cast_unsigned() }
+            }
+            _ => n,
+        };
+        Ok(HExpr { kind: HKind::Const(Const::Word(word)), ty: want.clone(), span })
+    }
+
+    /// A computation of integer literals: the same computation in another type.
+    fn retype(&mut self, value: HExpr, want: &Ty) -> HExpr {
+        let span = value.span;
+        let mut again = |inner: Box<HExpr>| Box::new(self.coerce(*inner, want));
+        let kind = match value.kind {
+            HKind::Bin(op, left, right) => HKind::Bin(op, again(left), again(right)),
+            HKind::Neg(inner) => HKind::Neg(again(inner)),
+            other => other,
+        };
+        HExpr { kind, ty: want.clone(), span }
+    }
+
+    /// A literal that nothing has given a type: a uint, or an int if it is negative.
+    fn settle(&mut self, value: HExpr) -> HExpr {
+        match value.ty {
+            Ty::Num => {
+                let want = if matches!(value.kind, HKind::Neg(_)) { Ty::Int } else { Ty::Uint };
+                self.coerce(value, &want)
+            }
+            _ => value,
+        }
+    }
+}
+
+/// What to do about a type that does not fit.
+fn hint(have: &Ty, want: &Ty) -> Option<String> {
+    Some(match (have, want.bare()) {
+        (Ty::Opt(inner), want) if **inner == *want => {
+            "it may be absent: use `??`, `let … else` or `match`".to_owned()
+        }
+        (Ty::NoneLit, _) => "only a `T?` may be None".to_owned(),
+        (Ty::Num | Ty::Float | Ty::Uint, Ty::Duration) => "write a unit, as in `5ms`".to_owned(),
+        (Ty::Num | Ty::Float | Ty::Uint, Ty::Rate) => "write a rate, as in `1000/s`".to_owned(),
+        (Ty::Duration, Ty::Float | Ty::Int | Ty::Uint) => "divide by a duration: `x / 1ms`".to_owned(),
+        (Ty::Rate, Ty::Float) => "a rate's number is `.per_second`".to_owned(),
+        (Ty::Float, Ty::Int | Ty::Uint) => "`floor(x)` makes an int".to_owned(),
+        (Ty::Str, Ty::Bool) => "compare it: `x == \"…\"`".to_owned(),
+        (Ty::Bytes, Ty::Str) => "`base64(x)` makes a string".to_owned(),
+        (_, Ty::Str) => "`\"{x}\"` makes a string".to_owned(),
+        _ => return None,
+    })
+}
+
+/// A const expression node.
+pub(crate) fn constant(value: Const, ty: Ty, span: Span) -> HExpr {
+    HExpr { kind: HKind::Const(value), ty, span }
+}

@@ -1,0 +1,269 @@
+//! The checked tree: every name resolved, every expression typed. Parameters are still open; the byte code
+//! of a chain is made from it once per link, with that link's arguments in their place.
+
+use std::rc::Rc;
+
+use abi::{Num, Side, Text};
+
+use crate::ast::{HandlerKind, Scope};
+use crate::source::Span;
+use crate::ty::Ty;
+
+/// A value known when compiling. Its type stands beside it.
+#[derive(Clone, PartialEq, Debug)]
+pub(crate) enum Const {
+    /// A scalar: integers as they are, floats by their bits, enums by number.
+    Word(u64),
+    Str(Rc<str>),
+    List(Vec<Const>),
+    Map(Vec<(Const, Const)>),
+    None,
+}
+
+/// A typed expression.
+#[derive(Clone, Debug)]
+pub(crate) struct HExpr {
+    pub(crate) kind: HKind,
+    pub(crate) ty: Ty,
+    pub(crate) span: Span,
+}
+
+/// A local of one handler.
+pub(crate) type LocalId = u16;
+
+/// What a typed expression is.
+#[derive(Clone, Debug)]
+pub(crate) enum HKind {
+    /// Already complained about.
+    Error,
+    Const(Const),
+    Local(LocalId),
+    Param(u16),
+    CallParam(u16),
+    State(u16),
+    Num(Num),
+    Text(Text),
+    Source,
+    PeerIp,
+    Deadline,
+    Destination,
+    Endpoint,
+    Endpoints,
+    Flag,
+    /// A part of `call` that is no value by itself.
+    Place,
+    Meta {
+        side: Side,
+        key: Box<HExpr>,
+    },
+    MetaAll {
+        side: Side,
+        key: Box<HExpr>,
+    },
+    EndpointField(EndpointField, Box<HExpr>),
+    EndpointLabel(Box<HExpr>, Box<HExpr>),
+    /// Integer to float.
+    Widen(Box<HExpr>),
+    /// `T` to `T?`.
+    Wrap(Box<HExpr>),
+    Not(Box<HExpr>),
+    Neg(Box<HExpr>),
+    Bin(HBin, Box<HExpr>, Box<HExpr>),
+    And(Box<HExpr>, Box<HExpr>),
+    Or(Box<HExpr>, Box<HExpr>),
+    /// `==` or, negated, `!=`; the type is that of the left side, and both may be absent.
+    Equal {
+        left: Box<HExpr>,
+        right: Box<HExpr>,
+        negate: bool,
+    },
+    Coalesce(Box<HExpr>, Box<HExpr>),
+    In(Box<HExpr>, Box<HExpr>),
+    If {
+        cond: Box<HExpr>,
+        then: HBlock,
+        or_else: HBlock,
+    },
+    Match {
+        of: Box<HExpr>,
+        arms: Vec<HArm>,
+    },
+    List(Vec<HExpr>),
+    Map(Vec<(HExpr, HExpr)>),
+    Index(Box<HExpr>, Box<HExpr>),
+    Interp(Vec<HExpr>),
+    Call(Func, Vec<HExpr>),
+    Each {
+        what: Each,
+        list: Box<HExpr>,
+        param: LocalId,
+        body: Box<HExpr>,
+    },
+    Effect(Effect),
+}
+
+/// Fields of an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum EndpointField {
+    Healthy,
+    Inflight,
+    Latency,
+    Weight,
+    Zone,
+}
+
+/// Arithmetic and order; operands have one type, named in the tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HBin {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Rem,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+/// Functions over a list with a lambda.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Each {
+    Least,
+    Filter,
+    Any,
+    All,
+}
+
+/// Functions of values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Func {
+    Now,
+    Random,
+    Chance,
+    Hash,
+    Min,
+    Max,
+    Abs,
+    Clamp,
+    Floor,
+    Len,
+    Lower,
+    Trim,
+    Prefix,
+    Contains,
+    StartsWith,
+    EndsWith,
+    ParseInt,
+    Mask,
+    InCidr,
+    Base64,
+    Sample,
+    Ring,
+    Healthy,
+    Next,
+    WeightedEndpoint,
+    WeightedMap,
+    PerSecond,
+}
+
+/// What a handler does to the world.
+#[derive(Clone, Debug)]
+pub(crate) enum Effect {
+    Reject { status: Box<HExpr>, text: Box<HExpr> },
+    Delay(Box<HExpr>),
+    Log { level: Box<HExpr>, fields: Vec<(String, HExpr)> },
+    Count { name: String, by: Box<HExpr> },
+    Observe { name: String, value: Box<HExpr> },
+    AccessLog(Box<HExpr>),
+    Compress { encoding: Box<HExpr>, min: Box<HExpr> },
+}
+
+/// A checked block; its value is that of its last expression.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct HBlock {
+    pub(crate) stmts: Vec<HStmt>,
+    pub(crate) value: Option<Box<HExpr>>,
+    /// Its end is never reached.
+    pub(crate) diverges: bool,
+}
+
+/// A checked statement.
+#[derive(Clone, Debug)]
+pub(crate) enum HStmt {
+    Let(LocalId, HExpr),
+    LetElse(LocalId, HExpr, HBlock),
+    Assign(HPlace, HExpr),
+    For { local: LocalId, list: HExpr, body: HBlock },
+    Return,
+    Expr(HExpr),
+}
+
+/// What may be assigned.
+#[derive(Clone, Debug)]
+pub(crate) enum HPlace {
+    Local(LocalId),
+    State(u16),
+    Meta { side: Side, key: HExpr },
+    Endpoint,
+    Destination,
+    Deadline,
+    Status,
+    Message,
+}
+
+/// An arm of a match.
+#[derive(Clone, Debug)]
+pub(crate) struct HArm {
+    pub(crate) pattern: HPattern,
+    pub(crate) body: HBlock,
+}
+
+/// A checked pattern.
+#[derive(Clone, Debug)]
+pub(crate) enum HPattern {
+    Some(LocalId),
+    None,
+    Any,
+    Value(HExpr),
+}
+
+/// A checked element.
+#[derive(Clone, Debug)]
+pub(crate) struct Element {
+    pub(crate) name: String,
+    pub(crate) span: Span,
+    pub(crate) is_std: bool,
+    pub(crate) params: Vec<Param>,
+    pub(crate) states: Vec<State>,
+    pub(crate) handlers: Vec<Handler>,
+    /// Something in it is wrong: chains with it are not compiled.
+    pub(crate) broken: bool,
+}
+
+/// A checked parameter.
+#[derive(Clone, Debug)]
+pub(crate) struct Param {
+    pub(crate) name: String,
+    pub(crate) ty: Ty,
+    pub(crate) is_call: bool,
+    pub(crate) default: Option<HExpr>,
+    /// `random()` is held against it: 0 to 1.
+    pub(crate) is_share: bool,
+}
+
+/// A checked state.
+#[derive(Clone, Debug)]
+pub(crate) struct State {
+    pub(crate) name: String,
+    pub(crate) scope: Scope,
+    pub(crate) ty: Ty,
+    pub(crate) init: HExpr,
+}
+
+/// A checked handler.
+#[derive(Clone, Debug)]
+pub(crate) struct Handler {
+    pub(crate) kind: HandlerKind,
+    pub(crate) body: HBlock,
+}

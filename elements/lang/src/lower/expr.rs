@@ -1,0 +1,611 @@
+//! Expressions to instructions.
+
+use crate::hir::{Const, Each, EndpointField, Func, HBlock, HExpr, HKind, HPattern};
+use crate::ty::Ty;
+use crate::vm::code::{Bin, EpNum, Fmt, Op, Reg, StrBin, StrFn, Un};
+
+use super::build::{Builder, ParamAt, Val};
+use super::fold::{bin_of, extreme, fmt_of};
+
+impl Builder<'_> {
+    /// The value of an expression.
+    pub(super) fn expr(&mut self, e: &HExpr) -> Val {
+        if let Some(value) = self.fold(e) {
+            return Val::Const(value);
+        }
+        match &e.kind {
+            HKind::Const(c) => Val::Const(c.clone()),
+            HKind::Local(id) => self.local(*id).cloned().unwrap_or(Val::Unit),
+            HKind::Param(at) | HKind::CallParam(at) => match self.params.get(usize::from(*at)) {
+                Some(ParamAt::Word(slot)) => {
+                    let slot = *slot;
+                    self.load_slot(slot)
+                }
+                _ => Val::Unit,
+            },
+            HKind::State(at) => match self.states.get(usize::from(*at)).copied() {
+                Some(slot) => self.load_slot(slot),
+                None => Val::Unit,
+            },
+            HKind::Num(field) => self.one(|d| Op::Num { d, field: *field }),
+            HKind::Text(field) => self.one(|d| Op::Text { d, field: *field }),
+            HKind::Flag => self.one(|d| Op::Text { d, field: abi::Text::Flag }),
+            HKind::Source => self.two(|d| Op::Source { d }),
+            HKind::PeerIp => self.two(|d| Op::PeerIp { d }),
+            HKind::Deadline => self.two(|d| Op::Deadline { d }),
+            HKind::Destination => self.one(|d| Op::Destination { d }),
+            HKind::Endpoint => self.two(|d| Op::Endpoint { d }),
+            HKind::Endpoints => self.one(|d| Op::Endpoints { d }),
+            HKind::Meta { side, key } => {
+                let key = self.scalar(key);
+                self.two(|d| Op::Meta { side: *side, d, key })
+            }
+            HKind::MetaAll { side, key } => {
+                let key = self.scalar(key);
+                self.one(|d| Op::MetaAll { side: *side, d, key })
+            }
+            HKind::EndpointField(field, of) => {
+                let a = self.scalar(of);
+                let field = match field {
+                    EndpointField::Healthy => EpNum::Healthy,
+                    EndpointField::Inflight => EpNum::Inflight,
+                    EndpointField::Latency => EpNum::Latency,
+                    EndpointField::Weight => EpNum::Weight,
+                    EndpointField::Zone => return self.one(|d| Op::EpZone { d, a }),
+                };
+                self.one(|d| Op::EpNum { field, d, a })
+            }
+            HKind::EndpointLabel(of, key) => {
+                let (a, key) = (self.scalar(of), self.scalar(key));
+                self.two(|d| Op::EpLabel { d, a, key })
+            }
+            HKind::Widen(inner) => {
+                let op = if inner.ty == Ty::Int { Un::IntToFloat } else { Un::UintToFloat };
+                self.un(op, inner)
+            }
+            HKind::Not(inner) => self.un(Un::Not, inner),
+            HKind::Neg(inner) => self.un(if e.ty == Ty::Float { Un::NegF } else { Un::NegI }, inner),
+            HKind::Wrap(inner) => match self.expr(inner) {
+                value @ (Val::Const(_) | Val::Opt(_)) => value,
+                value => Val::Some(Box::new(value)),
+            },
+            HKind::Bin(op, left, right) => {
+                let (a, b) = (self.scalar(left), self.scalar(right));
+                let (bin, swapped) = bin_of(*op, &left.ty, &right.ty);
+                let (a, b) = if swapped { (b, a) } else { (a, b) };
+                if left.ty == Ty::Str {
+                    let op = if matches!(bin, Bin::LtU) { StrBin::Lt } else { StrBin::Le };
+                    return self.one(|d| Op::StrBin { op, d, a, b });
+                }
+                self.one(|d| Op::Bin { op: bin, d, a, b })
+            }
+            HKind::And(..) | HKind::Or(..) => {
+                let (d, value) = self.place_for(&Ty::Bool);
+                let mark = self.next;
+                let mut no = Vec::new();
+                self.jump_unless(e, &mut no);
+                self.load(d, 1);
+                let end = self.jump();
+                self.land(&no);
+                self.load(d, 0);
+                self.land(&[end]);
+                self.next = mark;
+                value
+            }
+            HKind::Equal { left, right, negate } => self.equal(left, right, *negate),
+            HKind::Coalesce(left, right) => self.coalesce(left, right, &e.ty),
+            HKind::In(item, list) => self.contained(item, list),
+            HKind::If { cond, then, or_else } => self.if_value(cond, then, or_else, &e.ty),
+            HKind::Match { of, arms } => self.match_value(of, arms, &e.ty),
+            HKind::List(items) => {
+                let list = self.alloc(1);
+                self.emit(Op::List { d: list });
+                for item in items {
+                    let mark = self.next;
+                    let a = self.scalar(item);
+                    self.emit(Op::Push { list, a });
+                    self.next = mark;
+                }
+                Val::Reg(list)
+            }
+            HKind::Map(_) => {
+                self.not_constant(e, "a map");
+                Val::Unit
+            }
+            HKind::Index(list, at) => {
+                let (a, b) = (self.scalar(list), self.scalar(at));
+                self.two(|d| Op::Nth { d, a, b })
+            }
+            HKind::Interp(parts) => self.interp(parts),
+            HKind::Call(func, args) => self.func(*func, args, e),
+            HKind::Each { what, list, param, body } => self.each(*what, list, *param, body),
+            HKind::Effect(effect) => {
+                self.effect(effect, e.span);
+                Val::Unit
+            }
+            HKind::Error | HKind::Place => Val::Unit,
+        }
+    }
+
+    fn not_constant(&mut self, e: &HExpr, what: &str) {
+        self.errors.push(
+            crate::diag::Diagnostic::error(e.span, format!("{what} must be constant here"))
+                .label("expected a constant"),
+        );
+    }
+
+    /// The register of an expression that is no `T?`.
+    pub(super) fn scalar(&mut self, e: &HExpr) -> Reg {
+        let value = self.expr(e);
+        self.reg(&value)
+    }
+
+    fn one(&mut self, op: impl FnOnce(Reg) -> Op) -> Val {
+        let d = self.alloc(1);
+        self.emit(op(d));
+        Val::Reg(d)
+    }
+
+    fn two(&mut self, op: impl FnOnce(Reg) -> Op) -> Val {
+        let d = self.alloc(2);
+        self.emit(op(d));
+        Val::Opt(d)
+    }
+
+    fn un(&mut self, op: Un, of: &HExpr) -> Val {
+        let a = self.scalar(of);
+        self.one(|d| Op::Un { op, d, a })
+    }
+
+    /// Goes on if `e` holds; else the jumps collected in `no` are taken.
+    pub(super) fn jump_unless(&mut self, e: &HExpr, no: &mut Vec<usize>) {
+        if let Some(Const::Word(w)) = self.fold(e) {
+            if w == 0 {
+                no.push(self.jump());
+            }
+            return;
+        }
+        match &e.kind {
+            HKind::And(left, right) => {
+                self.jump_unless(left, no);
+                self.jump_unless(right, no);
+            }
+            HKind::Or(left, right) => {
+                let mut yes = Vec::new();
+                self.jump_if(left, &mut yes);
+                self.jump_unless(right, no);
+                self.land(&yes);
+            }
+            HKind::Not(inner) => self.jump_if(inner, no),
+            _ => {
+                let mark = self.next;
+                let a = self.scalar(e);
+                no.push(self.emit(Op::JumpUnless { a, to: 0 }));
+                self.next = mark;
+            }
+        }
+    }
+
+    /// Goes on unless `e` holds.
+    pub(super) fn jump_if(&mut self, e: &HExpr, yes: &mut Vec<usize>) {
+        if let Some(Const::Word(w)) = self.fold(e) {
+            if w != 0 {
+                yes.push(self.jump());
+            }
+            return;
+        }
+        match &e.kind {
+            HKind::Or(left, right) => {
+                self.jump_if(left, yes);
+                self.jump_if(right, yes);
+            }
+            HKind::And(left, right) => {
+                let mut no = Vec::new();
+                self.jump_unless(left, &mut no);
+                self.jump_if(right, yes);
+                self.land(&no);
+            }
+            HKind::Not(inner) => self.jump_unless(inner, yes),
+            _ => {
+                let mark = self.next;
+                let a = self.scalar(e);
+                yes.push(self.emit(Op::JumpIf { a, to: 0 }));
+                self.next = mark;
+            }
+        }
+    }
+
+    /// Equality of two present values.
+    fn same(&mut self, a: Reg, b: Reg, ty: &Ty) -> Val {
+        match ty.bare() {
+            Ty::Str | Ty::Bytes => self.one(|d| Op::StrBin { op: StrBin::Eq, d, a, b }),
+            Ty::Float | Ty::Rate => self.one(|d| Op::Bin { op: Bin::EqF, d, a, b }),
+            _ => self.one(|d| Op::Bin { op: Bin::Eq, d, a, b }),
+        }
+    }
+
+    fn negated(&mut self, value: Val, negate: bool) -> Val {
+        if !negate {
+            return value;
+        }
+        let a = self.reg(&value);
+        self.one(|d| Op::Un { op: Un::Not, d, a })
+    }
+
+    fn equal(&mut self, left: &HExpr, right: &HExpr, negate: bool) -> Val {
+        let (l, r) = (self.expr(left), self.expr(right));
+        let (l, r) = match (&l, &r) {
+            (Val::Const(Const::None), _) => (r, l),
+            _ => (l, r),
+        };
+        match (&l, &r) {
+            (Val::Some(_), Val::Const(Const::None)) => Val::Const(Const::Word(u64::from(negate))),
+            // `x == None` is the absence of x.
+            (Val::Opt(tag), Val::Const(Const::None)) => self.negated(Val::Reg(*tag), !negate),
+            (Val::Opt(a), Val::Opt(b)) => {
+                let (a, b) = (*a, *b);
+                let (d, value) = self.place_for(&Ty::Bool);
+                let tags = self.one(|d| Op::Bin { op: Bin::Eq, d, a, b });
+                let tags = self.reg(&tags);
+                self.emit(Op::Move { d, a: tags });
+                // Different presence, or both absent: decided.
+                let different = self.emit(Op::JumpUnless { a: tags, to: 0 });
+                let absent = self.emit(Op::JumpUnless { a, to: 0 });
+                let same = self.same(a.wrapping_add(1), b.wrapping_add(1), &left.ty);
+                self.store(&same, &Ty::Bool, d);
+                self.land(&[different, absent]);
+                self.negated(value, negate)
+            }
+            (Val::Opt(opt), _) | (_, Val::Opt(opt)) => {
+                let opt = *opt;
+                let other = if matches!(l, Val::Opt(_)) { r } else { l };
+                let (d, value) = self.place_for(&Ty::Bool);
+                self.emit(Op::Move { d, a: opt });
+                let absent = self.emit(Op::JumpUnless { a: opt, to: 0 });
+                let b = self.reg(&other);
+                let same = self.same(opt.wrapping_add(1), b, &left.ty);
+                self.store(&same, &Ty::Bool, d);
+                self.land(&[absent]);
+                self.negated(value, negate)
+            }
+            _ => {
+                let (a, b) = (self.reg(&l), self.reg(&r));
+                let same = self.same(a, b, &left.ty);
+                self.negated(same, negate)
+            }
+        }
+    }
+
+    fn coalesce(&mut self, left: &HExpr, right: &HExpr, ty: &Ty) -> Val {
+        match self.expr(left) {
+            Val::Const(Const::None) => self.expr(right),
+            Val::Some(value) if !ty.is_opt() => *value,
+            value @ (Val::Const(_) | Val::Some(_)) => value,
+            Val::Opt(opt) => {
+                let (d, value) = self.place_for(ty);
+                let mark = self.next;
+                let absent = self.emit(Op::JumpUnless { a: opt, to: 0 });
+                let have = if ty.is_opt() { Val::Opt(opt) } else { Val::Reg(opt.wrapping_add(1)) };
+                self.store(&have, ty, d);
+                let end = self.jump();
+                self.land(&[absent]);
+                let other = self.expr(right);
+                self.store(&other, ty, d);
+                self.land(&[end]);
+                self.next = mark;
+                value
+            }
+            other => other,
+        }
+    }
+
+    fn contained(&mut self, item: &HExpr, list: &HExpr) -> Val {
+        let value = self.expr(item);
+        let (d, result) = self.place_for(&Ty::Bool);
+        self.load(d, 0);
+        let mut ends = Vec::new();
+        let a = match value {
+            Val::Opt(opt) => {
+                ends.push(self.emit(Op::JumpUnless { a: opt, to: 0 }));
+                opt.wrapping_add(1)
+            }
+            Val::Const(Const::None) => return result,
+            value => self.reg(&value),
+        };
+        let list = self.scalar(list);
+        let (i, b) = (self.alloc(1), self.alloc(1));
+        self.load(i, 0);
+        let back = self.here();
+        ends.push(self.emit(Op::Next { d: b, list, i, to: 0 }));
+        let same = self.same(a, b, &item.ty);
+        let same = self.reg(&same);
+        self.emit(Op::JumpUnless { a: same, to: back });
+        self.load(d, 1);
+        self.land(&ends);
+        result
+    }
+
+    fn if_value(&mut self, cond: &HExpr, then: &HBlock, or_else: &HBlock, ty: &Ty) -> Val {
+        if let Some(Const::Word(w)) = self.fold(cond) {
+            return self.block_value(if w != 0 { then } else { or_else });
+        }
+        let (d, value) = self.join_place(ty);
+        let mut no = Vec::new();
+        self.jump_unless(cond, &mut no);
+        self.branch(then, ty, d);
+        if or_else.stmts.is_empty() && or_else.value.is_none() {
+            self.land(&no);
+            return value;
+        }
+        let end = if then.diverges { Vec::new() } else { vec![self.jump()] };
+        self.land(&no);
+        self.branch(or_else, ty, d);
+        self.land(&end);
+        value
+    }
+
+    /// Where the branches of a value meet; nothing where there is no value.
+    fn join_place(&mut self, ty: &Ty) -> (Option<Reg>, Val) {
+        match ty {
+            Ty::Unit | Ty::Never | Ty::Error => (None, Val::Unit),
+            _ => {
+                let (d, value) = self.place_for(ty);
+                (Some(d), value)
+            }
+        }
+    }
+
+    fn branch(&mut self, block: &HBlock, ty: &Ty, d: Option<Reg>) {
+        let mark = self.next;
+        let value = self.block_value(block);
+        if let (Some(d), false) = (d, block.diverges) {
+            self.store(&value, ty, d);
+        }
+        self.next = mark;
+    }
+
+    fn match_value(&mut self, of: &HExpr, arms: &[crate::hir::HArm], ty: &Ty) -> Val {
+        let scrutinee = self.expr(of);
+        if let Val::Const(value) = &scrutinee {
+            // What is known decides now.
+            let Some(arm) = arms.iter().find(|arm| self.takes(&arm.pattern, value, &of.ty)) else {
+                return Val::Unit;
+            };
+            if let HPattern::Some(local) = arm.pattern {
+                self.set_local(local, Val::Const(value.clone()));
+            }
+            return self.block_value(&arm.body);
+        }
+        let (d, result) = self.join_place(ty);
+        let mut ends = Vec::new();
+        for arm in arms {
+            let mark = self.next;
+            let mut next = Vec::new();
+            match (&arm.pattern, &scrutinee) {
+                (HPattern::Any, _) => {}
+                (HPattern::None, Val::Opt(tag)) => next.push(self.emit(Op::JumpIf { a: *tag, to: 0 })),
+                (HPattern::None, _) => continue,
+                (HPattern::Some(local), Val::Opt(tag)) => {
+                    next.push(self.emit(Op::JumpUnless { a: *tag, to: 0 }));
+                    self.set_local(*local, Val::Reg(tag.wrapping_add(1)));
+                }
+                (HPattern::Some(local), Val::Some(inner)) => self.set_local(*local, (**inner).clone()),
+                (HPattern::Some(local), other) => self.set_local(*local, other.clone()),
+                (HPattern::Value(value), _) => {
+                    if let Val::Opt(tag) = &scrutinee {
+                        next.push(self.emit(Op::JumpUnless { a: *tag, to: 0 }));
+                    }
+                    let (a, b) = (self.reg(&scrutinee), self.scalar(value));
+                    let same = self.same(a, b, &of.ty);
+                    let same = self.reg(&same);
+                    next.push(self.emit(Op::JumpUnless { a: same, to: 0 }));
+                }
+            }
+            self.branch(&arm.body, ty, d);
+            if !arm.body.diverges {
+                ends.push(self.jump());
+            }
+            self.land(&next);
+            self.next = mark;
+        }
+        self.land(&ends);
+        result
+    }
+
+    fn interp(&mut self, parts: &[HExpr]) -> Val {
+        // Every part first, then the text in one go: parts may be texts themselves.
+        let values: Vec<(Val, Ty)> = parts.iter().map(|p| (self.expr(p), p.ty.clone())).collect();
+        let mut ready = Vec::new();
+        for (value, ty) in values {
+            let value = match value {
+                Val::Opt(_) | Val::Const(Const::None) => value,
+                other => Val::Reg(self.reg(&other)),
+            };
+            ready.push((value, ty));
+        }
+        let none = self.text("none");
+        let scratch = self.alloc(1);
+        self.emit(Op::TextStart);
+        for (value, ty) in ready {
+            let fmt = fmt_of(&ty);
+            match value {
+                Val::Opt(tag) => {
+                    let absent = self.emit(Op::JumpUnless { a: tag, to: 0 });
+                    self.emit(Op::TextPart { fmt, a: tag.wrapping_add(1) });
+                    let end = self.jump();
+                    self.land(&[absent]);
+                    self.load(scratch, none);
+                    self.emit(Op::TextPart { fmt: Fmt::Str, a: scratch });
+                    self.land(&[end]);
+                }
+                Val::Reg(a) => {
+                    self.emit(Op::TextPart { fmt, a });
+                }
+                _ => {
+                    self.load(scratch, none);
+                    self.emit(Op::TextPart { fmt: Fmt::Str, a: scratch });
+                }
+            }
+        }
+        self.emit(Op::TextEnd { d: scratch });
+        Val::Reg(scratch)
+    }
+
+    fn func(&mut self, func: Func, args: &[HExpr], e: &HExpr) -> Val {
+        let mut regs = [0; 3];
+        // The tables of weights are constants, not registers.
+        if func != Func::WeightedMap {
+            for (slot, arg) in regs.iter_mut().zip(args) {
+                let value = self.expr(arg);
+                *slot = if arg.ty.is_opt() { self.pair(&value) } else { self.reg(&value) };
+            }
+        }
+        let [a, b, c] = regs;
+        let text = |op| move |d| Op::StrBin { op, d, a, b };
+        match func {
+            Func::Now => self.one(|d| Op::Num { d, field: abi::Num::NowNs }),
+            Func::Random => self.one(|d| Op::Random { d }),
+            Func::Chance => {
+                let share = if args.len() > 1 {
+                    let hash = self.one(|d| Op::Hash { d, a: b });
+                    let a = self.reg(&hash);
+                    self.one(|d| Op::Share { d, a })
+                } else {
+                    self.one(|d| Op::Random { d })
+                };
+                let share = self.reg(&share);
+                self.one(|d| Op::Bin { op: Bin::LtF, d, a: share, b: a })
+            }
+            Func::Hash => self.one(|d| Op::Hash { d, a }),
+            Func::Min | Func::Max => self.one(|d| Op::Bin { op: extreme(func, &e.ty), d, a, b }),
+            Func::Clamp => {
+                let low = self.one(|d| Op::Bin { op: extreme(Func::Max, &e.ty), d, a, b });
+                let low = self.reg(&low);
+                self.one(|d| Op::Bin { op: extreme(Func::Min, &e.ty), d, a: low, b: c })
+            }
+            Func::Abs => match e.ty {
+                Ty::Float | Ty::Rate => self.one(|d| Op::Un { op: Un::AbsF, d, a }),
+                Ty::Int | Ty::Duration => self.one(|d| Op::Un { op: Un::AbsI, d, a }),
+                _ => Val::Reg(a),
+            },
+            Func::Floor => self.one(|d| Op::Un { op: Un::Floor, d, a }),
+            Func::Len if args.first().is_some_and(|x| x.ty == Ty::Str) => self.one(|d| Op::StrLen { d, a }),
+            Func::Len => self.one(|d| Op::Len { d, a }),
+            Func::Lower => self.one(|d| Op::StrFn { op: StrFn::Lower, d, a, b }),
+            Func::Trim => self.one(|d| Op::StrFn { op: StrFn::Trim, d, a, b }),
+            Func::Prefix => self.one(|d| Op::StrFn { op: StrFn::Prefix, d, a, b }),
+            Func::Mask => self.one(|d| Op::StrFn { op: StrFn::Mask, d, a, b }),
+            Func::Base64 => self.one(|d| Op::StrFn { op: StrFn::Base64, d, a, b }),
+            Func::Contains => self.one(text(StrBin::Contains)),
+            Func::StartsWith => self.one(text(StrBin::StartsWith)),
+            Func::EndsWith => self.one(text(StrBin::EndsWith)),
+            Func::InCidr => self.one(text(StrBin::InCidr)),
+            Func::ParseInt => self.two(|d| Op::ParseInt { d, a }),
+            Func::Healthy => self.one(|d| Op::Healthy { d, a }),
+            Func::Sample => self.one(|d| Op::Sample { d, a, b }),
+            Func::Next => self.two(|d| Op::Turn { d, a }),
+            Func::Ring => self.two(|d| Op::Ring { d, a, key: b }),
+            Func::WeightedEndpoint => {
+                let key = if args.len() > 1 { b } else { self.pair(&Val::Const(Const::None)) };
+                self.two(|d| Op::ByWeight { d, a, key })
+            }
+            Func::WeightedMap => self.weighted_map(args),
+            Func::PerSecond => Val::Reg(a),
+        }
+    }
+
+    fn weighted_map(&mut self, args: &[HExpr]) -> Val {
+        let Some(map) = args.first() else { return Val::Unit };
+        let Some(Const::Map(items)) = self.fold(map) else {
+            self.not_constant(map, "the map of weights");
+            return Val::Unit;
+        };
+        if items.is_empty() {
+            self.errors.push(crate::diag::Diagnostic::error(self.link.span, "the map of weights is empty"));
+            return Val::Unit;
+        }
+        let key = match args.get(1) {
+            Some(key) => {
+                let value = self.expr(key);
+                self.pair(&value)
+            }
+            None => self.pair(&Val::Const(Const::None)),
+        };
+        let mut sums = Vec::new();
+        let mut sum = 0_u64;
+        for (_, weight) in &items {
+            if let Const::Word(w) = weight {
+                sum = sum.saturating_add(*w);
+            }
+            sums.push(sum);
+        }
+        self.shared.tables.push(sums);
+        let table = u16::try_from(self.shared.tables.len() - 1).unwrap_or(u16::MAX);
+        let at = self.one(|d| Op::ByTable { d, key, table });
+        let keys = Const::List(items.into_iter().map(|(k, _)| k).collect());
+        let (b, a) = (self.reg(&at), self.reg(&Val::Const(keys)));
+        // The table's answer is a place of the list, so the item is there.
+        let Val::Opt(found) = self.two(|d| Op::Nth { d, a, b }) else { return Val::Unit };
+        Val::Reg(found.wrapping_add(1))
+    }
+
+    fn each(&mut self, what: Each, list: &HExpr, param: crate::hir::LocalId, body: &HExpr) -> Val {
+        let list = self.scalar(list);
+        let (d, result) = match what {
+            Each::Least => self.place_for(&Ty::Endpoint.opt()),
+            _ => self.place_for(&Ty::Bool),
+        };
+        match what {
+            Each::Filter => {
+                self.emit(Op::List { d });
+            }
+            Each::All => self.load(d, 1),
+            Each::Least | Each::Any => self.load(d, 0),
+        }
+        let (i, item, best) = (self.alloc(1), self.alloc(1), self.alloc(1));
+        self.load(i, 0);
+        self.set_local(param, Val::Reg(item));
+        let mark = self.next;
+        let back = self.here();
+        let done = self.emit(Op::Next { d: item, list, i, to: 0 });
+        let mut ends = vec![done];
+        match what {
+            Each::Least => {
+                let key = self.scalar(body);
+                let first = self.emit(Op::JumpUnless { a: d, to: 0 });
+                let (lt, _) = bin_of(crate::hir::HBin::Lt, &body.ty, &body.ty);
+                let less = self.one(|d| Op::Bin { op: lt, d, a: key, b: best });
+                let less = self.reg(&less);
+                self.emit(Op::JumpUnless { a: less, to: back });
+                self.land(&[first]);
+                self.load(d, 1);
+                self.emit(Op::Move { d: d.wrapping_add(1), a: item });
+                self.emit(Op::Move { d: best, a: key });
+                self.emit(Op::Jump { to: back });
+            }
+            Each::Filter => {
+                let mut no = Vec::new();
+                self.jump_unless(body, &mut no);
+                self.emit(Op::Push { list: d, a: item });
+                self.land(&no);
+                self.emit(Op::Jump { to: back });
+            }
+            Each::Any | Each::All => {
+                let decides = u64::from(what == Each::Any);
+                let mut on = Vec::new();
+                if what == Each::Any {
+                    self.jump_unless(body, &mut on);
+                } else {
+                    self.jump_if(body, &mut on);
+                }
+                self.load(d, decides);
+                ends.push(self.jump());
+                self.land(&on);
+                self.emit(Op::Jump { to: back });
+            }
+        }
+        self.land(&ends);
+        self.next = mark;
+        result
+    }
+}

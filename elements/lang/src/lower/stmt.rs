@@ -1,0 +1,305 @@
+//! Statements and effects to instructions.
+
+use abi::Flag;
+
+use crate::hir::{Const, Effect, HBlock, HExpr, HPlace, HStmt};
+use crate::source::Span;
+use crate::ty::Ty;
+use crate::vm::code::{Fmt, LogField, LogSite, Op, RejectSite, Segment};
+
+use super::build::{Builder, Val};
+use super::fold::fmt_of;
+
+impl Builder<'_> {
+    /// The statements of a block, then its value.
+    pub(super) fn block_value(&mut self, block: &HBlock) -> Val {
+        for stmt in &block.stmts {
+            self.stmt(stmt);
+        }
+        match &block.value {
+            Some(value) => self.expr(value),
+            None => Val::Unit,
+        }
+    }
+
+    /// A block of which only the effects matter.
+    pub(super) fn block(&mut self, block: &HBlock) {
+        let mark = self.next;
+        self.block_value(block);
+        self.next = mark;
+    }
+
+    fn stmt(&mut self, stmt: &HStmt) {
+        let mark = self.next;
+        match stmt {
+            HStmt::Let(local, value) => {
+                self.bind(*local, value);
+                return;
+            }
+            HStmt::LetElse(local, value, or_else) => {
+                let bound = match self.expr(value) {
+                    Val::Opt(tag) => {
+                        let there = self.emit(Op::JumpIf { a: tag, to: 0 });
+                        self.block(or_else);
+                        self.land(&[there]);
+                        Val::Reg(tag.wrapping_add(1))
+                    }
+                    Val::Const(Const::None) => {
+                        self.block(or_else);
+                        // What follows is never reached, but is compiled: give it something to name.
+                        Val::Reg(self.alloc(1))
+                    }
+                    Val::Some(inner) => *inner,
+                    other => other,
+                };
+                let bound = self.owned(*local, bound, value.ty.bare(), mark);
+                self.set_local(*local, bound);
+                return;
+            }
+            HStmt::Expr(e) => {
+                self.expr(e);
+            }
+            HStmt::Return => {
+                let jump = self.jump();
+                self.returns.push(jump);
+            }
+            HStmt::For { local, list, body } => self.for_loop(*local, list, body),
+            HStmt::Assign(place, value) => self.assign(place, value),
+        }
+        self.next = mark;
+    }
+
+    fn bind(&mut self, local: crate::hir::LocalId, value: &HExpr) {
+        let mark = self.next;
+        let made = self.expr(value);
+        let made = self.owned(local, made, &value.ty, mark);
+        self.set_local(local, made);
+    }
+
+    /// A value a local may keep: one that is assigned later, or that lives in another local's register,
+    /// gets a register of its own.
+    fn owned(&mut self, local: crate::hir::LocalId, value: Val, ty: &Ty, mark: u16) -> Val {
+        let is_assigned = self.assigned.contains(&local);
+        let is_others = match &value {
+            Val::Reg(r) | Val::Opt(r) => u16::from(*r) < mark && !self.assigned.is_empty(),
+            Val::Some(_) => true,
+            Val::Const(_) | Val::Unit => false,
+        };
+        if !is_assigned && !is_others {
+            return value;
+        }
+        let (d, own) = self.place_for(ty);
+        self.store(&value, ty, d);
+        own
+    }
+
+    fn for_loop(&mut self, local: crate::hir::LocalId, list: &HExpr, body: &HBlock) {
+        let list = self.scalar(list);
+        let (i, item) = (self.alloc(1), self.alloc(1));
+        self.load(i, 0);
+        self.set_local(local, Val::Reg(item));
+        let back = self.here();
+        let done = self.emit(Op::Next { d: item, list, i, to: 0 });
+        self.block(body);
+        self.emit(Op::Jump { to: back });
+        self.land(&[done]);
+    }
+
+    /// In a dry run: says what would have been done.
+    fn would(&mut self, what: &str, span: Span) -> bool {
+        if !self.link.dry {
+            return false;
+        }
+        let site = self.reject_site(what.to_owned(), span);
+        self.emit(Op::Would { site });
+        let metric = self.registry.metric("would");
+        let one = self.reg(&Val::Const(Const::Word(1)));
+        self.emit(Op::Count { metric, a: one });
+        true
+    }
+
+    fn assign(&mut self, place: &HPlace, value: &HExpr) {
+        let made = self.expr(value);
+        match place {
+            HPlace::Local(local) => {
+                if let Some(Val::Reg(d) | Val::Opt(d)) = self.local(*local).cloned() {
+                    self.store(&made, &value.ty, d);
+                }
+                return;
+            }
+            HPlace::State(at) => {
+                if let Some(slot) = self.states.get(usize::from(*at)).copied() {
+                    self.store_slot(slot, &made);
+                }
+                return;
+            }
+            _ => {}
+        }
+        let what = match place {
+            HPlace::Meta { .. } => "write metadata",
+            HPlace::Endpoint => "choose an endpoint",
+            HPlace::Destination => "change the destination",
+            HPlace::Deadline => "bring the deadline nearer",
+            _ => "change the status",
+        };
+        if self.would(what, value.span) {
+            return;
+        }
+        match place {
+            HPlace::Meta { side, key } => {
+                let key = self.scalar(key);
+                let a = self.pair(&made);
+                self.emit(Op::SetMeta { side: *side, key, a });
+            }
+            HPlace::Endpoint => {
+                let a = self.pair(&made);
+                self.emit(Op::SetEndpoint { a });
+            }
+            HPlace::Destination => {
+                let a = self.reg(&made);
+                self.emit(Op::SetDestination { a });
+            }
+            HPlace::Deadline => {
+                let a = self.reg(&made);
+                self.emit(Op::SetDeadline { a });
+            }
+            HPlace::Status => {
+                let status = self.reg(&made);
+                let text = self.pair(&Val::Const(Const::None));
+                self.emit(Op::SetStatus { status, text });
+            }
+            HPlace::Message => {
+                let a = self.reg(&made);
+                let text = self.pair(&Val::Some(Box::new(Val::Reg(a))));
+                let status = self.alloc(1);
+                self.emit(Op::Num { d: status, field: abi::Num::Status });
+                self.emit(Op::SetStatus { status, text });
+            }
+            HPlace::Local(_) | HPlace::State(_) => {}
+        }
+    }
+
+    fn reject_site(&mut self, text: String, span: Span) -> u16 {
+        let flag = (self.link.element.name == "FaultInjection" && self.link.element.is_std)
+            .then_some(Flag::FaultInjected);
+        let line = self.line(span);
+        self.shared.rejects.push(RejectSite { element: self.at, line, flag, text });
+        u16::try_from(self.shared.rejects.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    pub(super) fn effect(&mut self, effect: &Effect, span: Span) {
+        match effect {
+            Effect::Reject { status, text } => self.reject(status, text, span),
+            Effect::Delay(time) => self.delay(time, span),
+            Effect::Log { level, fields } => self.log(level, fields),
+            Effect::Count { name, by } => {
+                let metric = self.registry.metric(name);
+                let a = self.scalar(by);
+                self.emit(Op::Count { metric, a });
+            }
+            Effect::Observe { name, value } => {
+                let metric = self.registry.metric(name);
+                let a = self.scalar(value);
+                self.emit(Op::Observe { metric, a });
+            }
+            Effect::AccessLog(to) => {
+                if let Some(Const::Str(to)) = self.fold(to) {
+                    let sink = self.registry.sink(&to);
+                    self.emit(Op::AccessLog { sink });
+                }
+            }
+            Effect::Compress { encoding, min } => {
+                let Some(Const::Word(encoding)) = self.fold(encoding) else {
+                    self.errors.push(
+                        crate::diag::Diagnostic::error(encoding.span, "the algorithm must be constant")
+                            .label("expected gzip or deflate, or a parameter"),
+                    );
+                    return;
+                };
+                if self.would("compress", span) {
+                    return;
+                }
+                let encoding = if encoding == 0 { abi::Encoding::Gzip } else { abi::Encoding::Deflate };
+                let min = self.scalar(min);
+                self.emit(Op::Compress { encoding, min });
+            }
+        }
+    }
+
+    fn reject(&mut self, status: &HExpr, text: &HExpr, span: Span) {
+        if self.would("reject", span) {
+            let jump = self.jump();
+            self.returns.push(jump);
+            return;
+        }
+        let status = self.scalar(status);
+        let text_value = self.expr(text);
+        if self.in_response {
+            let a = self.reg(&text_value);
+            let text = self.pair(&Val::Some(Box::new(Val::Reg(a))));
+            self.emit(Op::SetStatus { status, text });
+            let jump = self.jump();
+            self.returns.push(jump);
+            return;
+        }
+        let text = self.reg(&text_value);
+        let site = self.reject_site(String::new(), span);
+        if self.at > 0 {
+            self.emit(Op::Passed { elements: self.at });
+        }
+        self.emit(Op::Mark { element: self.at });
+        self.emit(Op::Reject { status, text, site });
+    }
+
+    fn delay(&mut self, time: &HExpr, span: Span) {
+        if self.would("delay", span) {
+            return;
+        }
+        let a = self.scalar(time);
+        if self.at > 0 && !self.in_response {
+            self.emit(Op::Passed { elements: self.at });
+        }
+        if self.link.element.name == "FaultInjection" && self.link.element.is_std {
+            self.shared.flags.push(Flag::DelayInjected);
+            let site = u16::try_from(self.shared.flags.len() - 1).unwrap_or(u16::MAX);
+            self.emit(Op::SetFlag { site });
+        }
+        let segment = u16::try_from(self.code.segments.len() + 1).unwrap_or(u16::MAX);
+        let at = self.emit(Op::Delay { a, segment });
+        let pc = u32::try_from(at + 1).unwrap_or(u32::MAX);
+        self.code.segments.push(Segment { pc, live: self.next, element: self.at });
+        self.here();
+    }
+
+    fn log(&mut self, level: &HExpr, fields: &[(String, HExpr)]) {
+        let level = match self.fold(level) {
+            Some(Const::Word(0)) => abi::Level::Debug,
+            Some(Const::Word(2)) => abi::Level::Warn,
+            Some(Const::Word(3)) => abi::Level::Error,
+            _ => abi::Level::Info,
+        };
+        let mut out = Vec::new();
+        for (name, value) in fields {
+            let mut fmt = fmt_of(&value.ty);
+            let direct = matches!(fmt, Fmt::Bool | Fmt::Int | Fmt::Uint | Fmt::Float | Fmt::Str);
+            let (optional, reg) = if direct {
+                let made = self.expr(value);
+                let optional = value.ty.is_opt();
+                (optional, if optional { self.pair(&made) } else { self.reg(&made) })
+            } else {
+                // Durations, statuses and their like are logged as they read.
+                let text = HExpr {
+                    kind: crate::hir::HKind::Interp(vec![value.clone()]),
+                    ty: Ty::Str,
+                    span: value.span,
+                };
+                fmt = Fmt::Str;
+                (false, self.scalar(&text))
+            };
+            out.push(LogField { name: name.clone(), reg, optional, fmt });
+        }
+        self.shared.logs.push(LogSite { level, element: self.at, fields: out });
+        let site = u16::try_from(self.shared.logs.len() - 1).unwrap_or(u16::MAX);
+        self.emit(Op::Log { site });
+    }
+}

@@ -1,0 +1,182 @@
+//! Walks over the typed tree: what a handler writes, and whether it only chooses an endpoint.
+
+use crate::hir::{Effect, HBlock, HExpr, HKind, HPattern, HPlace, HStmt, LocalId};
+
+/// What a walk meets.
+pub(super) enum Node<'h> {
+    Expr(&'h HExpr),
+    Stmt(&'h HStmt),
+}
+
+/// Every statement and expression of a block.
+pub(super) fn block<'h>(block: &'h HBlock, meet: &mut dyn FnMut(Node<'h>)) {
+    for stmt in &block.stmts {
+        meet(Node::Stmt(stmt));
+        match stmt {
+            HStmt::Let(_, e) | HStmt::Expr(e) => expr(e, meet),
+            HStmt::LetElse(_, e, or_else) => {
+                expr(e, meet);
+                self::block(or_else, meet);
+            }
+            HStmt::Assign(place, e) => {
+                if let HPlace::Meta { key, .. } = place {
+                    expr(key, meet);
+                }
+                expr(e, meet);
+            }
+            HStmt::For { list, body, .. } => {
+                expr(list, meet);
+                self::block(body, meet);
+            }
+            HStmt::Return => {}
+        }
+    }
+    if let Some(value) = &block.value {
+        expr(value, meet);
+    }
+}
+
+/// An expression and all within it.
+pub(super) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
+    meet(Node::Expr(e));
+    match &e.kind {
+        HKind::Meta { key: a, .. }
+        | HKind::MetaAll { key: a, .. }
+        | HKind::EndpointField(_, a)
+        | HKind::Widen(a)
+        | HKind::Wrap(a)
+        | HKind::Not(a)
+        | HKind::Neg(a) => expr(a, meet),
+        HKind::EndpointLabel(a, b)
+        | HKind::Bin(_, a, b)
+        | HKind::And(a, b)
+        | HKind::Or(a, b)
+        | HKind::Equal { left: a, right: b, .. }
+        | HKind::Coalesce(a, b)
+        | HKind::In(a, b)
+        | HKind::Index(a, b)
+        | HKind::Each { list: a, body: b, .. } => {
+            expr(a, meet);
+            expr(b, meet);
+        }
+        HKind::If { cond, then, or_else } => {
+            expr(cond, meet);
+            block(then, meet);
+            block(or_else, meet);
+        }
+        HKind::Match { of, arms } => {
+            expr(of, meet);
+            for arm in arms {
+                if let HPattern::Value(value) = &arm.pattern {
+                    expr(value, meet);
+                }
+                block(&arm.body, meet);
+            }
+        }
+        HKind::List(items) | HKind::Interp(items) | HKind::Call(_, items) => {
+            items.iter().for_each(|item| expr(item, meet));
+        }
+        HKind::Map(items) => items.iter().for_each(|(k, v)| {
+            expr(k, meet);
+            expr(v, meet);
+        }),
+        HKind::Effect(effect) => match effect {
+            Effect::Reject { status: a, text: b } | Effect::Compress { encoding: a, min: b } => {
+                expr(a, meet);
+                expr(b, meet);
+            }
+            Effect::Delay(a) | Effect::AccessLog(a) => expr(a, meet),
+            Effect::Count { by: a, .. } | Effect::Observe { value: a, .. } => expr(a, meet),
+            Effect::Log { level, fields } => {
+                expr(level, meet);
+                fields.iter().for_each(|(_, field)| expr(field, meet));
+            }
+        },
+        HKind::Error
+        | HKind::Const(_)
+        | HKind::Local(_)
+        | HKind::Param(_)
+        | HKind::CallParam(_)
+        | HKind::State(_)
+        | HKind::Num(_)
+        | HKind::Text(_)
+        | HKind::Source
+        | HKind::PeerIp
+        | HKind::Deadline
+        | HKind::Destination
+        | HKind::Endpoint
+        | HKind::Endpoints
+        | HKind::Flag
+        | HKind::Place => {}
+    }
+}
+
+/// The locals that are assigned after their `let`.
+pub(super) fn assigned(body: &HBlock) -> Vec<LocalId> {
+    let mut out = Vec::new();
+    block(body, &mut |node| {
+        if let Node::Stmt(HStmt::Assign(HPlace::Local(id), _)) = node {
+            out.push(*id);
+        }
+    });
+    out
+}
+
+/// It writes `call.endpoint`.
+pub(super) fn writes_endpoint(body: &HBlock) -> bool {
+    let mut found = false;
+    block(body, &mut |node| found |= matches!(node, Node::Stmt(HStmt::Assign(HPlace::Endpoint, _))));
+    found
+}
+
+/// It does nothing but choose `call.endpoint`: it can run once per attempt.
+pub(super) fn only_chooses(body: &HBlock) -> bool {
+    let mut only = true;
+    block(body, &mut |node| match node {
+        Node::Stmt(HStmt::Assign(place, _)) => {
+            only &= matches!(place, HPlace::Endpoint | HPlace::Local(_));
+        }
+        Node::Expr(HExpr { kind: HKind::Effect(_), .. }) => only = false,
+        _ => {}
+    });
+    only && writes_endpoint(body)
+}
+
+/// The call-parameters it reads.
+pub(super) fn call_params(body: &HBlock) -> Vec<u16> {
+    let mut out = Vec::new();
+    block(body, &mut |node| {
+        if let Node::Expr(HExpr { kind: HKind::CallParam(at), .. }) = node {
+            out.push(*at);
+        }
+    });
+    out
+}
+
+/// It draws random numbers.
+pub(super) fn draws(e: &HExpr) -> bool {
+    use crate::hir::Func;
+    let mut found = false;
+    expr(e, &mut |node| {
+        if let Node::Expr(HExpr { kind: HKind::Call(func, _), .. }) = node {
+            found |= matches!(
+                func,
+                Func::Random | Func::Chance | Func::Sample | Func::WeightedEndpoint | Func::WeightedMap
+            );
+        }
+    });
+    found
+}
+
+/// The same of a block.
+pub(super) fn block_draws(body: &HBlock) -> bool {
+    let mut found = false;
+    block(body, &mut |node| {
+        if let Node::Expr(e) = node
+            && matches!(e.kind, HKind::Call(..))
+        {
+            found |= draws(e);
+        }
+    });
+    found
+}

@@ -1,0 +1,148 @@
+//! Blocks and statements.
+
+use crate::ast::{Arm, AssignOp, Block, Pattern, Stmt};
+use crate::lex::Tok;
+
+use super::{ERRORS_MAX, Parsed, Parser, Told};
+
+const STMT_WORDS: [&str; 5] = ["let", "if", "match", "for", "return"];
+const ELEMENT_WORDS: [&str; 3] = ["request", "response", "state"];
+
+impl Parser<'_> {
+    pub(super) fn block(&mut self) -> Parsed<Block> {
+        let start = self.expect("{", "")?;
+        let outer = std::mem::replace(&mut self.no_message, false);
+        let result = self.nested(|p| {
+            let mut stmts = Vec::new();
+            while !p.is("}") {
+                if p.token().tok == Tok::Eof {
+                    return p.expected("`}`");
+                }
+                match p.stmt() {
+                    Ok(stmt) => stmts.push(stmt),
+                    Err(Told) => p.skip_to_stmt()?,
+                }
+            }
+            p.bump();
+            Ok(stmts)
+        });
+        self.no_message = outer;
+        Ok(Block { stmts: result?, span: start.to(self.last_span()) })
+    }
+
+    /// After an error: to the `}` of this block or the next line that begins a statement. Fails where the
+    /// block seems to have lost its end.
+    fn skip_to_stmt(&mut self) -> Parsed<()> {
+        let mut depth = 0_u32;
+        if self.errors.len() >= ERRORS_MAX {
+            return Err(Told);
+        }
+        loop {
+            let token = self.token();
+            match token.tok {
+                Tok::Eof => return Err(Told),
+                Tok::Punct("{") => depth += 1,
+                Tok::Punct("}") if depth == 0 => return Ok(()),
+                Tok::Punct("}") => depth -= 1,
+                Tok::Ident if token.starts_line && depth == 0 => {
+                    let word = self.text_of(token.span);
+                    let is_handler = ELEMENT_WORDS.contains(&word)
+                        && (self.nth_is(1, "{") || matches!(self.nth(1).tok, Tok::Ident));
+                    let is_item = matches!(word, "element" | "service" | "chain" | "every" | "use")
+                        && matches!(self.nth(1).tok, Tok::Ident | Tok::Str(_));
+                    if is_handler || is_item {
+                        return Err(Told);
+                    }
+                    return Ok(());
+                }
+                Tok::Ident if depth == 0 && STMT_WORDS.contains(&self.text_of(token.span)) => return Ok(()),
+                _ => {}
+            }
+            self.bump();
+        }
+    }
+
+    /// A block, or one statement standing for it.
+    fn block_or_stmt(&mut self) -> Parsed<Block> {
+        if self.is("{") {
+            return self.block();
+        }
+        let stmt = self.nested(Self::stmt)?;
+        Ok(Block { stmts: vec![stmt], span: self.last_span() })
+    }
+
+    fn stmt(&mut self) -> Parsed<Stmt> {
+        let start = self.token().span;
+        if self.eat_word("let") {
+            let name = self.ident("a name")?;
+            self.expect("=", "and a value")?;
+            let value = self.expr()?;
+            let or_else = if self.eat_word("else") { Some(self.block_or_stmt()?) } else { None };
+            return Ok(Stmt::Let { name, value, or_else });
+        }
+        if self.is_word("return") {
+            return Ok(Stmt::Return(self.bump().span));
+        }
+        if self.eat_word("for") {
+            let name = self.ident("a name for each item")?;
+            if !self.eat_word("in") {
+                return self.expected("`in` and a list");
+            }
+            let list = self.head_expr()?;
+            let span = start.to(list.span);
+            return Ok(Stmt::For { name, list, body: self.block()?, span });
+        }
+        if matches!(self.token().tok, Tok::Punct("(" | "[" | "{" | "-")) {
+            return self.expected("a statement (none begins with `(`, `[`, `{` or `-`)");
+        }
+        let place = self.expr()?;
+        let op = if self.eat("=") {
+            AssignOp::Set
+        } else if self.eat("+=") {
+            AssignOp::Add
+        } else if self.eat("-=") {
+            AssignOp::Sub
+        } else {
+            return Ok(Stmt::Expr(place));
+        };
+        Ok(Stmt::Assign { place, op, value: self.expr()? })
+    }
+
+    /// After the scrutinee: `{ pattern => stmt … }`.
+    pub(super) fn arms(&mut self) -> Parsed<Vec<Arm>> {
+        self.expect("{", "and the arms")?;
+        let outer = std::mem::replace(&mut self.no_message, false);
+        let mut arms = Vec::new();
+        while !self.eat("}") {
+            let pattern = self.pattern()?;
+            self.expect("=>", "after the pattern")?;
+            let body = self.block_or_stmt()?;
+            self.eat(",");
+            arms.push(Arm { pattern, body });
+        }
+        self.no_message = outer;
+        Ok(arms)
+    }
+
+    fn pattern(&mut self) -> Parsed<Pattern> {
+        if self.is_word("Some") && self.nth_is(1, "(") {
+            self.bump();
+            self.bump();
+            let name = self.ident("a name")?;
+            self.expect(")", "after the name")?;
+            return Ok(Pattern::Some(name));
+        }
+        if self.is_word("None") {
+            return Ok(Pattern::None(self.bump().span));
+        }
+        if self.is_word("_") {
+            return Ok(Pattern::Any(self.bump().span));
+        }
+        match self.token().tok {
+            Tok::Punct(_) | Tok::Eof => {
+                self.expected("a pattern: a literal, a name, `Some(x)`, `None` or `_`")
+            }
+            _ => self.primary().map(Pattern::Value),
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Links of a rule to the elements they mean: chains expanded, arguments checked.
+
+use ::std::rc::Rc;
+
+use crate::ast;
+use crate::check::{Checker, Context};
+use crate::diag::Diagnostic;
+use crate::hir::{Effect, HExpr, HKind, HStmt};
+use crate::lower::{Link, constant_float};
+use crate::source::Span;
+
+use super::World;
+
+/// Elements of one chain, after expansion.
+const LINKS_MAX: usize = 256;
+
+impl World<'_> {
+    /// The links of a rule; None if one of them is wrong.
+    pub(super) fn links(&mut self, links: &[ast::Link]) -> Option<Vec<Link>> {
+        let mut out = Vec::new();
+        let mut trail = Vec::new();
+        let is_right = self.expand(links, &mut trail, &mut out);
+        self.reachable(&out);
+        is_right.then_some(out)
+    }
+
+    fn expand(&mut self, links: &[ast::Link], trail: &mut Vec<String>, out: &mut Vec<Link>) -> bool {
+        let mut is_right = true;
+        for link in links {
+            if let Some(wire) = link.wire {
+                self.error(Diagnostic::unsupported(wire, "`|` (the wire between nodes)"));
+                is_right = false;
+            }
+            if out.len() >= LINKS_MAX {
+                self.error(Diagnostic::error(
+                    link.span,
+                    format!("more than {LINKS_MAX} elements in one chain"),
+                ));
+                return false;
+            }
+            if self.chains.contains_key(&link.name.text) {
+                is_right &= self.expand_chain(link, trail, out);
+                continue;
+            }
+            match self.link(link) {
+                Some(link) => out.push(link),
+                None => is_right = false,
+            }
+        }
+        is_right
+    }
+
+    fn expand_chain(&mut self, link: &ast::Link, trail: &mut Vec<String>, out: &mut Vec<Link>) -> bool {
+        let name = &link.name.text;
+        for (what, span) in [
+            ("arguments", link.args.as_ref().map(|_| link.span)),
+            ("`when`", link.when.as_ref().map(|w| w.span)),
+            ("`dry`", link.dry),
+        ] {
+            if let Some(span) = span {
+                self.error(
+                    Diagnostic::error(span, format!("a chain takes no {what}"))
+                        .label("write it at the chain's elements"),
+                );
+                return false;
+            }
+        }
+        if trail.contains(name) {
+            self.error(
+                Diagnostic::error(link.span, format!("the chain `{name}` contains itself"))
+                    .label(format!("{} → {name}", trail.join(" → "))),
+            );
+            return false;
+        }
+        let Some((_, links)) = self.chains.get(name).cloned() else { return false };
+        trail.push(name.clone());
+        let is_right = self.expand(&links, trail, out);
+        trail.pop();
+        is_right
+    }
+
+    fn link(&mut self, link: &ast::Link) -> Option<Link> {
+        let Some(element) = self.elements.get(&link.name.text).cloned() else {
+            let known: Vec<String> = self.elements.keys().chain(self.chains.keys()).cloned().collect();
+            let error = Diagnostic::error(link.name.span, format!("unknown element `{}`", link.name.text))
+                .label("expected an element or a chain")
+                .nearest(&link.name.text, known.iter().map(String::as_str));
+            self.error(error);
+            return None;
+        };
+        let before = self.errors.len();
+        let args = link.args.as_deref().unwrap_or(&[]);
+        let checker = Checker::new(&self.names, &mut self.errors, Context::Constant);
+        let args = checker.link_args(&element, args, link.span)?;
+        let when = link
+            .when
+            .as_ref()
+            .map(|when| Checker::new(&self.names, &mut self.errors, Context::CallParam).when(when));
+        for (param, value) in element.params.iter().zip(&args) {
+            if param.is_share {
+                self.share(&param.name, value);
+            }
+        }
+        if self.errors.len() > before || element.broken {
+            return None;
+        }
+        let text = self.sources.text(link.span).split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = self.sources.place(link.span).0;
+        Some(Link { element, args, when, dry: link.dry.is_some(), text, line, span: link.span })
+    }
+
+    /// `random()` is held against it: 0 to 1.
+    fn share(&mut self, name: &str, value: &HExpr) {
+        let Some(share) = constant_float(value) else { return };
+        if (0.0..=1.0).contains(&share) {
+            return;
+        }
+        let error = Diagnostic::error(value.span, format!("`{name}` is {share}"));
+        let label = format!("{name} is 0..1");
+        self.error(if share > 1.0 && share <= 100.0 {
+            error.label(format!("{label}; did you mean {share}%?"))
+        } else {
+            error.label(label)
+        });
+    }
+
+    /// What stands right of an element that lets nothing through is never reached.
+    fn reachable(&mut self, links: &[Link]) {
+        for (at, link) in links.iter().enumerate() {
+            let (Some(next), None, false) = (links.get(at + 1), &link.when, link.dry) else { continue };
+            if rejects_all(&link.element) {
+                self.error(
+                    Diagnostic::error(next.span, "this link is never reached")
+                        .label(format!("`{}` to its left rejects every call", link.element.name)),
+                );
+                return;
+            }
+        }
+    }
+}
+
+fn rejects_all(element: &Rc<crate::hir::Element>) -> bool {
+    let request = element.handlers.iter().find(|h| h.kind == ast::HandlerKind::Request);
+    let only_rejects =
+        |stmt: &HStmt| matches!(stmt, HStmt::Expr(HExpr { kind: HKind::Effect(Effect::Reject { .. }), .. }));
+    request.is_some_and(|h| {
+        let no_exit = h.body.stmts.iter().all(|s| matches!(s, HStmt::Let(..) | HStmt::Expr(_)));
+        no_exit && h.body.stmts.last().is_some_and(only_rejects) && h.body.stmts.len() == 1
+    })
+}
+
+/// The span of a rule's links.
+pub(super) fn links_span(links: &[ast::Link]) -> Span {
+    match (links.first(), links.last()) {
+        (Some(first), Some(last)) => first.span.to(last.span),
+        _ => Span::default(),
+    }
+}

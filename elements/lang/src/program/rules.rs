@@ -1,0 +1,355 @@
+//! Rules to routes: the most specific rule decides, every matching `every` rule stands to its left.
+//!
+//! A rule's key says which calls it covers: methods, destination, source. Keys either lie within one
+//! another, are disjoint, or meet in a key. For each rule the table holds its own key and every key in
+//! which it meets `every` rules, narrowest first, so that the first match carries exactly the `every`
+//! rules of its calls.
+
+use ::std::collections::BTreeMap;
+use ::std::sync::Arc;
+
+use abi::{Chain, MethodMatch, Route, Service, ServiceIdx};
+
+use crate::ast::{Ident, Rule};
+use crate::diag::Diagnostic;
+use crate::lower::{self, Link, Registry};
+use crate::source::Span;
+
+use super::links::links_span;
+use super::{Owner, RuleItem, World, notes};
+
+/// Routes of one program.
+const ROUTES_MAX: usize = 4096;
+
+/// Which calls a rule covers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Key {
+    method: MethodMatch,
+    destination: Option<ServiceIdx>,
+    source: Option<ServiceIdx>,
+}
+
+fn method_rank(method: &MethodMatch) -> u8 {
+    match method {
+        MethodMatch::Any => 0,
+        MethodMatch::Service(_) => 1,
+        MethodMatch::Method(..) => 2,
+    }
+}
+
+impl Key {
+    /// Compared by method, destination, source.
+    fn rank(&self) -> (u8, bool, bool) {
+        (method_rank(&self.method), self.destination.is_some(), self.source.is_some())
+    }
+
+    /// How much it says: a key within another says more.
+    fn weight(&self) -> u8 {
+        method_rank(&self.method) + u8::from(self.destination.is_some()) + u8::from(self.source.is_some())
+    }
+
+    /// The calls of both.
+    fn meet(&self, other: &Self) -> Option<Self> {
+        let side = |a: Option<ServiceIdx>, b: Option<ServiceIdx>| match (a, b) {
+            (Some(a), Some(b)) if a != b => None,
+            (a, b) => Some(a.or(b)),
+        };
+        Some(Self {
+            method: meet_methods(&self.method, &other.method)?,
+            destination: side(self.destination, other.destination)?,
+            source: side(self.source, other.source)?,
+        })
+    }
+}
+
+fn meet_methods(a: &MethodMatch, b: &MethodMatch) -> Option<MethodMatch> {
+    // Health checks and reflection match only rules that name them.
+    let is_reserved = |m: &MethodMatch| match m {
+        MethodMatch::Any => false,
+        MethodMatch::Service(s) | MethodMatch::Method(s, _) => {
+            s.starts_with("grpc.health.v1") || s.starts_with("grpc.reflection.")
+        }
+    };
+    match (a, b) {
+        (MethodMatch::Any, other) | (other, MethodMatch::Any) => (!is_reserved(other)).then(|| other.clone()),
+        (MethodMatch::Service(s), MethodMatch::Service(t)) => (s == t).then(|| a.clone()),
+        (MethodMatch::Service(s), MethodMatch::Method(t, _)) => (s == t).then(|| b.clone()),
+        (MethodMatch::Method(s, _), MethodMatch::Service(t)) => (s == t).then(|| a.clone()),
+        (MethodMatch::Method(..), MethodMatch::Method(..)) => (a == b).then(|| a.clone()),
+    }
+}
+
+/// A rule, resolved.
+struct Resolved {
+    keys: Vec<Key>,
+    links: Vec<Link>,
+    span: Span,
+    line: u32,
+    every: bool,
+    owner: Owner,
+    used: bool,
+}
+
+/// The finished table.
+pub(super) struct Table {
+    pub(super) services: Vec<Service>,
+    pub(super) routes: Vec<Route>,
+    pub(super) chains: Vec<Arc<dyn Chain>>,
+    pub(super) registry: Registry,
+    pub(super) listings: Vec<String>,
+}
+
+impl World<'_> {
+    pub(super) fn table(&mut self, rules: &[RuleItem], mut services: Vec<Service>) -> Table {
+        let mut resolved: Vec<Resolved> =
+            rules.iter().filter_map(|item| self.resolve(&item.rule, item.owner, &mut services)).collect();
+        self.check_sources(rules, &services);
+        let mut flat = self.flatten(&mut resolved);
+        // The most specific rule first; within one rule the narrowest key.
+        flat.sort_by_key(|f| ::std::cmp::Reverse((f.rank, f.key.weight())));
+        let mut table = Table {
+            services,
+            routes: Vec::new(),
+            chains: Vec::new(),
+            registry: Registry::default(),
+            listings: Vec::new(),
+        };
+        let mut known: BTreeMap<Vec<usize>, u32> = BTreeMap::new();
+        for route in flat {
+            let chain = match known.get(&route.rules) {
+                Some(chain) => *chain,
+                None => {
+                    let links: Vec<Link> = route
+                        .rules
+                        .iter()
+                        .filter_map(|at| resolved.get(*at))
+                        .flat_map(|r| r.links.clone())
+                        .collect();
+                    notes::chain(&links, &mut self.errors);
+                    let image = lower::chain(
+                        &links,
+                        &table.services,
+                        &mut table.registry,
+                        &self.sources,
+                        &mut self.errors,
+                    );
+                    table.listings.push(image.listing());
+                    table.chains.push(Arc::new(image));
+                    let at = u32::try_from(table.chains.len() - 1).unwrap_or(u32::MAX);
+                    known.insert(route.rules.clone(), at);
+                    at
+                }
+            };
+            let Key { method, destination, source } = route.key;
+            table.routes.push(Route { source, destination, method, chain, line: route.line });
+        }
+        for rule in resolved.iter().filter(|r| r.every && !r.used) {
+            self.errors.push(
+                Diagnostic::note(rule.span, "this `every` rule meets no other rule").label("it does nothing"),
+            );
+        }
+        if table.routes.is_empty() && rules.is_empty() {
+            let end = u32::try_from(self.sources.file(0).map_or(0, |f| f.text.len())).unwrap_or(0);
+            self.errors.push(
+                Diagnostic::error(Span { file: 0, start: end, end }, "this file has no rule")
+                    .label("expected a rule, as in `frontend -> catalog: LoadBalancing`"),
+            );
+        }
+        table
+    }
+
+    fn resolve(&mut self, rule: &Rule, owner: Owner, services: &mut [Service]) -> Option<Resolved> {
+        let mut sources = Vec::new();
+        let mut is_right = true;
+        if rule.sources.is_empty() {
+            sources.push(None);
+        }
+        for name in &rule.sources {
+            match self.service_named(name) {
+                Some(at) => sources.push(Some(at)),
+                None => is_right = false,
+            }
+        }
+        let destination = match &rule.destination {
+            None => None,
+            Some(name) => {
+                let at = self.service_named(name);
+                is_right &= at.is_some();
+                if let (Some(at), false) = (at, rule.every) {
+                    self.destination(name, at, services);
+                }
+                at
+            }
+        };
+        let method = match &rule.rpc {
+            None => MethodMatch::Any,
+            Some(rpc) => match &rpc.method {
+                None => MethodMatch::Service(rpc.service.clone()),
+                Some(method) => MethodMatch::Method(rpc.service.clone(), method.clone()),
+            },
+        };
+        let links = self.links(&rule.links);
+        let keys =
+            sources.into_iter().map(|source| Key { method: method.clone(), destination, source }).collect();
+        let line = self.sources.place(rule.span).0;
+        if !is_right {
+            return None;
+        }
+        let span = rule.span.to(links_span(&rule.links));
+        Some(Resolved { keys, links: links?, span, line, every: rule.every, owner, used: false })
+    }
+
+    fn service_named(&mut self, name: &Ident) -> Option<ServiceIdx> {
+        if let Some(at) = self.names.iter().position(|n| *n == name.text) {
+            return u16::try_from(at).ok().map(ServiceIdx);
+        }
+        let error = Diagnostic::error(name.span, format!("unknown service `{}`", name.text));
+        let near = crate::suggest::nearest(&name.text, self.names.iter().map(String::as_str));
+        let help = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("declare it: `service {}`", name.text),
+        };
+        self.error(error.label("no service of this name").help(help));
+        None
+    }
+
+    fn destination(&mut self, name: &Ident, at: ServiceIdx, services: &mut [Service]) {
+        let Some(service) = services.get_mut(usize::from(at.0)) else { return };
+        service.is_destination = true;
+        // Endpoints that could not be read have been complained about already.
+        let is_declared = self.services.get(usize::from(at.0)).is_some_and(|(_, entries)| {
+            entries.iter().any(|(k, v)| k.text == "endpoints" && !is_empty_list(v))
+        });
+        if service.endpoints.is_empty() && !is_declared {
+            let place = self.services.get(usize::from(at.0)).map(|(n, _)| n.span);
+            let mut error = Diagnostic::error(name.span, format!("`{}` is called and has no endpoints", name.text))
+                .label("where do its calls go?")
+                .help(format!(
+                    "write `service {0} {{ endpoints: [\"ip:port\"] }}`, or run with --set service.{0}.endpoints=ip:port",
+                    name.text
+                ));
+            if let Some(place) = place.filter(|p| *p != name.span) {
+                error = error.also(place, "declared here");
+            }
+            self.error(error);
+        }
+    }
+
+    /// With two or more callers, each must be told apart.
+    fn check_sources(&mut self, rules: &[RuleItem], services: &[Service]) {
+        let mut callers: Vec<(&Ident, &Service)> = Vec::new();
+        for name in rules.iter().filter(|r| r.owner == Owner::Application).flat_map(|r| &r.rule.sources) {
+            if let Some(service) = services.iter().find(|s| s.name == name.text)
+                && !callers.iter().any(|(n, _)| n.text == name.text)
+            {
+                callers.push((name, service));
+            }
+        }
+        let many = callers.len() > 1;
+        for (name, service) in callers {
+            let place =
+                self.services.iter().find(|(n, _)| n.text == name.text).map_or(name.span, |(n, _)| n.span);
+            if many && service.from.is_empty() {
+                self.errors.push(
+                    Diagnostic::error(place, format!("nothing says who `{}` is", name.text))
+                        .label("with two or more callers each needs `from:`")
+                        .help(format!("as in `service {} {{ from: [\"listen:pods\"] }}`", name.text)),
+                );
+            } else if !service.from.iter().all(is_authenticated) || service.from.is_empty() {
+                let why = if service.from.is_empty() {
+                    "every caller counts as it"
+                } else {
+                    "a listener or an address is no proof of who calls"
+                };
+                self.errors
+                    .push(Diagnostic::note(place, format!("{} is not authenticated", name.text)).label(why));
+            }
+        }
+    }
+
+    /// Every rule's keys, and those in which it meets `every` rules.
+    fn flatten(&mut self, rules: &mut [Resolved]) -> Vec<Flat> {
+        // Broadest first, the operator's before the application's.
+        let mut every: Vec<(usize, Key)> = rules
+            .iter()
+            .enumerate()
+            .filter(|(_, r)| r.every)
+            .flat_map(|(at, r)| r.keys.iter().map(move |k| (at, k.clone())))
+            .collect();
+        let standing = |at: usize| rules.get(at).map_or(1, |r| u8::from(r.owner != Owner::Operator));
+        every.sort_by_key(|(at, key)| (standing(*at), key.rank(), *at));
+
+        let mut flat: Vec<Flat> = Vec::new();
+        let mut first: Vec<(Key, Span)> = Vec::new();
+        let mut used = Vec::new();
+        for (at, rule) in rules.iter().enumerate().filter(|(_, r)| !r.every) {
+            for own in &rule.keys {
+                if let Some((_, other)) = first.iter().find(|(k, _)| k == own) {
+                    self.errors.push(
+                        Diagnostic::error(rule.span, "two rules say the same calls")
+                            .label("this one, and neither is more specific")
+                            .also(*other, "and this one"),
+                    );
+                    continue;
+                }
+                first.push((own.clone(), rule.span));
+                let mut keys = vec![own.clone()];
+                for (_, limit) in &every {
+                    for at in 0..keys.len() {
+                        if let Some(met) = keys.get(at).and_then(|k| k.meet(limit))
+                            && !keys.contains(&met)
+                        {
+                            keys.push(met);
+                        }
+                    }
+                    if flat.len() + keys.len() > ROUTES_MAX {
+                        self.errors.push(
+                            Diagnostic::error(
+                                rule.span,
+                                format!("the rules make more than {ROUTES_MAX} routes"),
+                            )
+                            .help("use fewer narrow `every` rules"),
+                        );
+                        return flat;
+                    }
+                }
+                for key in keys {
+                    // An `every` rule covers a key if their meeting is the key itself.
+                    let mut chain: Vec<usize> = Vec::new();
+                    for (at, limit) in &every {
+                        if key.meet(limit).as_ref() == Some(&key) && !chain.contains(at) {
+                            chain.push(*at);
+                        }
+                    }
+                    used.extend_from_slice(&chain);
+                    chain.push(at);
+                    flat.push(Flat { rank: own.rank(), key, rules: chain, line: rule.line });
+                }
+            }
+        }
+        for at in used {
+            if let Some(rule) = rules.get_mut(at) {
+                rule.used = true;
+            }
+        }
+        flat
+    }
+}
+
+/// One route before its chain is made.
+struct Flat {
+    rank: (u8, bool, bool),
+    key: Key,
+    /// The rules whose links it is made of, from left to right.
+    rules: Vec<usize>,
+    line: u32,
+}
+
+fn is_empty_list(value: &crate::ast::Expr) -> bool {
+    matches!(&*value.kind, crate::ast::ExprKind::List(items) if items.is_empty())
+}
+
+fn is_authenticated(source: &abi::Source) -> bool {
+    // The kernel vouches for a socket's path and for the uid of its peer.
+    matches!(source, abi::Source::Unix(_) | abi::Source::Uid(_))
+}

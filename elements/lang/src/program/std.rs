@@ -1,0 +1,9 @@
+//! The standard elements, as they stand in `elements/std`.
+
+/// Name and text of each.
+pub(crate) const ELEMENTS: [(&str, &str); 4] = [
+    ("LoadBalancing", include_str!("../../../std/LoadBalancing.adn")),
+    ("Logging", include_str!("../../../std/Logging.adn")),
+    ("Compression", include_str!("../../../std/Compression.adn")),
+    ("FaultInjection", include_str!("../../../std/FaultInjection.adn")),
+];

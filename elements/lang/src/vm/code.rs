@@ -1,0 +1,511 @@
+//! The byte code: what one chain is for one entry, and what stands beside it.
+//!
+//! Every value is one 64-bit word in a register; a `T?` is two registers, presence first. Texts and lists
+//! are a word that says where they are: in the chain's constants or in the scratch of the call.
+
+use abi::{Num, Side, Text};
+
+/// A register.
+pub(crate) type Reg = u8;
+
+/// Two-operand functions of words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Bin {
+    AddI,
+    SubI,
+    MulI,
+    DivI,
+    RemI,
+    LtI,
+    LeI,
+    MinI,
+    MaxI,
+    AddU,
+    SubU,
+    MulU,
+    DivU,
+    RemU,
+    LtU,
+    LeU,
+    MinU,
+    MaxU,
+    AddF,
+    SubF,
+    MulF,
+    DivF,
+    RemF,
+    LtF,
+    LeF,
+    EqF,
+    MinF,
+    MaxF,
+    /// Words that are the same.
+    Eq,
+    /// Duration by float.
+    MulDF,
+    DivDF,
+    /// Duration by duration, a float.
+    DivDD,
+    /// Rate by duration, a float.
+    MulRD,
+    /// Instant and duration.
+    AddTD,
+    SubTD,
+    /// Instants, a duration.
+    SubTT,
+}
+
+/// One-operand functions of words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Un {
+    Not,
+    NegI,
+    NegF,
+    AbsI,
+    AbsF,
+    IntToFloat,
+    UintToFloat,
+    /// Float to int, down.
+    Floor,
+}
+
+/// Two-operand functions of texts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StrBin {
+    Eq,
+    Lt,
+    Le,
+    Contains,
+    StartsWith,
+    EndsWith,
+    InCidr,
+}
+
+/// Text to text; `b` is a number where one is needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum StrFn {
+    Lower,
+    Trim,
+    Prefix,
+    Mask,
+    Base64,
+}
+
+/// How a word reads as text.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fmt {
+    Str,
+    Bool,
+    Int,
+    Uint,
+    Float,
+    Duration,
+    Instant,
+    Rate,
+    Status,
+    Endpoint,
+    Service,
+    Enum(u8),
+}
+
+/// Numbers of an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum EpNum {
+    Healthy,
+    Inflight,
+    Latency,
+    Weight,
+}
+
+/// One instruction. `d` is where the result goes; where that is a `T?`, `d` and `d + 1`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Op {
+    Const {
+        d: Reg,
+        k: u16,
+    },
+    /// A small constant.
+    Small {
+        d: Reg,
+        n: u32,
+    },
+    Move {
+        d: Reg,
+        a: Reg,
+    },
+    Bin {
+        op: Bin,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    Un {
+        op: Un,
+        d: Reg,
+        a: Reg,
+    },
+    Jump {
+        to: u32,
+    },
+    JumpIf {
+        a: Reg,
+        to: u32,
+    },
+    JumpUnless {
+        a: Reg,
+        to: u32,
+    },
+
+    Num {
+        d: Reg,
+        field: Num,
+    },
+    Text {
+        d: Reg,
+        field: Text,
+    },
+    Source {
+        d: Reg,
+    },
+    PeerIp {
+        d: Reg,
+    },
+    Deadline {
+        d: Reg,
+    },
+    Destination {
+        d: Reg,
+    },
+    Endpoint {
+        d: Reg,
+    },
+    Meta {
+        side: Side,
+        d: Reg,
+        key: Reg,
+    },
+    MetaAll {
+        side: Side,
+        d: Reg,
+        key: Reg,
+    },
+    EpNum {
+        field: EpNum,
+        d: Reg,
+        a: Reg,
+    },
+    EpZone {
+        d: Reg,
+        a: Reg,
+    },
+    EpLabel {
+        d: Reg,
+        a: Reg,
+        key: Reg,
+    },
+
+    /// Every endpoint of the destination.
+    Endpoints {
+        d: Reg,
+    },
+    /// The healthy ones of a list, or all if none is.
+    Healthy {
+        d: Reg,
+        a: Reg,
+    },
+    /// `b` of a list, by chance.
+    Sample {
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    /// By turns.
+    Turn {
+        d: Reg,
+        a: Reg,
+    },
+    /// By key, stable under change of the list.
+    Ring {
+        d: Reg,
+        a: Reg,
+        key: Reg,
+    },
+    /// By weight; `key` is a `T?`.
+    ByWeight {
+        d: Reg,
+        a: Reg,
+        key: Reg,
+    },
+    /// One of the weights of table `table`, by draw or key; `d` is its place.
+    ByTable {
+        d: Reg,
+        key: Reg,
+        table: u16,
+    },
+    List {
+        d: Reg,
+    },
+    Push {
+        list: Reg,
+        a: Reg,
+    },
+    Len {
+        d: Reg,
+        a: Reg,
+    },
+    StrLen {
+        d: Reg,
+        a: Reg,
+    },
+    Nth {
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    /// The item at `i`, which grows; past the end jumps.
+    Next {
+        d: Reg,
+        list: Reg,
+        i: Reg,
+        to: u32,
+    },
+
+    Random {
+        d: Reg,
+    },
+    Hash {
+        d: Reg,
+        a: Reg,
+    },
+    /// The share of a hash: 0 to 1.
+    Share {
+        d: Reg,
+        a: Reg,
+    },
+    StrBin {
+        op: StrBin,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    StrFn {
+        op: StrFn,
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    ParseInt {
+        d: Reg,
+        a: Reg,
+    },
+    /// Begins, continues and ends a text.
+    TextStart,
+    TextPart {
+        fmt: Fmt,
+        a: Reg,
+    },
+    TextEnd {
+        d: Reg,
+    },
+
+    LoadWord {
+        d: Reg,
+        word: u16,
+    },
+    StoreWord {
+        a: Reg,
+        word: u16,
+    },
+    /// What texts there are stay for the whole passage.
+    Keep,
+
+    /// Draws of `element` begin anew.
+    Begin {
+        element: u32,
+    },
+    Passed {
+        elements: u16,
+    },
+    /// Jumps if this element has not let the request through.
+    UnlessPassed {
+        element: u16,
+        to: u32,
+    },
+    Mark {
+        element: u16,
+    },
+    Reject {
+        status: Reg,
+        text: Reg,
+        site: u16,
+    },
+    /// A reject that only says so.
+    Would {
+        site: u16,
+    },
+    Delay {
+        a: Reg,
+        segment: u16,
+    },
+    AccessLog {
+        sink: u16,
+    },
+    Compress {
+        encoding: abi::Encoding,
+        min: Reg,
+    },
+    Log {
+        site: u16,
+    },
+    Count {
+        metric: u16,
+        a: Reg,
+    },
+    Observe {
+        metric: u16,
+        a: Reg,
+    },
+    SetMeta {
+        side: Side,
+        key: Reg,
+        a: Reg,
+    },
+    SetEndpoint {
+        a: Reg,
+    },
+    SetDestination {
+        a: Reg,
+    },
+    SetDeadline {
+        a: Reg,
+    },
+    /// `text` is a `T?`.
+    SetStatus {
+        status: Reg,
+        text: Reg,
+    },
+    SetFlag {
+        site: u16,
+    },
+    End,
+}
+
+/// What a `log` writes.
+#[derive(Clone, Debug)]
+pub(crate) struct LogSite {
+    pub(crate) level: abi::Level,
+    pub(crate) element: u16,
+    pub(crate) fields: Vec<LogField>,
+}
+
+/// One value of a `log`.
+#[derive(Clone, Debug)]
+pub(crate) struct LogField {
+    pub(crate) name: String,
+    pub(crate) reg: Reg,
+    /// `reg` is a `T?`.
+    pub(crate) optional: bool,
+    pub(crate) fmt: Fmt,
+}
+
+/// Where a `reject` stands.
+#[derive(Clone, Debug)]
+pub(crate) struct RejectSite {
+    pub(crate) element: u16,
+    pub(crate) line: u32,
+    /// None: as the status says.
+    pub(crate) flag: Option<abi::Flag>,
+    /// What a dry run says.
+    pub(crate) text: String,
+}
+
+/// Where a suspended handler goes on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    pub(crate) pc: u32,
+    /// Registers below this one are alive.
+    pub(crate) live: u16,
+    pub(crate) element: u16,
+}
+
+/// The code of one entry.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Code {
+    pub(crate) ops: Vec<Op>,
+    pub(crate) segments: Vec<Segment>,
+    /// Registers it uses.
+    pub(crate) regs: u16,
+    /// It touches texts or lists.
+    pub(crate) scratch: bool,
+}
+
+/// A service as texts see it; words are texts of the constants.
+#[derive(Clone, Debug)]
+pub(crate) struct ServiceText {
+    pub(crate) name: u64,
+    pub(crate) endpoints: Vec<EndpointText>,
+}
+
+/// An endpoint as texts see it.
+#[derive(Clone, Debug)]
+pub(crate) struct EndpointText {
+    pub(crate) addr: u64,
+    pub(crate) zone: u64,
+    pub(crate) labels: Vec<(u64, u64)>,
+}
+
+/// What all entries of a chain share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) consts: Vec<u64>,
+    /// Every constant text, one after the other.
+    pub(crate) text: String,
+    /// The items of constant lists.
+    pub(crate) lists: Vec<u64>,
+    /// Weights of `weighted`, summed up.
+    pub(crate) tables: Vec<Vec<u64>>,
+    pub(crate) rejects: Vec<RejectSite>,
+    pub(crate) logs: Vec<LogSite>,
+    pub(crate) flags: Vec<abi::Flag>,
+    pub(crate) services: Vec<ServiceText>,
+    /// Word 0 of the call says how many bytes of scratch stay.
+    pub(crate) keeps: bool,
+}
+
+/// Bit 63 of a text or list: it is in the constants.
+const IN_CONSTS: u64 = 1 << 63;
+/// Bits of a list that is not stored: every endpoint, the healthy ones.
+const VIRTUAL: u64 = 1 << 62;
+
+/// The word of a text or list: `len` items from `at`.
+pub(crate) fn slice_word(at: usize, len: usize, in_consts: bool) -> u64 {
+    let flag = if in_consts { IN_CONSTS } else { 0 };
+    flag | ((at as u64 & 0x3fff_ffff) << 32) | (len as u64 & 0xffff_ffff)
+}
+
+/// The word of the list of every endpoint.
+pub(crate) const ALL_ENDPOINTS: u64 = VIRTUAL;
+/// The word of the list of every healthy endpoint, of which there is one.
+pub(crate) const HEALTHY_ENDPOINTS: u64 = VIRTUAL | 1;
+
+/// Where a text or list is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Where {
+    Consts,
+    Scratch,
+    AllEndpoints,
+    HealthyEndpoints,
+}
+
+/// Takes a text's or list's word apart: where, from which item, how many.
+pub(crate) fn slice_parts(word: u64) -> (Where, usize, usize) {
+    let at = usize::try_from((word >> 32) & 0x3fff_ffff).unwrap_or(0);
+    let len = usize::try_from(word & 0xffff_ffff).unwrap_or(0);
+    let place = match (word & IN_CONSTS != 0, word & VIRTUAL != 0) {
+        (true, _) => Where::Consts,
+        (false, false) => Where::Scratch,
+        (false, true) if len == 0 => Where::AllEndpoints,
+        (false, true) => Where::HealthyEndpoints,
+    };
+    (place, at, len)
+}

@@ -1,0 +1,65 @@
+//! Byte code as text, for golden files and for people.
+
+use std::fmt::Write;
+
+use super::Image;
+use super::code::{Code, Op, slice_parts};
+
+impl Image {
+    /// The listing of every entry that has code.
+    pub(crate) fn listing(&self) -> String {
+        let mut out = String::new();
+        let names: Vec<&str> = self.plan.elements.iter().map(|e| e.text.as_str()).collect();
+        // Writing to a String does not fail.
+        let _ = writeln!(out, "chain {}", names.join(" - "));
+        if self.plan.call_words > 0 {
+            let _ = writeln!(out, "  words {}", self.plan.call_words);
+        }
+        for (name, code) in [("request", &self.request), ("pick", &self.pick), ("response", &self.response)] {
+            if !code.ops.is_empty() {
+                self.entry(&mut out, name, code);
+            }
+        }
+        out
+    }
+
+    fn entry(&self, out: &mut String, name: &str, code: &Code) {
+        let scratch = if code.scratch { ", scratch" } else { "" };
+        let _ = writeln!(out, "{name}: {} registers{scratch}", code.regs);
+        for (at, op) in code.ops.iter().enumerate() {
+            let _ = write!(out, "  {at:3} {op:?}");
+            self.remark(out, op);
+            out.push('\n');
+        }
+        for (at, segment) in code.segments.iter().enumerate() {
+            let _ = writeln!(out, "  segment {} at {} keeps {}", at + 1, segment.pc, segment.live);
+        }
+    }
+
+    fn remark(&self, out: &mut String, op: &Op) {
+        let _ = match op {
+            Op::Const { k, .. } => {
+                let word = self.shared.consts.get(usize::from(*k)).copied().unwrap_or(0);
+                let (_, at, len) = slice_parts(word);
+                match self.shared.text.get(at..at + len) {
+                    Some(text) if word >> 63 == 1 && len > 0 => write!(out, "  // {text:?}"),
+                    _ => write!(out, "  // {word:#x} = {}", f64::from_bits(word)),
+                }
+            }
+            Op::Reject { site, .. } | Op::Would { site } => match self.shared.rejects.get(usize::from(*site))
+            {
+                Some(site) => write!(out, "  // line {} of element {}", site.line, site.element),
+                None => Ok(()),
+            },
+            Op::Log { site } => match self.shared.logs.get(usize::from(*site)) {
+                Some(site) => {
+                    let fields: Vec<String> =
+                        site.fields.iter().map(|f| format!("{}: r{}", f.name, f.reg)).collect();
+                    write!(out, "  // {:?} {}", site.level, fields.join(", "))
+                }
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        };
+    }
+}

@@ -1,0 +1,575 @@
+//! The loop over the instructions.
+
+use abi::{
+    CallView, Compress, EndpointIdx, Entry, Flag, LogValue, Num, Reject, ServiceIdx, SinkIdx, Spill, Status,
+    Suspend, Text, Verdict,
+};
+
+use super::arith;
+use super::code::{
+    ALL_ENDPOINTS, Code, EpNum, Fmt, LogField, Op, Segment, Shared, StrBin, StrFn, Where, slice_parts,
+    slice_word,
+};
+use super::text::{base64, cut, in_cidr, ip_of, lower, mask, unit, write_word, xxh64};
+
+/// Bytes of text one passage may make; beyond it texts are cut.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one interpolated text.
+const INTERPOLATED_MAX: usize = 1024;
+/// Values of one `log`.
+const LOG_FIELDS_MAX: usize = 16;
+
+/// Runs `code` from `segment`.
+pub(super) fn run(
+    shared: &Shared,
+    code: &Code,
+    entry: Entry,
+    segment: u16,
+    call: &mut dyn CallView,
+) -> Verdict {
+    match code.regs {
+        0..=16 => Run::new(shared, code, entry, segment, call).exec::<16>(code, segment),
+        17..=64 => Run::new(shared, code, entry, segment, call).exec::<64>(code, segment),
+        _ => Run::new(shared, code, entry, segment, call).exec::<256>(code, segment),
+    }
+}
+
+/// One run of one chain for one call.
+pub(super) struct Run<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) call: &'a mut dyn CallView,
+    /// The call's own memory, borrowed for the run.
+    pub(super) scratch: Spill,
+    text_at: usize,
+    element: u32,
+    draw_base: u32,
+    draws: u32,
+}
+
+fn idx(word: u64) -> EndpointIdx {
+    EndpointIdx(u16::try_from(word).unwrap_or(u16::MAX))
+}
+
+impl<'a> Run<'a> {
+    fn new(shared: &'a Shared, code: &Code, entry: Entry, segment: u16, call: &'a mut dyn CallView) -> Self {
+        // Draws of different entries and attempts are different draws.
+        let draw_base = match entry {
+            Entry::Request => 0,
+            Entry::Pick => 1 << 30 | (u32::try_from(call.num(Num::Attempt)).unwrap_or(0) & 0x3ff) << 16,
+            _ => 2 << 30,
+        };
+        let mut scratch = Spill::default();
+        if code.scratch {
+            let kept = if shared.keeps { kept_bytes(call) } else { 0 };
+            scratch = std::mem::take(call.spill());
+            if segment == 0 {
+                scratch.words.clear();
+                scratch.bytes.truncate(kept);
+            }
+        }
+        Self { shared, call, scratch, text_at: 0, element: 0, draw_base, draws: 0 }
+    }
+
+    /// Gives the call its memory back. What a suspension wrote there stays.
+    fn finish(mut self, code: &Code, is_suspended: bool) {
+        if !code.scratch {
+            return;
+        }
+        if !is_suspended {
+            let kept = if self.shared.keeps { kept_bytes(self.call) } else { 0 };
+            self.scratch.words.clear();
+            self.scratch.bytes.truncate(kept);
+        }
+        *self.call.spill() = std::mem::take(&mut self.scratch);
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one arm per instruction")]
+    fn exec<const N: usize>(mut self, code: &Code, segment: u16) -> Verdict {
+        let mut regs = [0_u64; N];
+        let mut pc = 0_usize;
+        if let Some(at) = usize::from(segment).checked_sub(1) {
+            let Some(resume) = code.segments.get(at) else {
+                self.finish(code, false);
+                return Verdict::Forward;
+            };
+            pc = resume.pc as usize;
+            self.unspill(&mut regs, *resume);
+        }
+        let is_sampled = self.call.is_sampled();
+        // N is a power of two, so the mask is the bound.
+        macro_rules! r {
+            ($r:expr) => {
+                regs[usize::from($r) & (N - 1)]
+            };
+        }
+        macro_rules! pair {
+            ($d:expr, $value:expr) => {{
+                let value: Option<u64> = $value;
+                r!($d) = u64::from(value.is_some());
+                r!($d.wrapping_add(1)) = value.unwrap_or(0);
+            }};
+        }
+        let verdict = loop {
+            let Some(op) = code.ops.get(pc) else { break Verdict::Forward };
+            pc += 1;
+            match *op {
+                Op::Const { d, k } => r!(d) = self.shared.consts.get(usize::from(k)).copied().unwrap_or(0),
+                Op::Small { d, n } => r!(d) = u64::from(n),
+                Op::Move { d, a } => r!(d) = r!(a),
+                Op::Bin { op, d, a, b } => r!(d) = arith::bin(op, r!(a), r!(b)),
+                Op::Un { op, d, a } => r!(d) = arith::un(op, r!(a)),
+                Op::Jump { to } => pc = to as usize,
+                Op::JumpIf { a, to } => {
+                    if r!(a) != 0 {
+                        pc = to as usize;
+                    }
+                }
+                Op::JumpUnless { a, to } => {
+                    if r!(a) == 0 {
+                        pc = to as usize;
+                    }
+                }
+                Op::Num { d, field } => r!(d) = self.call.num(field),
+                Op::Text { d, field } => r!(d) = self.copy_text(field),
+                Op::Source { d } => pair!(d, self.source()),
+                Op::PeerIp { d } => pair!(d, self.peer_ip()),
+                Op::Deadline { d } => pair!(d, self.call.deadline_ns()),
+                Op::Destination { d } => r!(d) = u64::from(self.call.destination().0),
+                Op::Endpoint { d } => pair!(d, self.call.endpoint().map(|e| u64::from(e.0))),
+                Op::Meta { side, d, key } => pair!(d, self.metadata(side, r!(key))),
+                Op::MetaAll { side, d, key } => r!(d) = self.metadata_all(side, r!(key)),
+                Op::EpNum { field, d, a } => {
+                    let stat = self.call.endpoint_stat(idx(r!(a)));
+                    r!(d) = stat.map_or(0, |s| match field {
+                        EpNum::Healthy => u64::from(s.healthy),
+                        EpNum::Inflight => u64::from(s.inflight),
+                        EpNum::Latency => s.latency_ns.min(i64::MAX.cast_unsigned()),
+                        EpNum::Weight => u64::from(s.weight),
+                    });
+                }
+                Op::EpZone { d, a } => {
+                    r!(d) = self.endpoint_text(r!(a)).map_or(slice_word(0, 0, true), |e| e.zone)
+                }
+                Op::EpLabel { d, a, key } => pair!(d, self.label(r!(a), r!(key))),
+
+                Op::Endpoints { d } => r!(d) = ALL_ENDPOINTS,
+                Op::Healthy { d, a } => r!(d) = self.healthy(r!(a)),
+                Op::Sample { d, a, b } => r!(d) = self.sample(r!(a), r!(b)),
+                Op::Turn { d, a } => pair!(d, self.turn(r!(a))),
+                Op::Ring { d, a, key } => pair!(d, self.ring(r!(a), r!(key))),
+                Op::ByWeight { d, a, key } => {
+                    let key = (r!(key) != 0).then_some(r!(key.wrapping_add(1)));
+                    pair!(d, self.by_weight(r!(a), key));
+                }
+                Op::ByTable { d, key, table } => {
+                    let key = (r!(key) != 0).then_some(r!(key.wrapping_add(1)));
+                    r!(d) = self.by_table(table, key);
+                }
+                Op::List { d } => r!(d) = slice_word(self.scratch.words.len(), 0, false),
+                Op::Push { list, a } => r!(list) = self.push(r!(list), r!(a)),
+                Op::Len { d, a } => r!(d) = self.len(r!(a)) as u64,
+                Op::StrLen { d, a } => r!(d) = r!(a) & 0xffff_ffff,
+                Op::Nth { d, a, b } => {
+                    let at = usize::try_from(r!(b)).unwrap_or(usize::MAX);
+                    pair!(d, self.nth(r!(a), at));
+                }
+                Op::Next { d, list, i, to } => match self.next(r!(list), &mut r!(i)) {
+                    Some(item) => r!(d) = item,
+                    None => pc = to as usize,
+                },
+
+                Op::Random { d } => r!(d) = unit(self.draw()).to_bits(),
+                Op::Hash { d, a } => r!(d) = xxh64(self.text(r!(a)).as_bytes()),
+                Op::Share { d, a } => r!(d) = unit(r!(a)).to_bits(),
+                Op::StrBin { op, d, a, b } => {
+                    let (a, b) = (self.text(r!(a)), self.text(r!(b)));
+                    r!(d) = u64::from(match op {
+                        StrBin::Eq => a == b,
+                        StrBin::Lt => a < b,
+                        StrBin::Le => a <= b,
+                        StrBin::Contains => a.contains(b),
+                        StrBin::StartsWith => a.starts_with(b),
+                        StrBin::EndsWith => a.ends_with(b),
+                        StrBin::InCidr => in_cidr(a, b),
+                    });
+                }
+                Op::StrFn { op, d, a, b } => r!(d) = self.str_fn(op, r!(a), r!(b)),
+                Op::ParseInt { d, a } => {
+                    pair!(d, self.text(r!(a)).trim().parse::<i64>().ok().map(i64::cast_unsigned));
+                }
+                Op::TextStart => self.text_at = self.scratch.bytes.len(),
+                Op::TextPart { fmt, a } => self.text_part(fmt, r!(a)),
+                Op::TextEnd { d } => r!(d) = self.text_end(),
+
+                Op::LoadWord { d, word } => {
+                    r!(d) = self.call.words().get(usize::from(word)).copied().unwrap_or(0);
+                }
+                Op::StoreWord { a, word } => {
+                    let value = r!(a);
+                    if let Some(slot) = self.call.words().get_mut(usize::from(word)) {
+                        *slot = value;
+                    }
+                }
+                Op::Keep => {
+                    let kept = self.scratch.bytes.len() as u64;
+                    if let Some(slot) = self.call.words().first_mut() {
+                        *slot = kept;
+                    }
+                }
+
+                Op::Begin { element } => {
+                    self.element = element;
+                    self.draws = 0;
+                }
+                Op::Passed { elements } => self.call.set_passed(elements),
+                Op::UnlessPassed { element, to } => {
+                    if self.call.passed() <= element {
+                        pc = to as usize;
+                    }
+                }
+                Op::Mark { element } => {
+                    if is_sampled {
+                        self.call.mark(element);
+                    }
+                }
+                Op::Reject { status, text, site } => break self.reject(r!(status), r!(text), site),
+                Op::Would { site } => {
+                    if let Some(site) = self.shared.rejects.get(usize::from(site)) {
+                        let text = LogValue::Text(&site.text);
+                        self.call.log(abi::Level::Info, site.element, &[("would", text)]);
+                    }
+                }
+                Op::Delay { a, segment } => {
+                    let ns = r!(a).cast_signed();
+                    if let (Some(to), true) =
+                        (code.segments.get(usize::from(segment).wrapping_sub(1)), ns > 0)
+                    {
+                        self.spill(&regs, *to);
+                        let element = to.element;
+                        break Verdict::Suspend(Suspend::Timer { ns: ns.unsigned_abs(), segment, element });
+                    }
+                }
+                Op::AccessLog { sink } => self.call.access_log(SinkIdx(sink)),
+                Op::Compress { encoding, min } => {
+                    let min_bytes = u32::try_from(r!(min)).unwrap_or(u32::MAX);
+                    self.call.set_compress(Compress { encoding, min_bytes });
+                }
+                Op::Log { site } => self.log(site, &regs),
+                Op::Count { metric, a } => self.call.count(metric, r!(a)),
+                Op::Observe { metric, a } => self.call.observe(metric, f64::from_bits(r!(a))),
+                Op::SetMeta { side, key, a } => {
+                    let value = (r!(a) != 0).then_some(r!(a.wrapping_add(1)));
+                    self.set_metadata(side, r!(key), value);
+                }
+                Op::SetEndpoint { a } => {
+                    let to = (r!(a) != 0).then(|| idx(r!(a.wrapping_add(1))));
+                    self.call.set_endpoint(to);
+                }
+                Op::SetDestination { a } => {
+                    self.call.set_destination(ServiceIdx(u16::try_from(r!(a)).unwrap_or(u16::MAX)));
+                }
+                Op::SetDeadline { a } => self.call.set_deadline_ns(r!(a)),
+                Op::SetStatus { status, text } => {
+                    let text = (r!(text) != 0).then_some(r!(text.wrapping_add(1)));
+                    let text = text.map(|t| text_of(self.shared, &self.scratch, t));
+                    self.call.set_status(status_of(r!(status)), text);
+                }
+                Op::SetFlag { site } => {
+                    if let Some(flag) = self.shared.flags.get(usize::from(site)) {
+                        self.call.set_flag(*flag);
+                    }
+                }
+                Op::End => break Verdict::Forward,
+            }
+        };
+        self.finish(code, matches!(verdict, Verdict::Suspend(_)));
+        verdict
+    }
+
+    /// The text of a word.
+    pub(super) fn text(&self, word: u64) -> &str {
+        text_of(self.shared, &self.scratch, word)
+    }
+
+    /// The next draw of this element.
+    pub(super) fn draw(&mut self) -> u64 {
+        let at = self.draw_base | self.draws;
+        self.draws = (self.draws + 1) & 0xffff;
+        self.call.draw(self.element, at)
+    }
+
+    fn spill(&mut self, regs: &[u64], to: Segment) {
+        let live = regs.get(..usize::from(to.live)).unwrap_or(regs);
+        self.scratch.words.extend_from_slice(live);
+        self.scratch.words.push(u64::from(self.draws) << 32 | u64::from(self.element));
+    }
+
+    fn unspill(&mut self, regs: &mut [u64], from: Segment) {
+        let draws = self.scratch.words.pop().unwrap_or(0);
+        self.draws = u32::try_from(draws >> 32).unwrap_or(0);
+        self.element = u32::try_from(draws & 0xffff_ffff).unwrap_or(0);
+        let at = self.scratch.words.len().saturating_sub(usize::from(from.live));
+        for (to, word) in regs.iter_mut().zip(self.scratch.words.drain(at..)) {
+            *to = word;
+        }
+    }
+
+    fn reject(&mut self, status: u64, text: u64, site: u16) -> Verdict {
+        let status = status_of(status);
+        self.call.set_reject_text(text_of(self.shared, &self.scratch, text));
+        let site = self.shared.rejects.get(usize::from(site));
+        let flag = site.and_then(|s| s.flag).unwrap_or_else(|| flag_of(status));
+        let (element, line) = site.map_or((0, 0), |s| (s.element, s.line));
+        Verdict::Reject(Reject { status, flag, element, line })
+    }
+
+    fn copy_text(&mut self, field: Text) -> u64 {
+        push_text(&mut self.scratch.bytes, self.call.text(field).as_bytes())
+    }
+
+    fn source(&mut self) -> Option<u64> {
+        let name = self.call.text(Text::Source);
+        let at =
+            self.shared.services.iter().position(|s| text_of(self.shared, &self.scratch, s.name) == name)?;
+        Some(at as u64)
+    }
+
+    fn peer_ip(&mut self) -> Option<u64> {
+        let ip = ip_of(self.call.peer_ip()?);
+        let at = self.scratch.bytes.len();
+        write_bytes(&mut self.scratch.bytes, format_args!("{ip}"));
+        Some(slice_word(at, self.scratch.bytes.len() - at, false))
+    }
+
+    /// All values of a header, joined by commas.
+    fn metadata(&mut self, side: abi::Side, key: u64) -> Option<u64> {
+        let at = self.scratch.bytes.len();
+        let mut nth = 0;
+        loop {
+            let key = key_of(self.shared, &self.scratch, key);
+            let Some(value) = self.call.metadata(side, key.as_str(), nth) else { break };
+            if nth > 0 {
+                self.scratch.bytes.push(b',');
+            }
+            push_text(&mut self.scratch.bytes, value);
+            nth += 1;
+            if nth == 64 {
+                break;
+            }
+        }
+        (nth > 0).then(|| slice_word(at, self.scratch.bytes.len() - at, false))
+    }
+
+    fn metadata_all(&mut self, side: abi::Side, key: u64) -> u64 {
+        let mut list = slice_word(self.scratch.words.len(), 0, false);
+        for nth in 0..64 {
+            let key = key_of(self.shared, &self.scratch, key);
+            let Some(value) = self.call.metadata(side, key.as_str(), nth) else { break };
+            let word = push_text(&mut self.scratch.bytes, value);
+            list = self.push(list, word);
+        }
+        list
+    }
+
+    fn set_metadata(&mut self, side: abi::Side, key: u64, value: Option<u64>) {
+        let key = key_of(self.shared, &self.scratch, key);
+        let value = value.map(|v| text_of(self.shared, &self.scratch, v).as_bytes());
+        // A refused write is counted by the shard.
+        self.call.set_metadata(side, key.as_str(), value);
+    }
+
+    fn endpoint_text(&self, endpoint: u64) -> Option<&'a super::code::EndpointText> {
+        let service = self.shared.services.get(usize::from(self.call.destination().0))?;
+        service.endpoints.get(usize::try_from(endpoint).ok()?)
+    }
+
+    fn label(&self, endpoint: u64, key: u64) -> Option<u64> {
+        let labels = &self.endpoint_text(endpoint)?.labels;
+        labels.iter().find(|(name, _)| self.text(*name) == self.text(key)).map(|(_, value)| *value)
+    }
+
+    fn str_fn(&mut self, op: StrFn, a: u64, b: u64) -> u64 {
+        let n = usize::try_from(b).unwrap_or(usize::MAX);
+        let text = self.text(a);
+        let at = self.scratch.bytes.len();
+        match op {
+            // A part of a text is a text in the same place.
+            StrFn::Trim => {
+                let skipped = text.len() - text.trim_start().len();
+                return part(a, skipped, text.trim().len());
+            }
+            StrFn::Prefix => {
+                let end = text.char_indices().nth(n).map_or(text.len(), |(at, _)| at);
+                return part(a, 0, end);
+            }
+            StrFn::Lower | StrFn::Mask | StrFn::Base64 => {}
+        }
+        let len = text.len();
+        if at + 2 * len + 4 > TEXT_BYTES_MAX {
+            return slice_word(0, 0, true);
+        }
+        // The result goes behind everything there is, so source and result do not overlap.
+        let (place, from, _) = slice_parts(a);
+        self.scratch.bytes.resize(at + 2 * len + 4, 0);
+        let (source, out) = self.scratch.bytes.split_at_mut(at);
+        let source = match place {
+            Where::Consts => self.shared.text.as_bytes().get(from..from + len),
+            _ => source.get(from..from + len),
+        };
+        let written = match op {
+            StrFn::Lower => lower(source.unwrap_or(&[]), out),
+            StrFn::Mask => mask(source.unwrap_or(&[]), n, out),
+            _ => base64(source.unwrap_or(&[]), out),
+        };
+        self.scratch.bytes.truncate(at + written);
+        slice_word(at, written, false)
+    }
+
+    fn text_part(&mut self, fmt: Fmt, word: u64) {
+        if self.scratch.bytes.len() > TEXT_BYTES_MAX {
+            return;
+        }
+        match fmt {
+            Fmt::Str => match slice_parts(word) {
+                (Where::Scratch, at, len) if at + len <= self.scratch.bytes.len() => {
+                    self.scratch.bytes.extend_from_within(at..at + len);
+                }
+                (Where::Consts, at, len) => {
+                    let text = self.shared.text.get(at..at + len).unwrap_or("");
+                    self.scratch.bytes.extend_from_slice(text.as_bytes());
+                }
+                _ => {}
+            },
+            Fmt::Endpoint => {
+                let addr = self.endpoint_text(word).map_or(slice_word(0, 0, true), |e| e.addr);
+                self.text_part(Fmt::Str, addr);
+            }
+            Fmt::Service => {
+                let at = usize::try_from(word).unwrap_or(usize::MAX);
+                let name = self.shared.services.get(at).map_or(slice_word(0, 0, true), |s| s.name);
+                self.text_part(Fmt::Str, name);
+            }
+            _ => write_word(&mut Utf8(&mut self.scratch.bytes), fmt, word),
+        }
+    }
+
+    fn text_end(&mut self) -> u64 {
+        let at = self.text_at.min(self.scratch.bytes.len());
+        let text = self.scratch.bytes.get(at..).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("");
+        let len = cut(text, INTERPOLATED_MAX).len();
+        self.scratch.bytes.truncate(at + len);
+        slice_word(at, len, false)
+    }
+
+    fn log(&mut self, site: u16, regs: &[u64]) {
+        let Some(site) = self.shared.logs.get(usize::from(site)) else { return };
+        let mut values = [("", LogValue::None); LOG_FIELDS_MAX];
+        for (slot, field) in values.iter_mut().zip(&site.fields) {
+            *slot = (field.name.as_str(), log_value(self.shared, &self.scratch, regs, field));
+        }
+        let values = values.get(..site.fields.len().min(LOG_FIELDS_MAX)).unwrap_or(&[]);
+        self.call.log(site.level, site.element, values);
+    }
+}
+
+fn kept_bytes(call: &mut dyn CallView) -> usize {
+    call.words().first().and_then(|w| usize::try_from(*w).ok()).unwrap_or(0)
+}
+
+fn log_value<'t>(shared: &'t Shared, scratch: &'t Spill, regs: &[u64], field: &LogField) -> LogValue<'t> {
+    let reg = |at: usize| regs.get(at).copied().unwrap_or(0);
+    let at = usize::from(field.reg);
+    let word = if field.optional {
+        if reg(at) == 0 {
+            return LogValue::None;
+        }
+        reg(at + 1)
+    } else {
+        reg(at)
+    };
+    match field.fmt {
+        Fmt::Bool => LogValue::Bool(word != 0),
+        Fmt::Int => LogValue::Int(word.cast_signed()),
+        Fmt::Float => LogValue::Float(f64::from_bits(word)),
+        Fmt::Str => LogValue::Text(text_of(shared, scratch, word)),
+        _ => LogValue::Uint(word),
+    }
+}
+
+fn text_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> &'t str {
+    let (place, at, len) = slice_parts(word);
+    match place {
+        Where::Consts => shared.text.get(at..at + len).unwrap_or(""),
+        _ => scratch.bytes.get(at..at + len).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or(""),
+    }
+}
+
+/// A header's name: constant ones are lower case already.
+enum Key<'t> {
+    Known(&'t str),
+    Made(String),
+}
+
+impl Key<'_> {
+    fn as_str(&self) -> &str {
+        match self {
+            Self::Known(text) => text,
+            Self::Made(text) => text,
+        }
+    }
+}
+
+fn key_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> Key<'t> {
+    let text = text_of(shared, scratch, word);
+    if text.bytes().any(|b| b.is_ascii_uppercase()) {
+        Key::Made(text.to_ascii_lowercase())
+    } else {
+        Key::Known(text)
+    }
+}
+
+/// Copies bytes that came from outside: they become text.
+fn push_text(to: &mut Vec<u8>, bytes: &[u8]) -> u64 {
+    let at = to.len();
+    let room = TEXT_BYTES_MAX.saturating_sub(at);
+    match std::str::from_utf8(bytes) {
+        Ok(text) => to.extend_from_slice(cut(text, room).as_bytes()),
+        Err(_) => to.extend_from_slice(cut(&String::from_utf8_lossy(bytes), room).as_bytes()),
+    }
+    slice_word(at, to.len() - at, false)
+}
+
+/// `len` bytes of a text from `skipped`.
+fn part(word: u64, skipped: usize, len: usize) -> u64 {
+    let (place, at, _) = slice_parts(word);
+    slice_word(at + skipped, len, place == Where::Consts)
+}
+
+fn status_of(word: u64) -> Status {
+    Status::from_code(u8::try_from(word).unwrap_or(u8::MAX))
+}
+
+/// The flag of a reject of which nothing else is known.
+fn flag_of(status: Status) -> Flag {
+    match status {
+        Status::RESOURCE_EXHAUSTED => Flag::RateLimited,
+        Status::PERMISSION_DENIED | Status::UNAUTHENTICATED => Flag::Denied,
+        Status::UNAVAILABLE => Flag::Overflow,
+        _ => Flag::None,
+    }
+}
+
+/// Writes text to bytes.
+struct Utf8<'v>(&'v mut Vec<u8>);
+
+impl std::fmt::Write for Utf8<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn write_bytes(to: &mut Vec<u8>, what: std::fmt::Arguments<'_>) {
+    // Writing to memory does not fail.
+    let _ = std::fmt::Write::write_fmt(&mut Utf8(to), what);
+}

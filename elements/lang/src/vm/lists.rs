@@ -1,0 +1,245 @@
+//! Lists, and choosing from them.
+//!
+//! The lists of endpoints are not stored: they are read from the call, item by item, so that a pick costs
+//! the same whatever their length, except where a choice must look at each.
+
+use abi::{EndpointIdx, EndpointStat};
+
+use super::code::{HEALTHY_ENDPOINTS, Where, slice_parts, slice_word};
+use super::exec::Run;
+use super::text::{below, mix, unit, xxh64};
+
+/// The most items a stored list has.
+const ITEMS_MAX: usize = 1024;
+/// The most `sample` takes.
+const SAMPLE_MAX: usize = 32;
+/// `next` over this many endpoints or fewer skips the unhealthy evenly; over more it takes the one after.
+const EVEN_TURNS_MAX: usize = 64;
+
+impl Run<'_> {
+    fn stat(&self, endpoint: u64) -> Option<EndpointStat> {
+        self.call.endpoint_stat(EndpointIdx(u16::try_from(endpoint).ok()?))
+    }
+
+    fn is_healthy(&self, endpoint: u64) -> bool {
+        self.stat(endpoint).is_some_and(|s| s.healthy)
+    }
+
+    /// How many places a list has; those of unhealthy endpoints may be empty.
+    fn places(&self, list: u64) -> usize {
+        match slice_parts(list) {
+            (Where::Consts | Where::Scratch, _, len) => len,
+            _ => self.call.endpoint_count().min(ITEMS_MAX),
+        }
+    }
+
+    /// The item at a place.
+    fn at(&self, list: u64, place: usize) -> Option<u64> {
+        match slice_parts(list) {
+            (Where::Scratch, at, len) => {
+                (place < len).then(|| self.scratch.words.get(at + place).copied())?
+            }
+            (Where::Consts, at, len) => (place < len).then(|| self.shared.lists.get(at + place).copied())?,
+            (Where::AllEndpoints, ..) => Some(place as u64),
+            (Where::HealthyEndpoints, ..) => Some(place as u64).filter(|e| self.is_healthy(*e)),
+        }
+    }
+
+    /// The next item from place `i`, which moves behind it.
+    #[inline]
+    pub(super) fn next(&self, list: u64, i: &mut u64) -> Option<u64> {
+        let places = self.places(list);
+        while let Some(place) = usize::try_from(*i).ok().filter(|p| *p < places) {
+            *i += 1;
+            if let Some(item) = self.at(list, place) {
+                return Some(item);
+            }
+        }
+        None
+    }
+
+    pub(super) fn len(&self, list: u64) -> usize {
+        match slice_parts(list).0 {
+            Where::HealthyEndpoints => (0..self.places(list)).filter(|p| self.at(list, *p).is_some()).count(),
+            _ => self.places(list),
+        }
+    }
+
+    pub(super) fn nth(&self, list: u64, n: usize) -> Option<u64> {
+        match slice_parts(list).0 {
+            Where::HealthyEndpoints => (0..self.places(list)).filter_map(|p| self.at(list, p)).nth(n),
+            _ if n < self.places(list) => self.at(list, n),
+            _ => None,
+        }
+    }
+
+    /// Appends to a stored list; one that is not at the end of the scratch moves there first.
+    pub(super) fn push(&mut self, list: u64, item: u64) -> u64 {
+        let (place, mut at, len) = slice_parts(list);
+        if len >= ITEMS_MAX {
+            return list;
+        }
+        let words = &mut self.scratch.words;
+        if place != Where::Scratch || at + len != words.len() {
+            let from = at;
+            at = words.len();
+            match place {
+                Where::Scratch if from + len <= at => words.extend_from_within(from..from + len),
+                Where::Consts => words.extend(self.shared.lists.iter().skip(from).take(len)),
+                _ => {}
+            }
+        }
+        words.push(item);
+        slice_word(at, len + 1, false)
+    }
+
+    /// The healthy ones, or all if none is.
+    pub(super) fn healthy(&mut self, list: u64) -> u64 {
+        let any = (0..self.places(list)).any(|p| self.at(list, p).is_some_and(|e| self.is_healthy(e)));
+        match slice_parts(list).0 {
+            _ if !any => list,
+            Where::AllEndpoints | Where::HealthyEndpoints => HEALTHY_ENDPOINTS,
+            _ => {
+                let mut out = slice_word(self.scratch.words.len(), 0, false);
+                for place in 0..self.places(list) {
+                    if let Some(item) = self.at(list, place).filter(|e| self.is_healthy(*e)) {
+                        out = self.push(out, item);
+                    }
+                }
+                out
+            }
+        }
+    }
+
+    /// `n` different items by chance, at most [`SAMPLE_MAX`]. A few draws nearly always do; where most
+    /// places are empty the rest is taken in order from a place drawn.
+    pub(super) fn sample(&mut self, list: u64, n: u64) -> u64 {
+        let places = self.places(list);
+        let wanted = usize::try_from(n).unwrap_or(SAMPLE_MAX).min(SAMPLE_MAX);
+        let mut out = slice_word(self.scratch.words.len(), 0, false);
+        if places == 0 || wanted == 0 {
+            return out;
+        }
+        let mut taken = [usize::MAX; SAMPLE_MAX];
+        let mut found = 0;
+        let mut draw = self.draw();
+        if places > wanted {
+            for _ in 0..2 * wanted + 8 {
+                // Each draw serves two places: its upper and its lower half.
+                for half in [draw, draw << 32] {
+                    let place = below(half & 0xffff_ffff_0000_0000, places);
+                    if found == wanted || taken.iter().take(found).any(|t| *t == place) {
+                        continue;
+                    }
+                    if let (Some(item), Some(slot)) = (self.at(list, place), taken.get_mut(found)) {
+                        *slot = place;
+                        found += 1;
+                        out = self.push(out, item);
+                    }
+                }
+                if found == wanted {
+                    return out;
+                }
+                draw = self.draw();
+            }
+        }
+        let first = below(draw, places);
+        for step in 0..places {
+            let place = (first + step) % places;
+            if found == wanted {
+                break;
+            }
+            if taken.iter().take(found).any(|t| *t == place) {
+                continue;
+            }
+            if let (Some(item), Some(slot)) = (self.at(list, place), taken.get_mut(found)) {
+                *slot = place;
+                found += 1;
+                out = self.push(out, item);
+            }
+        }
+        out
+    }
+
+    /// By turns: the destination's pick number decides.
+    pub(super) fn turn(&mut self, list: u64) -> Option<u64> {
+        let number = usize::try_from(self.call.pick_number()).unwrap_or(0);
+        let places = self.places(list);
+        if places == 0 {
+            return None;
+        }
+        if places <= EVEN_TURNS_MAX {
+            let len = self.len(list);
+            return self.nth(list, number.checked_rem(len)?);
+        }
+        (0..places).find_map(|step| self.at(list, (number + step) % places))
+    }
+
+    /// Rendezvous hashing: each endpoint has a score for each key, the highest takes it. When one goes,
+    /// only its keys move; weights scale the shares.
+    pub(super) fn ring(&mut self, list: u64, key: u64) -> Option<u64> {
+        let key = xxh64(self.text(key).as_bytes());
+        let mut best: Option<(u64, u64)> = None;
+        let mut weights = None;
+        let mut is_even = true;
+        for place in 0..self.places(list) {
+            let Some(item) = self.at(list, place) else { continue };
+            let Some(stat) = self.stat(item) else { continue };
+            is_even &= *weights.get_or_insert(stat.weight) == stat.weight;
+            let score = mix(key, stat.hash);
+            if best.is_none_or(|(top, _)| score > top) {
+                best = Some((score, item));
+            }
+        }
+        if is_even { best.map(|(_, item)| item) } else { self.weighted_ring(list, key) }
+    }
+
+    /// The same with weights: the least of -ln(u) / weight.
+    fn weighted_ring(&self, list: u64, key: u64) -> Option<u64> {
+        let mut best: Option<(f64, u64)> = None;
+        for place in 0..self.places(list) {
+            let Some(item) = self.at(list, place) else { continue };
+            let Some(stat) = self.stat(item).filter(|s| s.weight > 0) else { continue };
+            let cost = -unit(mix(key, stat.hash)).max(f64::MIN_POSITIVE).ln() / f64::from(stat.weight);
+            if best.is_none_or(|(least, _)| cost < least) {
+                best = Some((cost, item));
+            }
+        }
+        best.map(|(_, item)| item)
+    }
+
+    /// By weight: by a draw, or by a key's hash.
+    pub(super) fn by_weight(&mut self, list: u64, key: Option<u64>) -> Option<u64> {
+        let places = self.places(list);
+        let weight = |run: &Self, place| {
+            let item = run.at(list, place)?;
+            Some((item, u64::from(run.stat(item)?.weight)))
+        };
+        let total: u64 = (0..places).filter_map(|p| weight(self, p)).map(|(_, w)| w).sum();
+        let word = match key {
+            Some(key) => xxh64(self.text(key).as_bytes()),
+            None => self.draw(),
+        };
+        let mut left = below(word, usize::try_from(total).unwrap_or(usize::MAX)) as u64;
+        for place in 0..places {
+            let Some((item, weight)) = weight(self, place) else { continue };
+            if left < weight {
+                return Some(item);
+            }
+            left -= weight;
+        }
+        None
+    }
+
+    /// One of a table of weights, summed up; 0 if all are nothing.
+    pub(super) fn by_table(&mut self, table: u16, key: Option<u64>) -> u64 {
+        let word = match key {
+            Some(key) => xxh64(self.text(key).as_bytes()),
+            None => self.draw(),
+        };
+        let Some(sums) = self.shared.tables.get(usize::from(table)) else { return 0 };
+        let total = sums.last().copied().unwrap_or(0);
+        let at = below(word, usize::try_from(total).unwrap_or(usize::MAX)) as u64;
+        sums.iter().position(|sum| at < *sum).unwrap_or(0) as u64
+    }
+}

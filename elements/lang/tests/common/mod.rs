@@ -1,0 +1,244 @@
+//! A call that remembers what a chain did to it.
+#![allow(dead_code, reason = "each test uses a part")]
+
+use abi::{
+    CallView, Compress, EndpointIdx, EndpointStat, Entry, Flag, Level, LogValue, Num, ServiceIdx, Side, SinkIdx, Spill,
+    Status, Text, Verdict,
+};
+use towpath_lang::{self as lang, Compiled, NoFiles, Overrides};
+
+/// A call in memory.
+#[derive(Clone, Default)]
+pub struct Mock {
+    pub id: u64,
+    pub attempt: u64,
+    pub now_ns: u64,
+    pub latency_ns: u64,
+    pub status: u64,
+    pub source: String,
+    pub service: String,
+    pub method: String,
+    pub message: String,
+    pub ip: Option<[u8; 16]>,
+    pub request: Vec<(String, Vec<u8>)>,
+    pub response: Vec<(String, Vec<u8>)>,
+    pub trailers: Vec<(String, Vec<u8>)>,
+    pub deadline: Option<u64>,
+    pub destination: u16,
+    pub endpoint: Option<u16>,
+    pub endpoints: Vec<EndpointStat>,
+    pub picks: u64,
+    pub compress: Option<Compress>,
+    pub sink: Option<u16>,
+    pub logs: Vec<String>,
+    pub counts: Vec<(u16, u64)>,
+    pub observed: Vec<(u16, f64)>,
+    pub flag: Option<Flag>,
+    pub reject_text: String,
+    pub passed: u16,
+    pub sampled: bool,
+    pub marks: Vec<u16>,
+    pub words: Vec<u64>,
+    pub spill: Spill,
+}
+
+pub fn endpoint(hash: u64) -> EndpointStat {
+    let hash = (hash + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    EndpointStat { healthy: true, inflight: 0, latency_ns: 0, weight: 1, hash }
+}
+
+impl Mock {
+    pub fn new(endpoints: usize) -> Self {
+        Self {
+            attempt: 1,
+            now_ns: 1_000_000_000,
+            source: "frontend".into(),
+            service: "shop.Catalog".into(),
+            method: "List".into(),
+            endpoints: (0..endpoints as u64).map(endpoint).collect(),
+            ..Self::default()
+        }
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.request.push((name.into(), value.as_bytes().to_vec()));
+        self
+    }
+
+    fn list(&self, side: Side) -> &Vec<(String, Vec<u8>)> {
+        match side {
+            Side::Request => &self.request,
+            Side::Response => &self.response,
+            Side::Trailers => &self.trailers,
+        }
+    }
+
+    pub fn request_header(&self, name: &str) -> Option<String> {
+        self.request.iter().find(|(n, _)| n == name).map(|(_, v)| String::from_utf8_lossy(v).into_owned())
+    }
+}
+
+impl CallView for Mock {
+    fn num(&self, field: Num) -> u64 {
+        match field {
+            Num::Id => self.id,
+            Num::Attempt => self.attempt,
+            Num::Size => 0,
+            Num::LatencyNs => self.latency_ns,
+            Num::NowNs => self.now_ns,
+            Num::Status => self.status,
+        }
+    }
+    fn text(&self, field: Text) -> &str {
+        match field {
+            Text::Source => &self.source,
+            Text::Service => &self.service,
+            Text::Method => &self.method,
+            Text::Message => &self.message,
+            Text::Authority => "catalog",
+            Text::PeerIdentity | Text::Flag => "",
+        }
+    }
+    fn peer_ip(&self) -> Option<[u8; 16]> {
+        self.ip
+    }
+    fn metadata(&self, side: Side, name: &str, nth: usize) -> Option<&[u8]> {
+        self.list(side).iter().filter(|(n, _)| n == name).nth(nth).map(|(_, v)| v.as_slice())
+    }
+    fn set_metadata(&mut self, side: Side, name: &str, value: Option<&[u8]>) -> bool {
+        let list = match side {
+            Side::Request => &mut self.request,
+            Side::Response => &mut self.response,
+            Side::Trailers => &mut self.trailers,
+        };
+        list.retain(|(n, _)| n != name);
+        if let Some(value) = value {
+            list.push((name.into(), value.to_vec()));
+        }
+        true
+    }
+    fn deadline_ns(&self) -> Option<u64> {
+        self.deadline
+    }
+    fn set_deadline_ns(&mut self, at: u64) {
+        self.deadline = Some(self.deadline.map_or(at, |d| d.min(at)));
+    }
+    fn destination(&self) -> ServiceIdx {
+        ServiceIdx(self.destination)
+    }
+    fn set_destination(&mut self, to: ServiceIdx) {
+        self.destination = to.0;
+    }
+    fn endpoint(&self) -> Option<EndpointIdx> {
+        self.endpoint.map(EndpointIdx)
+    }
+    fn set_endpoint(&mut self, to: Option<EndpointIdx>) {
+        self.endpoint = to.map(|e| e.0);
+    }
+    fn endpoint_count(&self) -> usize {
+        self.endpoints.len()
+    }
+    fn endpoint_stat(&self, at: EndpointIdx) -> Option<EndpointStat> {
+        self.endpoints.get(usize::from(at.0)).copied()
+    }
+    fn pick_number(&mut self) -> u64 {
+        self.picks += 1;
+        self.picks - 1
+    }
+    fn draw(&self, element: u32, index: u32) -> u64 {
+        let mut x = self.id ^ (u64::from(element) << 32 | u64::from(index)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+    fn set_compress(&mut self, how: Compress) {
+        self.compress = Some(how);
+    }
+    fn access_log(&mut self, sink: SinkIdx) {
+        self.sink = Some(sink.0);
+    }
+    fn log(&mut self, level: Level, element: u16, fields: &[(&str, LogValue<'_>)]) {
+        self.logs.push(format!("{level:?} {element} {fields:?}"));
+    }
+    fn count(&mut self, metric: u16, by: u64) {
+        self.counts.push((metric, by));
+    }
+    fn observe(&mut self, metric: u16, value: f64) {
+        self.observed.push((metric, value));
+    }
+    fn set_status(&mut self, status: Status, message: Option<&str>) {
+        self.status = u64::from(status.code());
+        if let Some(message) = message {
+            self.message = message.into();
+        }
+    }
+    fn set_flag(&mut self, flag: Flag) {
+        self.flag = Some(flag);
+    }
+    fn set_reject_text(&mut self, text: &str) {
+        self.reject_text = text.into();
+    }
+    fn passed(&self) -> u16 {
+        self.passed
+    }
+    fn set_passed(&mut self, elements: u16) {
+        self.passed = elements;
+    }
+    fn is_sampled(&self) -> bool {
+        self.sampled
+    }
+    fn mark(&mut self, element: u16) {
+        self.marks.push(element);
+    }
+    fn words(&mut self) -> &mut [u64] {
+        &mut self.words
+    }
+    fn spill(&mut self) -> &mut Spill {
+        &mut self.spill
+    }
+}
+
+/// Services, rule and elements of a test in one text.
+pub fn app(rule: &str, rest: &str) -> String {
+    format!(
+        "service frontend\nservice catalog {{ endpoints: [\"127.0.0.1:1\", {{ address: \"127.0.0.1:2\", weight: 3, zone: \"b\", labels: {{ tier: \"gold\" }} }}] }}\nservice canary {{ endpoints: [\"127.0.0.1:9\"] }}\nfrontend -> catalog: {rule}\n{rest}\n"
+    )
+}
+
+pub fn compiled(source: &str) -> Compiled {
+    lang::compile("test.adn", source, &NoFiles, &Overrides::default()).unwrap_or_else(|e| panic!("{e}\n{source}"))
+}
+
+/// A compiled test and a call for it.
+pub fn one(rule: &str, rest: &str) -> (Compiled, Mock) {
+    let compiled = compiled(&app(rule, rest));
+    let mut mock = Mock::new(2);
+    mock.destination = 1;
+    mock.words = vec![0; compiled.program.chains[0].plan().call_words];
+    (compiled, mock)
+}
+
+/// Runs an entry to a verdict, over all delays; returns it and the delays.
+pub fn run(compiled: &Compiled, entry: Entry, mock: &mut Mock) -> (Verdict, Vec<u64>) {
+    let mut segment = 0;
+    let mut delays = Vec::new();
+    loop {
+        match compiled.program.chains[0].run(entry, segment, mock) {
+            Verdict::Suspend(abi::Suspend::Timer { ns, segment: to, .. }) => {
+                delays.push(ns);
+                segment = to;
+            }
+            verdict => return (verdict, delays),
+        }
+    }
+}
+
+/// Request, pick and, if it was let through, response.
+pub fn passage(compiled: &Compiled, mock: &mut Mock) -> Verdict {
+    let (verdict, _) = run(compiled, Entry::Request, mock);
+    if verdict == Verdict::Forward {
+        run(compiled, Entry::Pick, mock);
+    }
+    run(compiled, Entry::Response, mock);
+    verdict
+}
