@@ -103,7 +103,6 @@ pub(crate) fn socket_default() -> PathBuf {
     if uid == 0 {
         return Path::new("/run").join(SOCKET_NAME);
     }
-    #[expect(clippy::disallowed_methods, reason = "the XDG convention")]
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     match runtime.filter(|dir| dir.is_absolute() && is_own_folder(dir)) {
         Some(dir) => dir.join(SOCKET_NAME),

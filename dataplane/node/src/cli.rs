@@ -35,6 +35,25 @@ pub(crate) enum Command {
     Status(Ask),
     /// Has the running node compile its application again and take it over
     Reload(Ask),
+    /// Comes later
+    #[command(hide = true)]
+    Explain(Later),
+    /// Comes later
+    #[command(hide = true)]
+    Top(Later),
+    /// Comes later
+    #[command(hide = true)]
+    Trace(Later),
+    /// Comes later
+    #[command(hide = true)]
+    Capture(Later),
+}
+
+/// Arguments of a command that is not supported yet: any.
+#[derive(Args, Debug)]
+pub(crate) struct Later {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
 }
 
 /// Which kernel interface.

@@ -182,7 +182,7 @@ pub(crate) fn quantile_ns(latency: &[u64; LATENCY_BOUNDS_NS.len() + 1], share: f
         let Some(upper) = LATENCY_BOUNDS_NS.get(at).copied() else { break };
         if below + count >= wanted && count > 0.0 {
             let part = (wanted - below) / count;
-            return lower + (part.clamp(0.0, 1.0) * (upper - lower) as f64).round() as u64;
+            return lower + crate::value::rounded(part.clamp(0.0, 1.0) * (upper - lower) as f64);
         }
         below += count;
         lower = upper;

@@ -39,6 +39,12 @@ fn main() -> ExitCode {
         }
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check(&args),
+        Command::Explain(_) => {
+            later("explain", "; GET /explain of a running node lists its rules and their code")
+        }
+        Command::Top(_) => later("top", "; see `towpath status`"),
+        Command::Trace(_) => later("trace", "; the access log names the element and line that decided"),
+        Command::Capture(_) => later("capture", ""),
         Command::Status(args) => ask(&args, "GET", "/status"),
         Command::Reload(args) => ask(&args, "POST", "/reload"),
     };
@@ -49,6 +55,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn later(command: &str, instead: &str) -> Outcome<()> {
+    Err(Failure::line(format!("{command} is not supported yet{instead}")))
 }
 
 fn check(args: &cli::Check) -> Outcome<()> {

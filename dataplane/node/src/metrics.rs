@@ -111,7 +111,8 @@ fn grpc(out: &mut Text, sum: &Snapshot) {
             ("destination", m.destination.clone()),
         ]
     };
-    let counters: [(&str, &str, fn(&MethodSnapshot) -> u64); 4] = [
+    type Column = (&'static str, &'static str, fn(&MethodSnapshot) -> u64);
+    let counters: [Column; 4] = [
         ("grpc_server_call_started_total", "Calls begun by callers.", |m| m.started),
         ("grpc_client_attempt_started_total", "Attempts sent to endpoints.", |m| m.attempts),
         ("towpath_request_bytes_total", "Body bytes from callers.", |m| m.request_bytes),
@@ -242,7 +243,8 @@ fn chains(out: &mut Text, sum: &Snapshot) {
             out.sample(name, &labels, count as f64);
         }
     }
-    let sampled: [(&str, &str, fn(&shard::ElementSnapshot) -> f64); 2] = [
+    type Column = (&'static str, &'static str, fn(&shard::ElementSnapshot) -> f64);
+    let sampled: [Column; 2] = [
         ("towpath_element_sampled_total", "Calls whose time in the element was taken.", |e| e.sampled as f64),
         ("towpath_element_sampled_seconds_total", "Their time in the element.", |e| {
             e.sampled_ns as f64 / 1e9

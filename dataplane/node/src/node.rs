@@ -131,7 +131,7 @@ impl Node {
                     ready += 1;
                 }
                 Ok(Said::Failed(why)) => return Err(Failure::line(why)),
-                Ok(Said::Drained(_)) | Err(_) => return Err(Failure::line("a shard did not begin")),
+                Ok(Said::Drained) | Err(_) => return Err(Failure::line("a shard did not begin")),
             }
         }
         Ok(())
@@ -221,7 +221,7 @@ impl Node {
     pub(crate) fn is_drained(&mut self, wait: Duration) -> bool {
         while self.left > 0 {
             match self.said.recv_timeout(wait) {
-                Ok(Said::Drained(_) | Said::Failed(_)) => self.left -= 1,
+                Ok(Said::Drained | Said::Failed(_)) => self.left -= 1,
                 Ok(Said::Ready { .. }) => {}
                 Err(RecvTimeoutError::Timeout) => return false,
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -41,7 +41,7 @@ pub(crate) enum Said {
     /// It could not begin: one line.
     Failed(String),
     /// It has drained and ended.
-    Drained(usize),
+    Drained,
 }
 
 /// All a shard begins with.
@@ -86,9 +86,8 @@ impl Seat {
         let thread = thread::Builder::new()
             .name(format!("shard-{}", boot.shard))
             .spawn(move || {
-                let shard = boot.shard;
                 let last = match run(boot, &inbox, &say) {
-                    Ok(()) => Said::Drained(shard),
+                    Ok(()) => Said::Drained,
                     Err(why) => Said::Failed(why),
                 };
                 // Nobody listens when the process is ending.

@@ -135,6 +135,14 @@ fn three_digits(value: f64, unit: &str) -> String {
     }
 }
 
+/// The nearest whole number that is not negative.
+pub(crate) fn rounded(value: f64) -> u64 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, and NaN is 0")]
+    {
+        value.round() as u64
+    }
+}
+
 /// `1,234,567`, for tables.
 pub(crate) fn show_count(count: u64) -> String {
     let digits = count.to_string();

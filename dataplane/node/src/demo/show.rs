@@ -11,7 +11,7 @@ use super::scene::{LATENCIES, MESSAGE_BYTES};
 use crate::figures::Figures;
 use crate::status::{cost, percent};
 use crate::table::Table;
-use crate::value::{show_bytes, show_count, show_ns};
+use crate::value::{rounded, show_bytes, show_count, show_ns};
 
 /// Cells of a full bar.
 const BAR: usize = 24;
@@ -57,7 +57,7 @@ impl Look {
     fn per_second(&self, last: &Self) -> u64 {
         let ns = self.elapsed_ns.saturating_sub(last.elapsed_ns);
         let calls = self.calls.saturating_sub(last.calls);
-        if ns == 0 { 0 } else { (calls as f64 * 1e9 / ns as f64).round() as u64 }
+        if ns == 0 { 0 } else { rounded(calls as f64 * 1e9 / ns as f64) }
     }
 
     /// p50 and p99 since the last look.
@@ -80,7 +80,7 @@ impl Look {
         let all: u64 = self.endpoints.iter().map(|(_, calls)| calls).sum();
         for ((addr, calls), latency) in self.endpoints.iter().zip(LATENCIES) {
             let share = if all == 0 { 0.0 } else { *calls as f64 / all as f64 };
-            let cells = (share * BAR as f64).round() as usize;
+            let cells = usize::try_from(rounded(share * BAR as f64)).unwrap_or(BAR);
             let _ = writeln!(
                 out,
                 "  {addr:<21} (+{latency:?}) {:<BAR$} {:>7}",
@@ -133,7 +133,7 @@ pub(super) fn summary(
             "{} in {:.1} s: {} a second through one core, unchanged gRPC on both sides",
             show_count(client.calls()),
             client.elapsed_ns as f64 / 1e9,
-            show_count(client.calls_per_s().round() as u64)
+            show_count(rounded(client.calls_per_s()))
         ),
     );
     say("latency", format!("p50 {}, p90 {}, p99 {} as the client saw it", q(0.5), q(0.9), q(0.99)));

@@ -132,7 +132,7 @@ fn a_stalled_writer_costs_lines_and_never_blocks() {
     let dropped = log.counters.dropped.load(Ordering::Relaxed);
     assert_eq!(lines + dropped, 20_000);
     assert!(dropped > 0, "buffers are bounded");
-    assert!(lines as usize * 200 <= (BUFFERS_MAX + 1) * BUFFER_BYTES);
+    assert!(usize::try_from(lines).unwrap() * 200 <= (BUFFERS_MAX + 1) * BUFFER_BYTES);
     assert_eq!(log.made, BUFFERS_MAX);
     drop(go);
     drop(log);
