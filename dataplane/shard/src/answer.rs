@@ -47,11 +47,7 @@ impl Core {
                     self.send_waiting(key, Way::ToEndpoint);
                 }
             }
-            H2Event::Capacity => {
-                if let Some(Kind::Up(up)) = self.conns.get(conn).map(|c| &c.kind) {
-                    self.serve_queue(up.endpoint);
-                }
-            }
+            H2Event::Capacity => self.on_capacity(conn),
             H2Event::Goaway { .. } => {
                 self.counters.upstream_goaways += 1;
                 if let Some(Kind::Up(up)) = self.conns.get_mut(conn).map(|c| &mut c.kind) {

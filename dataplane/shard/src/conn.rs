@@ -36,10 +36,20 @@ pub(crate) struct Down {
 /// How far a connection to an endpoint has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum UpState {
+    /// The transport connects.
     Connecting,
+    /// Connected; its SETTINGS have not come: it may speak something else, or allow few streams.
+    Greeting,
     Ready,
     /// It said GOAWAY, or ran out of ids: no new streams.
     Leaving,
+}
+
+impl UpState {
+    /// Calls may wait for it.
+    pub(crate) const fn is_coming(self) -> bool {
+        matches!(self, Self::Connecting | Self::Greeting)
+    }
 }
 
 /// An endpoint's side.

@@ -46,6 +46,8 @@ pub(crate) struct Endpoint {
     pub(crate) failures_in_row: u32,
     pub(crate) attempted_at: Instant,
     pub(crate) last_why: Option<Why>,
+    /// What it said instead of SETTINGS, if it said anything.
+    pub(crate) last_fault: Option<wire::h2::Fault>,
     pub(crate) inflight: u32,
     pub(crate) calls: u64,
     pub(crate) failures: u64,
@@ -71,6 +73,7 @@ impl Endpoint {
             failures_in_row: 0,
             attempted_at: Instant(0),
             last_why: None,
+            last_fault: None,
             inflight: 0,
             calls: 0,
             failures: 0,

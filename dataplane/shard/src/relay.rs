@@ -81,7 +81,7 @@ impl Core {
         endpoint.inflight += 1;
         endpoint.calls += 1;
         self.counters.upstream_connects += 1;
-        self.ops.push(Op::Connect { conn: other, endpoint: place });
+        self.connects.push((other, place));
         self.wheel.insert(now.after_ns(self.limits.connect_timeout_ns), Timer::Connect(other));
     }
 

@@ -68,6 +68,7 @@ impl<T: Transport, O: Offload> Shard<T, O> {
             handle(&mut self.core, transport, event);
             run_ops(&mut self.core, transport);
         }
+        begin_connects(&mut self.core, transport);
         let more = self.core.wheel.expire(now, TIMERS_A_TURN, &mut self.expired);
         did_work |= more || !self.expired.is_empty();
         for timer in self.expired.drain(..) {
@@ -134,7 +135,7 @@ impl<T: Transport, O: Offload> Shard<T, O> {
             }
             run_ops(&mut self.core, transport);
         }
-        run_ops(&mut self.core, transport);
+        begin_connects(&mut self.core, transport);
     }
 
     /// Takes a new program at a turn boundary; calls in flight finish on the old one.
@@ -194,21 +195,24 @@ fn handle<T: Transport>(core: &mut Core, transport: &T, event: Event<T::Rx>) {
 }
 
 fn run_ops<T: Transport>(core: &mut Core, transport: &mut T) {
-    while let Some(op) = core.ops.pop() {
+    for op in core.ops.drain(..) {
         match op {
-            Op::Connect { conn, endpoint } => {
-                if core.conns.get(conn).is_none() {
-                    continue;
-                }
-                let endpoint = &core.endpoints[endpoint as usize];
-                let id = transport.connect(&endpoint.addr, endpoint.via);
-                core.bind(id, conn);
-            }
             Op::Close(id) => transport.close(id),
             Op::Reset(id) => transport.reset(id),
             Op::HalfClose(id) => transport.half_close(id),
             Op::Pause(id) => transport.pause_rx(id),
             Op::Resume(id) => transport.resume_rx(id),
+        }
+    }
+}
+
+/// Only after a whole burst: a backend may reuse the slot of a connection whose last events are in it.
+fn begin_connects<T: Transport>(core: &mut Core, transport: &mut T) {
+    while let Some((conn, endpoint)) = core.connects.pop() {
+        if core.conns.get(conn).is_some() {
+            let endpoint = &core.endpoints[endpoint as usize];
+            let id = transport.connect(&endpoint.addr, endpoint.via);
+            core.bind(id, conn);
         }
     }
 }

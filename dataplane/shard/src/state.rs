@@ -11,7 +11,7 @@ use wire::h2::{Config, ConnError, Fault, H2Conn, H2Event, Input, Role};
 
 use crate::call::Call;
 use crate::callers::{Callers, Who};
-use crate::conn::{Conn, Down, Drain, Kind, UpState};
+use crate::conn::{Conn, Down, Drain, Kind};
 use crate::counters::Counters;
 use crate::endpoint::Endpoint;
 use crate::generation::Generation;
@@ -46,7 +46,6 @@ pub(crate) enum Timer {
 /// What the transport is to do.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
-    Connect { conn: Key, endpoint: u32 },
     Close(ConnId),
     Reset(ConnId),
     HalfClose(ConnId),
@@ -89,6 +88,8 @@ pub(crate) struct Core {
     pub(crate) log: Box<dyn Log>,
 
     pub(crate) ops: Vec<Op>,
+    /// Connections to begin, and the endpoints they go to.
+    pub(crate) connects: Vec<(Key, u32)>,
     /// Connections with bytes to send.
     pub(crate) dirty: Vec<Key>,
     /// Calls let through in this burst, to be sent when it has been parsed.
@@ -129,6 +130,7 @@ impl Core {
             metrics: Vec::new(),
             log,
             ops: Vec::new(),
+            connects: Vec::new(),
             dirty: Vec::new(),
             fresh: Vec::new(),
             jobs: Vec::new(),
@@ -392,6 +394,10 @@ impl Core {
     pub(crate) fn on_conn_error(&mut self, key: Key, error: ConnError) {
         let Some(conn) = self.conns.get(key) else { return };
         let is_up = matches!(conn.kind, Kind::Up(_));
+        let coming_to = match &conn.kind {
+            Kind::Up(up) if up.state.is_coming() => Some(up.endpoint),
+            _ => None,
+        };
         let subject = match &conn.kind {
             Kind::Up(up) => alloc::format!("{}", self.endpoints[up.endpoint as usize].addr),
             Kind::Down(down) => self
@@ -410,7 +416,10 @@ impl Core {
             subject: &subject,
             text: if is_up { "an endpoint broke HTTP/2" } else { "a caller broke HTTP/2" },
         });
-        if is_up {
+        if let Some(place) = coming_to {
+            self.endpoints[place as usize].last_fault = Some(error.fault);
+            self.connect_failed(key, Why::Other);
+        } else if is_up {
             self.upstream_gone(key, Gone::Broke(error.fault));
         } else {
             self.downstream_gone(key);
@@ -444,7 +453,7 @@ impl Core {
     /// Ends a connection and all on it; `op` says what to tell the transport, if it still knows the id.
     pub(crate) fn drop_conn(&mut self, key: Key, why: Option<Why>, op: Option<fn(ConnId) -> Op>) {
         match self.conns.get(key).map(|c| &c.kind) {
-            Some(Kind::Up(up)) if up.state == UpState::Connecting => {
+            Some(Kind::Up(up)) if up.state.is_coming() => {
                 self.connect_failed(key, why.unwrap_or(Why::Other));
             }
             Some(Kind::Up(_)) => self.upstream_gone(key, Gone::Lost),

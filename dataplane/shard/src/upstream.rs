@@ -163,9 +163,9 @@ impl Core {
         let private_to = self.callers.is_private(caller, self.now).then_some(caller);
         let endpoint = &self.endpoints[place as usize];
         let is_coming = endpoint.conns.iter().any(|key| {
-            self.conns.get(*key).is_some_and(|c| {
-                matches!(&c.kind, Kind::Up(up) if up.state == UpState::Connecting && up.private_to == private_to)
-            })
+            self.conns.get(*key).is_some_and(
+                |c| matches!(&c.kind, Kind::Up(up) if up.state.is_coming() && up.private_to == private_to),
+            )
         });
         if !is_coming && endpoint.conns.len() < self.limits.endpoint_connections_max as usize {
             self.connect(place, private_to);
@@ -185,7 +185,7 @@ impl Core {
             conn.last_rx = now;
             conn.idle_since = now;
         }
-        self.ops.push(Op::Connect { conn: key, endpoint: place });
+        self.connects.push((key, place));
         self.wheel.insert(now.after_ns(self.limits.connect_timeout_ns), Timer::Connect(key));
     }
 
@@ -195,26 +195,35 @@ impl Core {
         let Some(conn) = self.conns.get_mut(key) else { return };
         match &mut conn.kind {
             Kind::Up(up) => {
-                up.state = UpState::Ready;
-                let place = up.endpoint;
+                up.state = UpState::Greeting;
                 conn.h2 = Some(Box::new(H2Conn::new(Role::Client, &config, now)));
                 conn.last_rx = now;
-                let endpoint = &mut self.endpoints[place as usize];
-                endpoint.connecting = endpoint.connecting.saturating_sub(1);
-                endpoint.health = Health::Up;
-                endpoint.failures_in_row = 0;
-                endpoint.last_why = None;
                 self.mark_dirty(key);
-                self.serve_queue(place);
             }
             Kind::Relay(_) => self.relay_connected(key),
             _ => {}
         }
     }
 
+    /// Its SETTINGS are here, or a stream has ended: waiting calls may go.
+    pub(crate) fn on_capacity(&mut self, key: Key) {
+        let Some(Kind::Up(up)) = self.conns.get_mut(key).map(|c| &mut c.kind) else { return };
+        let place = up.endpoint;
+        if up.state == UpState::Greeting {
+            up.state = UpState::Ready;
+            let endpoint = &mut self.endpoints[place as usize];
+            endpoint.connecting = endpoint.connecting.saturating_sub(1);
+            endpoint.health = Health::Up;
+            endpoint.failures_in_row = 0;
+            endpoint.last_why = None;
+            endpoint.last_fault = None;
+        }
+        self.serve_queue(place);
+    }
+
     pub(crate) fn on_connect_timeout(&mut self, key: Key) {
         let is_connecting = self.conns.get(key).is_some_and(|c| match &c.kind {
-            Kind::Up(up) => up.state == UpState::Connecting,
+            Kind::Up(up) => up.state.is_coming(),
             Kind::Relay(relay) => relay.endpoint.is_some() && !relay.is_connected,
             _ => false,
         });
@@ -225,7 +234,8 @@ impl Core {
 
     /// A connection did not come to be; the caller frees its slot.
     pub(crate) fn connect_failed(&mut self, key: Key, why: Why) {
-        let Some(Kind::Up(up)) = self.conns.get(key).map(|c| &c.kind) else { return };
+        let Some(Kind::Up(up)) = self.conns.get_mut(key).map(|c| &mut c.kind) else { return };
+        up.state = UpState::Leaving;
         let place = up.endpoint;
         self.counters.upstream_connect_failures += 1;
         let jitter = 800 + self.random() % 400;
@@ -415,6 +425,11 @@ impl Core {
     fn fail_unreachable(&mut self, key: Key, place: u32) {
         let endpoint = &self.endpoints[place as usize];
         let why = match endpoint.last_why {
+            Some(Why::Other) if endpoint.last_fault.is_some() => match endpoint.last_fault {
+                Some(Fault::ServerSpeaksTls) => "speaks TLS, and this connection is cleartext",
+                Some(Fault::ServerSpeaksHttp1) => "speaks HTTP/1.1, not HTTP/2",
+                _ => "does not speak HTTP/2",
+            },
             Some(Why::Refused) => "refused the connection",
             Some(Why::TimedOut) => "did not answer",
             Some(Why::Unreachable) => "cannot be reached",
