@@ -2,6 +2,7 @@
 //!
 //! *server*: one call at the server alone: HEADERS + DATA + END_STREAM in, HEADERS + DATA + trailers out,
 //! replayed bytes with only the stream id changed. *exchange*: both ends. *pipelined*: 32 calls to a burst.
+#![expect(missing_docs, reason = "criterion_group! makes a public function")]
 
 use std::hint::black_box;
 

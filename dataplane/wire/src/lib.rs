@@ -3,6 +3,7 @@
 //! Invariant: no clock, no socket, no unsafe; input of any shape ends in an event or a typed error.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(test, expect(clippy::cast_possible_truncation, reason = "tests know their numbers"))]
 
 extern crate alloc;
 

@@ -76,8 +76,8 @@ impl H2Conn {
         }
     }
 
-    /// Adds to what is pending; announces it when that is half the window, or an eighth when the peer is
-    /// about to stall. Less is not lost: with nothing held, pending and window make up the whole.
+    /// Adds to what is pending; announces it when that is half the window, an eighth when the peer is
+    /// about to stall, anything when it has.
     pub(super) fn credit_stream(&mut self, stream: StreamKey, bytes: u32) {
         let announced = i64::from(self.ours.window_announced);
         let Some(s) = self.streams.get_mut(stream) else { return };
@@ -87,7 +87,20 @@ impl H2Conn {
         }
         let (pending, target) = (i64::from(s.recv_pending), announced + i64::from(s.extended));
         let left = announced + i64::from(s.recv_rel);
-        if pending * 2 >= target || (left * 4 <= target && pending * 8 >= target) {
+        if pending * 2 >= target || (left * 4 <= target && pending * 8 >= target) || left <= 0 {
+            self.credit_now(stream);
+        }
+    }
+
+    /// The peer has used its window up: whatever is pending is announced, however little. Whoever gathers a
+    /// whole message before passing it on would else wait for bytes that may not be sent.
+    pub(super) fn credit_if_stalled(&mut self, stream: StreamKey) {
+        let announced = i64::from(self.ours.window_announced);
+        let is_stalled = self
+            .streams
+            .get_mut(stream)
+            .is_some_and(|s| announced + i64::from(s.recv_rel) <= 0 && !s.has(is::RECV_END));
+        if is_stalled {
             self.credit_now(stream);
         }
     }

@@ -85,6 +85,7 @@ impl H2Conn {
         if overhead > 0 {
             self.credit_stream(key, overhead);
         }
+        self.credit_if_stalled(key);
         let left = DataLeft { key, body, pad: u32::from(pad.unwrap_or(0)), end };
         Ok(self.recv_data_more(left, input))
     }

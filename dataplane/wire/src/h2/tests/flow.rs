@@ -161,7 +161,7 @@ fn extended_windows_hold_and_never_reach_2_31() {
     let (told, _) = pair.run();
     assert_eq!(writable(&told), [1]);
     let window = i64::from(pair.client.streams.get(c).unwrap().send_window);
-    assert!(window > 1 << 30 && window <= (1 << 31) - 1);
+    assert!(window > 1 << 30 && window < 1 << 31);
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_reset_stream_leaves_the_line_and_its_data_is_credited() {
     let mut pair = Pair::new(&Config::default(), &Config { conn_window_bytes: 0, ..small(1 << 20) });
     let (a, _) = pair.call(1, false);
     let (b, s) = pair.call(2, false);
-    assert_eq!(pair.client.send_data(a, &[0; 70_000], false), 65_535.min(64 * 1024));
+    assert_eq!(pair.client.send_data(a, &[0; 70_000], false), 65_535);
     assert_eq!(pair.client.send_data(b, &[0; 70_000], false), 0);
     pair.client.reset(a, Reason::CANCEL);
     pair.server.reset(s, Reason::CANCEL);

@@ -49,7 +49,7 @@ fn bytes(word: &str) -> Vec<u8> {
     if let Some((n, byte)) = word.split_once('*') {
         return vec![u8::from_str_radix(byte, 16).unwrap(); n.parse().unwrap()];
     }
-    assert!(word.len() % 2 == 0 && word.bytes().all(|b| b.is_ascii_hexdigit()), "{word:?}");
+    assert!(word.len().is_multiple_of(2) && word.bytes().all(|b| b.is_ascii_hexdigit()), "{word:?}");
     (0..word.len()).step_by(2).map(|i| u8::from_str_radix(&word[i..i + 2], 16).unwrap()).collect()
 }
 
