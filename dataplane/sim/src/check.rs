@@ -56,7 +56,7 @@ pub(crate) fn quiet(world: &mut World) -> Result<(), String> {
 
 /// Gauges that must be zero when no call is there.
 pub(crate) const EMPTY_GAUGES: [&str; 5] =
-    ["calls_in_flight", "calls_queued", "pool_bytes", "downstream_connections", "relay_bytes"];
+    ["calls_in_flight", "calls_waiting", "pool_bytes_used", "connections_downstream", "connections_relayed"];
 
 fn held(world: &World, when: &str) -> Result<(), String> {
     let rx = world.net.rx_live.get();
@@ -66,7 +66,19 @@ fn held(world: &World, when: &str) -> Result<(), String> {
     if world.offload.pending.get() > 0 {
         return Err(format!("{} offload jobs pending {when}", world.offload.pending.get()));
     }
-    for (name, _, value) in &world.shard.snapshot().gauges {
+    let snapshot = world.shard.snapshot();
+    if let Some(endpoint) = snapshot.endpoints.iter().find(|e| e.inflight > 0) {
+        return Err(format!("endpoint {} has {} calls in flight {when}", endpoint.addr, endpoint.inflight));
+    }
+    let count = |name| snapshot.counters.iter().find(|(n, ..)| *n == name).map_or(0, |(_, _, value)| *value);
+    if count("calls_started") != count("calls_ended") {
+        let (started, ended) = (count("calls_started"), count("calls_ended"));
+        return Err(format!("{started} calls started, {ended} ended {when}"));
+    }
+    for (name, _, value) in &snapshot.gauges {
+        if *name == "programs_alive" && *value != 1 {
+            return Err(format!("{value} programs alive {when}"));
+        }
         if EMPTY_GAUGES.contains(name) && *value > 0 {
             return Err(format!("{name} is {value} {when}"));
         }

@@ -13,6 +13,7 @@
 //! `cargo run -p towpath-sim -- --seeds 1000` hunts; `--scenario S --seed N --trace` replays.
 #![forbid(unsafe_code)]
 
+mod abuse;
 mod body;
 mod calls;
 mod chain;
@@ -20,6 +21,7 @@ mod check;
 mod check_calls;
 mod client;
 mod h2_io;
+mod hostile;
 mod ledger;
 mod log;
 #[cfg(test)]

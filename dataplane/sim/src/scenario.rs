@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::{calls, relay};
+use crate::{abuse, calls, relay};
 use crate::trace::Trace;
 use crate::world::{World, real};
 
@@ -13,17 +13,20 @@ pub enum Scenario {
     Relay,
     /// gRPC calls.
     Calls,
+    /// Honest calls beside hostile peers.
+    Abuse,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Relay, Self::Calls];
+    pub const ALL: &'static [Self] = &[Self::Relay, Self::Calls, Self::Abuse];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Relay => "relay",
             Self::Calls => "calls",
+            Self::Abuse => "abuse",
         }
     }
 
@@ -87,6 +90,7 @@ pub fn run(scenario: Scenario, seed: u64, prints: bool) -> Result<Outcome, Failu
     let one = || match scenario {
         Scenario::Relay => relay::run(seed, Trace::new(prints), real),
         Scenario::Calls => calls::run(seed, Trace::new(prints), real),
+        Scenario::Abuse => abuse::run(seed, Trace::new(prints), real),
     };
     let result = catch_unwind(AssertUnwindSafe(one)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

@@ -112,7 +112,14 @@ impl Server {
                 H2Event::Headers { stream, kind: HeadersKind::Request, end_stream, .. } => {
                     let list = conn.headers().clone();
                     *seen += 1;
-                    let Some(mut it) = arrive(&list, stream, io, ledger) else { return };
+                    let Some(mut it) = arrive(&list, stream, io, ledger) else {
+                        let mut list = Headers::new();
+                        list.push(b":status", b"200");
+                        list.push(b"content-type", b"application/grpc");
+                        list.push(b"grpc-status", b"12");
+                        conn.send_headers(stream, &list, true);
+                        return;
+                    };
                     let plan = &ledger.calls[it.call].plan;
                     if ledger.calls[it.call].attempts.len() <= plan.refusals {
                         io.note(format_args!("call {} is refused", it.call));
@@ -326,7 +333,7 @@ fn push_status(call: usize, plan: &CallPlan, list: &mut Headers) {
         grpc::encode_message(text.as_bytes(), &mut value);
         list.push(b"grpc-message", &value);
     }
-    list.push(b"x-srv", b"1");
+    list.push(b"x-srv-end", b"1");
     for (name, value) in fields(call, "t", plan.trailers) {
         list.push(name.as_bytes(), &value);
     }

@@ -1,0 +1,140 @@
+//! Scenario: hostile callers and a hostile backend beside honest callers, in fair weather. Whatever the
+//! hostile ones do, the honest calls must end as if nobody else were there.
+
+use std::sync::Arc;
+
+use shard::{Limits, ListenerId};
+
+use crate::calls::{App, CHAIN_SINK, seat_callers, setup};
+use crate::chain::Passages;
+use crate::check;
+use crate::check_calls::{self, Terms};
+use crate::client::{Client, Manner};
+use crate::hostile::{Hostile, Trick};
+use crate::net::{Backend, Net};
+use crate::peer::Peer;
+use crate::plan::{FaultPlan, MS, SECOND, Weather};
+use crate::plan_call::{CallPlan, Cancel, Kind, Mix};
+use crate::relay::{backend_addr, caller_addr};
+use crate::rng::Rng;
+use crate::scenario::Outcome;
+use crate::server::{Leave, Server, ServerManner};
+use crate::trace::Trace;
+use crate::world::{Make, Swap, World};
+
+/// What the abusers of a run do, besides tricks of the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Abuse {
+    /// Opens and resets calls.
+    RapidCancel,
+    /// Never gives window back and never leaves by itself.
+    Hoard,
+    /// Begins messages and does not end them.
+    Starve,
+    /// Calls the hostile backend.
+    BadCompany,
+    /// Breaks the protocol.
+    Trick,
+}
+
+fn abuser(world: &mut World, rng: &mut Rng, abuse: Abuse, at: usize, bytes_max: usize) {
+    let in_ns = rng.below(20 * MS);
+    let start = world.net.now + in_ns;
+    let link = world.net.arrive(in_ns, ListenerId(0), caller_addr(2, at));
+    if abuse == Abuse::Trick {
+        let trick = Trick::draw(rng);
+        let authority = if rng.chance(500) { "catalog" } else { "evil" };
+        return world.seat(link, Box::new(Hostile::new(rng, trick, true, authority)), start, true);
+    }
+    let mut manner = Manner::draw(rng, &["catalog".into(), "evil".into()]);
+    manner.is_abuse = true;
+    manner.abort_after_ns = Some(rng.pick(&[20 * MS, SECOND, 10 * SECOND]));
+    let mix = Mix { bytes_max, ..Mix::PLAIN };
+    let mut todo = Vec::new();
+    for _ in 0..rng.skewed(200) {
+        let mut plan = CallPlan::draw(rng, &mix);
+        match abuse {
+            Abuse::RapidCancel => plan.cancel = if rng.chance(800) { Cancel::AtOnce } else { Cancel::AfterNs(50_000) },
+            Abuse::Hoard => {
+                plan.kind = Kind::ServerStream;
+                plan.response = vec![bytes_max; 8];
+                manner.hoards = true;
+            }
+            Abuse::Starve => {
+                plan.request = vec![bytes_max; 3];
+                plan.gap_ns = 100 * SECOND;
+            }
+            Abuse::BadCompany => plan.to = 1,
+            Abuse::Trick => {}
+        }
+        let call = world.ledger.call(plan, 1000 + at);
+        world.ledger.calls[call].is_abuse = true;
+        todo.push((start + rng.below(50 * MS), call));
+    }
+    todo.sort_unstable();
+    world.seat(link, Box::new(Client::new(manner, todo)), start, true);
+}
+
+/// Runs one seed.
+pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String> {
+    let mut rng = Rng::new(seed);
+    let mut plan = FaultPlan::draw(&mut rng, Weather::Fair);
+    // Tiny steps have their own scenario; here there is much to do.
+    plan.chunk_bytes_max = plan.chunk_bytes_max.max(1460);
+    plan.capacity_bytes_min = plan.capacity_bytes_min.max(16_384);
+    let conns = rng.size(1, 3);
+    let calls = rng.skewed(20);
+    let bytes_max = (plan.bytes_max() / (conns * calls)).clamp(8, 1 << 18);
+    let mix = Mix { cancel: 0, ..Mix::draw(&mut rng, bytes_max) };
+    let mut limits = Limits::DEFAULT;
+    limits.stream_window_bytes = rng.pick(&[16 << 10, 64 << 10]);
+    limits.stream_idle_ns = 20 * SECOND;
+    limits.message_bytes_max = 4 << 20;
+    let app = App {
+        endpoints: (0..u16::try_from(rng.size(1, 3)).unwrap_or(1)).map(backend_addr).collect(),
+        evil: vec![backend_addr(100)],
+        compress: rng.chance(300).then_some(abi::Encoding::Gzip),
+        min_bytes: 100,
+        picks: rng.chance(700),
+    };
+    let passages = Arc::new(Passages::default());
+    let setup = setup(app.program(&passages), limits, rng.word());
+    let mut net = Net::new(rng.fork(2), plan, trace);
+    let all = app.endpoints.iter().chain(&app.evil);
+    net.backends = all.map(|addr| Backend { addr: addr.clone(), down: Vec::new() }).collect();
+    let evil_at = app.endpoints.len();
+    let advertises = rng.chance(500);
+    let birth = Box::new(move |backend: usize, _, rng: &mut Rng, _: &mut _| {
+        if backend == evil_at {
+            let trick = Trick::draw(rng);
+            return Box::new(Hostile::new(rng, trick, false, "")) as Box<dyn Peer>;
+        }
+        let mut manner = ServerManner::draw(rng, &[Leave::Never], advertises, 1024);
+        manner.config.stream_window_bytes = manner.config.stream_window_bytes.max(16_384);
+        Box::new(Server::new(manner))
+    });
+    let mut world = World::new(net, setup, birth, make);
+    seat_callers(&mut world, &mut rng, &mix, conns, calls, false);
+    let kinds = [Abuse::RapidCancel, Abuse::Hoard, Abuse::Starve, Abuse::BadCompany, Abuse::Trick, Abuse::Trick];
+    for at in 0..rng.skewed(12) {
+        let abuse = rng.pick(&kinds);
+        abuser(&mut world, &mut rng, abuse, at, bytes_max);
+    }
+    if rng.chance(200) {
+        let at = world.net.now + rng.below(100 * MS);
+        world.swaps.push(Swap { at, program: app.program(&passages), sinks: vec![CHAIN_SINK] });
+    }
+    let terms = Terms {
+        is_fair: true,
+        drains: false,
+        message_bytes_max: limits.message_bytes_max as usize,
+        is_tight: false,
+        streams_max: limits.streams_max,
+    };
+    let end = world.net.now + 400 * SECOND;
+    world.run_callers(end)?;
+    world.run_for(60 * SECOND)?;
+    check_calls::all(&world, &terms, &passages)?;
+    check::quiet(&mut world)?;
+    Ok(Outcome::of(&world))
+}
