@@ -126,11 +126,12 @@ impl Floods {
         self.empty_run = 0;
     }
 
-    /// We sent a DATA frame.
-    pub(crate) fn data_sent(&mut self) {
+    /// We sent a DATA frame of so many bytes.
+    pub(crate) fn data_sent(&mut self, bytes: usize) {
         self.cheap.give(1);
-        self.window_updates =
-            self.window_updates.saturating_add(WINDOW_UPDATES_PER_DATA).min(WINDOW_UPDATES_MAX);
+        let by_bytes = u32::try_from(bytes).unwrap_or(u32::MAX) / WINDOW_UPDATE_PER_BYTES;
+        let more = WINDOW_UPDATES_PER_DATA + by_bytes;
+        self.window_updates = self.window_updates.saturating_add(more).min(WINDOW_UPDATES_MAX);
     }
 
     pub(crate) fn window_update(&mut self) -> Result<(), Fault> {
@@ -190,7 +191,7 @@ mod tests {
     fn window_updates_are_earned_by_data() {
         let mut f = Floods::new(Instant(0));
         assert!((0..100_000).all(|_| {
-            f.data_sent();
+            f.data_sent(100);
             (0..WINDOW_UPDATES_PER_DATA).all(|_| f.window_update().is_ok())
         }));
         assert_eq!((0..20_000).position(|_| f.window_update().is_err()), Some(9990));

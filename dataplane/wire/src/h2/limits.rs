@@ -6,6 +6,9 @@
 /// Ceiling on frames in `tx()` that the peer has not taken (Envoy's `max_outbound_frames`).
 pub const OUTBOUND_FRAMES_MAX: u32 = 10_000;
 
+/// Ceiling on bytes in `tx()` beyond `tx_bytes_max`, which bounds DATA already: header blocks, mostly.
+pub const OUTBOUND_BYTES_MAX: usize = 16 << 20;
+
 /// Ceiling on answers to control frames (acks, RST_STREAM) in `tx()` that the peer has not taken (Envoy's
 /// `max_outbound_control_frames`).
 pub const CONTROL_FRAMES_MAX: u32 = 1000;
@@ -19,6 +22,9 @@ pub const PRIORITY_PER_STREAM: u32 = 100;
 
 /// WINDOW_UPDATE frames per DATA frame sent (Envoy's `max_inbound_window_update_frames_per_data_frame_sent`).
 pub const WINDOW_UPDATES_PER_DATA: u32 = 10;
+
+/// And one more for so many bytes in it: a peer may take large frames and read them in small pieces.
+pub const WINDOW_UPDATE_PER_BYTES: u32 = 1024;
 
 /// WINDOW_UPDATE frames per stream opened: one for it and one for the connection.
 pub const WINDOW_UPDATES_PER_STREAM: u32 = 2;
@@ -63,6 +69,9 @@ pub const CLOSED_REMEMBERED: usize = 64;
 
 /// Ceiling on a stream's receive window, extensions included, so that no sum reaches 2^31.
 pub const WINDOW_BYTES_MAX: u32 = 1 << 30;
+
+/// A header list above this is given back when the input is used up; smaller ones are kept for the next.
+pub const LIST_KEPT_BYTES: usize = 16 * 1024;
 
 /// Buffers above this are given back when they fall empty; smaller ones are kept for the next frame.
 pub const BUFFER_KEPT_BYTES: usize = 4096;

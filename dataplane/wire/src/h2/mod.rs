@@ -43,6 +43,7 @@ use crate::{Headers, Instant};
 
 pub use fault::Fault;
 pub use types::{Config, ConnError, H2Event, HeadersKind, Input, Reason, ResetBy, Role, StreamKey, UNTAGGED};
+pub use validate::field_is_valid;
 
 use floods::Floods;
 use flow::RecvConn;
@@ -179,7 +180,7 @@ impl H2Conn {
         if self.dead.is_some() {
             return None;
         }
-        if self.tx.frames() > limits::OUTBOUND_FRAMES_MAX {
+        if self.is_flooding_out() {
             return Some(self.now);
         }
         self.ours.deadline()
@@ -191,7 +192,7 @@ impl H2Conn {
         if let Some(error) = self.dead {
             return Err(error);
         }
-        if self.tx.frames() > limits::OUTBOUND_FRAMES_MAX {
+        if self.is_flooding_out() {
             return Err(self.fail(Fault::FloodOutbound));
         }
         match self.ours.deadline() {
@@ -229,6 +230,12 @@ impl H2Conn {
             self.tx.buf = Vec::new();
             self.tx.clear();
         }
+    }
+
+    /// Has more been queued than any peer that reads would leave unread?
+    fn is_flooding_out(&self) -> bool {
+        self.tx.frames() > limits::OUTBOUND_FRAMES_MAX
+            || self.tx.len() > self.tx_bytes_max.saturating_add(limits::OUTBOUND_BYTES_MAX)
     }
 
     /// Ends the connection: GOAWAY with the fault's name as debug data, once.

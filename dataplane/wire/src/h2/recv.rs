@@ -9,12 +9,12 @@
 //! whenever `next` returns; a frame is copied at most once.
 
 use super::frame::{HEAD_LEN, Head, flag, kind};
-use super::limits::{BUFFER_KEPT_BYTES, OUTBOUND_FRAMES_MAX};
+use super::limits::{BUFFER_KEPT_BYTES, LIST_KEPT_BYTES};
 use super::preface::guess_server;
 use super::recv_data::DataLeft;
 use super::stream::is;
 use super::{ConnError, Fault, H2Conn, H2Event, Input, Reason, ResetBy, Role, StreamKey};
-use crate::Instant;
+use crate::{Headers, Instant};
 
 /// What the next bytes are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,7 +76,11 @@ impl H2Conn {
                 Ok(Some(event)) => return Ok(Some(event)),
                 Ok(None) if input.at >= input.bytes.len() => {
                     // Whatever the last frame made due comes before `None`.
-                    return self.pending_event();
+                    let due = self.pending_event()?;
+                    if due.is_none() && self.fields.capacity_bytes() > LIST_KEPT_BYTES {
+                        self.fields = Headers::new();
+                    }
+                    return Ok(due);
                 }
                 // Each step takes bytes, or changes what the next ones are.
                 Ok(None) => debug_assert!(input.at > at || self.rx != Rx::Preface, "no step forward"),
@@ -95,7 +99,7 @@ impl H2Conn {
 
     /// What is due without further bytes.
     fn pending_event(&mut self) -> Result<Option<H2Event>, ConnError> {
-        if self.tx.frames() > OUTBOUND_FRAMES_MAX {
+        if self.is_flooding_out() {
             return Err(self.fail(Fault::FloodOutbound));
         }
         if self.streams.is_waiting()
@@ -269,6 +273,8 @@ impl H2Conn {
         // Before it has heard of our limit, a client is right to open more.
         if fault != Fault::StreamsExceeded || self.ours.was_acked {
             self.floods.made_reset(self.now)?;
+        } else {
+            self.floods.cheap(1, self.now, Fault::FloodMadeReset)?;
         }
         self.rst_stream(key, fault.reason());
         self.floods.control_queued()?;

@@ -82,10 +82,12 @@ impl H2Conn {
         if body > 0 {
             self.floods.data_taken();
         }
-        if overhead > 0 {
-            self.credit_stream(key, overhead);
+        if !end {
+            if overhead > 0 {
+                self.credit_stream(key, overhead);
+            }
+            self.credit_if_stalled(key);
         }
-        self.credit_if_stalled(key);
         let left = DataLeft { key, body, pad: u32::from(pad.unwrap_or(0)), end };
         Ok(self.recv_data_more(left, input))
     }

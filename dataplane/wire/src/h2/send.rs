@@ -143,12 +143,12 @@ impl H2Conn {
         while rest.len() > max {
             let (chunk, more) = rest.split_at(max);
             self.tx.push(kind::DATA, 0, id, chunk);
-            self.floods.data_sent();
+            self.floods.data_sent(max);
             rest = more;
         }
         if !rest.is_empty() || end {
             self.tx.push(kind::DATA, if end { flag::END_STREAM } else { 0 }, id, rest);
-            self.floods.data_sent();
+            self.floods.data_sent(rest.len());
         }
     }
 

@@ -64,6 +64,9 @@ impl Streams {
 
     /// The key of an open stream.
     pub(crate) fn find(&mut self, id: u32) -> Option<StreamKey> {
+        if id == 0 {
+            return None;
+        }
         if self.slab.get(self.last as usize).is_some_and(|s| s.id == id) {
             return Some(StreamKey { index: self.last, id });
         }
@@ -187,6 +190,7 @@ mod tests {
         assert_eq!(s.find(3), Some(b));
         assert!(s.get(StreamKey { index: b.index, id: 0 }).is_none());
         s.remove(b, None);
+        assert!(s.find(0).is_none());
         assert!(s.get(StreamKey { index: b.index, id: 0 }).is_none());
         assert_eq!(s.count(), 0);
     }

@@ -46,7 +46,7 @@ impl Seen {
 pub(crate) fn request(list: &Headers) -> Result<BodyLen, Fault> {
     let mut seen = Seen(0);
     let mut body_len = LEN_UNKNOWN;
-    let (mut method, mut authority): (&[u8], &[u8]) = (b"", b"");
+    let (mut method, mut path, mut authority): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
     for (field, name, value) in list {
         match field.token {
             Token::Method => {
@@ -65,10 +65,10 @@ pub(crate) fn request(list: &Headers) -> Result<BodyLen, Fault> {
             }
             Token::Path => {
                 seen.pseudo(PATH)?;
-                // Section 8.3.1: not empty; "*" for OPTIONS, else it begins with "/".
-                if !is_visible(value) || !(value.first() == Some(&b'/') || value == b"*") {
+                if !is_visible(value) {
                     return Err(Fault::PseudoValue);
                 }
+                path = value;
             }
             Token::Authority => {
                 seen.pseudo(AUTHORITY)?;
@@ -101,7 +101,20 @@ pub(crate) fn request(list: &Headers) -> Result<BodyLen, Fault> {
     if seen.0 & wanted != wanted {
         return Err(Fault::PseudoMissing);
     }
+    // Section 8.3.1: not empty, and it begins with "/", but for OPTIONS of the server itself.
+    if path.first() != Some(&b'/') && !(path == b"*" && method == b"OPTIONS") {
+        return Err(Fault::PseudoValue);
+    }
     Ok(body_len)
+}
+
+/// Could this be sent as a regular field: a lower-case name that HTTP/2 does not forbid, and a value without
+/// NUL, CR, LF and outer spaces? For fields that come from elsewhere than a peer's list.
+pub fn field_is_valid(name: &[u8], value: &[u8]) -> bool {
+    let token = Token::of(name);
+    !token.is_pseudo()
+        && check_name(name).is_ok()
+        && regular(token, name, value, &mut LEN_UNKNOWN.clone()).is_ok()
 }
 
 /// Checks a response, interim or final.
@@ -266,7 +279,9 @@ mod tests {
         assert_eq!(with(&[(":status", "200")]), Err(Fault::PseudoUnknown));
         assert_eq!(with(&[(":protocol", "websocket")]), Err(Fault::PseudoUnknown));
         assert_eq!(with(&[(":x", "1")]), Err(Fault::PseudoUnknown));
-        assert_eq!(without(":path", &[(":path", "*")]), Ok(LEN_UNKNOWN));
+        assert_eq!(without(":path", &[(":path", "*")]), Err(Fault::PseudoValue));
+        let options = [(":method", "OPTIONS"), (":scheme", "http"), (":path", "*")];
+        assert_eq!(request(&list(&options)), Ok(LEN_UNKNOWN));
         assert_eq!(without(":path", &[(":path", "a")]), Err(Fault::PseudoValue));
         assert_eq!(without(":authority", &[(":authority", "u@h")]), Err(Fault::PseudoValue));
     }
@@ -305,6 +320,16 @@ mod tests {
         }
         for good in ["", "a b", "a\tb", "\u{e9}\u{ff}", "\x01", "abcdefgh\tabcdefgh\x7f"] {
             assert_eq!(with(&[("x", good)]), Ok(LEN_UNKNOWN), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn fields_from_elsewhere_are_judged_alike() {
+        assert!(field_is_valid(b"x-a", b"b c") && field_is_valid(b"te", b"trailers"));
+        for (name, value) in
+            [("X-a", "b"), ("", "b"), (":path", "/"), ("connection", "close"), ("te", "gzip"), ("a", "b\n")]
+        {
+            assert!(!field_is_valid(name.as_bytes(), value.as_bytes()), "{name}");
         }
     }
 

@@ -45,14 +45,13 @@ fn section_5_2_a_stream_stops_at_its_window_and_is_told_once() {
     assert_eq!(pair.client.send_data(c, &[1; 1500], true), 0);
     let (told, seen) = pair.run();
     assert_eq!((writable(&told), data_bytes(&seen)), (vec![], 1000));
-    // Stalled, and less than an eighth: no update. Then more: one.
-    pair.server.release(s, 124);
-    assert!(pair.server.tx().is_empty());
-    pair.server.release(s, 376);
+    // Stalled: at once, however little.
+    pair.server.release(s, 500);
     let (told, _) = pair.run();
     assert_eq!(writable(&told), [5]);
     assert_eq!(pair.client.send_data(c, &[1; 1500], true), 500);
-    pair.run();
+    let (told, _) = pair.run();
+    assert_eq!(writable(&told), []);
     pair.server.release(s, 5000);
     let (told, _) = pair.run();
     assert_eq!(writable(&told), [5]);
@@ -220,4 +219,26 @@ fn windows_stay_silent_after_the_peers_end() {
     pair.server.release(s, 100);
     pair.server.extend_window(s, 100);
     assert!(pair.server.tx().is_empty());
+}
+
+#[test]
+fn updates_wait_for_half_the_window_unless_the_peer_stalls() {
+    let mut pair = Pair::new(&Config::default(), &small(1000));
+    let (c, s) = pair.call(1, false);
+    assert_eq!(pair.client.send_data(c, &[0; 600], false), 600);
+    pair.run();
+    pair.server.release(s, 499);
+    assert!(pair.server.tx().is_empty(), "400 are left, and 499 is less than half");
+    pair.server.release(s, 1);
+    assert_eq!(frames(pair.server.tx()), [(kind::WINDOW_UPDATE, s.id, 500)]);
+    pair.run();
+    assert_eq!(pair.client.send_data(c, &[0; 700], false), 700);
+    pair.run();
+    pair.server.release(s, 124);
+    assert!(pair.server.tx().is_empty(), "200 are left, and 124 is less than an eighth");
+    // What is pending when the window is used up goes at once.
+    assert_eq!(pair.client.send_data(c, &[0; 1000], false), 200);
+    let (told, _) = pair.run();
+    assert_eq!(writable(&told), [1]);
+    assert_eq!(pair.client.send_data(c, &[0; 1000], false), 124);
 }

@@ -65,3 +65,17 @@ fn tx_buffers_can_be_lent() {
     pair.client.tx_swap(&mut vec::Vec::new());
     assert_eq!(pair.client.tx.buf.capacity(), 0);
 }
+
+#[test]
+fn a_large_header_list_is_given_back() {
+    let mut pair = Pair::default();
+    let c = pair.client.open(1).unwrap();
+    let mut big = request();
+    for i in 0..60_u8 {
+        big.push(&[b'x', b'a' + i % 26, b'a' + i / 26], &[b'v'; 1000]);
+    }
+    assert!(pair.client.send_headers(c, &big, true));
+    let (_, seen) = pair.run();
+    assert_eq!(seen[0].headers.as_ref(), Some(&big));
+    assert!(pair.server.capacity_bytes() < 40_000, "{}", pair.server.capacity_bytes());
+}
