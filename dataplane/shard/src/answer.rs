@@ -8,8 +8,12 @@ use crate::body::Way;
 use crate::call::Phase;
 use crate::conn::{Kind, UpState};
 use crate::downstream::is_grpc;
+use crate::limits::MS;
 use crate::slab::Key;
 use crate::state::Core;
+
+/// An endpoint's RST_STREAM(CANCEL) this close to the deadline is the deadline's doing.
+const DEADLINE_SLACK_NS: u64 = 5 * MS;
 
 impl Core {
     pub(crate) fn on_upstream(&mut self, conn: Key, event: H2Event, bytes: &[u8]) {
@@ -229,12 +233,20 @@ impl Core {
     fn on_upstream_reset(&mut self, key: Key, reason: Reason, by: ResetBy) {
         let Some(call) = self.calls.get(key) else { return };
         let place = call.served_by;
+        let is_late = call.deadline.is_some_and(|at| self.now.after_ns(DEADLINE_SLACK_NS) >= at);
         if let Some(endpoint) = place.and_then(|p| self.endpoints.get_mut(p as usize)) {
             endpoint.failures += 1;
         }
         let is_unprocessed =
             by == ResetBy::Goaway || (by == ResetBy::Peer && reason == Reason::REFUSED_STREAM);
         if is_unprocessed && self.try_again(key, false) {
+            return;
+        }
+        // A server resets at the deadline we told it, a moment before our own timer fires.
+        if by == ResetBy::Peer && reason == Reason::CANCEL && is_late {
+            self.counters.calls_deadline_exceeded += 1;
+            self.leave_endpoint(key, None);
+            self.fail(key, Status::DEADLINE_EXCEEDED, Flag::Timeout, "the deadline has passed");
             return;
         }
         let addr = place.and_then(|p| self.endpoints.get(p as usize)).map(|e| alloc::format!("{}", e.addr));

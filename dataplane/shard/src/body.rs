@@ -14,7 +14,7 @@ use crate::{Done, Job, JobKey};
 
 /// A stream window grows up to this, bytes.
 const GROWN_WINDOW_MAX: u32 = 1 << 20;
-/// A stream is busy when it uses its window twice within this time.
+/// A stream is busy when it uses its window up within this time.
 const BUSY_WITHIN_NS: u64 = 200 * MS;
 
 /// A direction of a call.
@@ -161,13 +161,15 @@ impl Core {
         }
         let Some(leg) = self.sender(key, way) else { return };
         let now = self.now;
-        let is_ample = self.pool.level() == Level::Ample;
+        let Some(caller) = self.calls.get(key).map(|c| c.caller) else { return };
+        // Growth is for the few that are busy: it leaves most of a caller's share to ordinary windows.
+        let may_grow = self.pool.level() == Level::Ample && self.callers.get(caller).pool.is_mostly_free();
         let Some(pipe) = self.pipe(key, way) else { return };
         pipe.since_growth = pipe.since_growth.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         let mut growth = 0;
-        if pipe.since_growth >= pipe.window.saturating_mul(2) {
+        if pipe.since_growth >= pipe.window {
             let is_busy = now.since_ns(pipe.grown_at) < BUSY_WITHIN_NS;
-            if is_busy && is_ample && pipe.window > 0 && pipe.window < GROWN_WINDOW_MAX {
+            if is_busy && may_grow && pipe.window > 0 && pipe.window < GROWN_WINDOW_MAX {
                 growth = pipe.window;
             }
             pipe.since_growth = 0;

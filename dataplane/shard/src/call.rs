@@ -131,6 +131,8 @@ pub(crate) struct Call {
     /// An element chose the endpoint: `Pick` does not choose again.
     pub(crate) is_pinned: bool,
     pub(crate) is_grpc: bool,
+    /// The caller's header block ended its stream. An empty body is something else: grpc-go waits for it.
+    pub(crate) is_bodiless: bool,
     pub(crate) listener: u16,
     pub(crate) peer_ip: Option<[u8; 16]>,
 

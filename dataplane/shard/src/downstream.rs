@@ -125,6 +125,8 @@ impl Core {
         call.request.copy_from(h2.headers());
         call.to_endpoint.window = window;
         call.to_endpoint.has_ended = end_stream;
+        call.to_endpoint.grown_at = self.now;
+        call.is_bodiless = end_stream;
         call.is_grpc = is_grpc(&call.request);
         if let Some(generation) = self.generations[usize::from(self.current)].as_mut() {
             generation.calls += 1;

@@ -350,12 +350,9 @@ impl Core {
             call.request_encoding = Some(how.encoding);
             needs_recoder = Some(how.encoding);
         }
-        let ends_here = call.to_endpoint.has_ended
-            && call.to_endpoint.buf.is_empty()
-            && call.to_endpoint.recoder.is_none()
-            && call.request_trailers.is_none();
-        call.to_endpoint.end_sent = ends_here;
-        h2.send_headers(stream, &call.request, ends_here);
+        call.to_caller.grown_at = now;
+        call.to_endpoint.end_sent = call.is_bodiless;
+        h2.send_headers(stream, &call.request, call.is_bodiless);
         self.mark_dirty(conn_key);
         if let Some(encoding) = needs_recoder {
             self.set_recoder(key, Way::ToEndpoint, None, Some(encoding));
