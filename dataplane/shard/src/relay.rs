@@ -170,6 +170,7 @@ impl Core {
             if from_end_sent {
                 // Both ways have ended.
                 self.unlink_relay(key);
+                self.unlink_relay(other);
                 self.free_conn(key, Some(Op::Close));
                 self.free_conn(other, Some(Op::Close));
             } else {

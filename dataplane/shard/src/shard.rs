@@ -135,6 +135,7 @@ impl<T: Transport, O: Offload> Shard<T, O> {
             }
             run_ops(&mut self.core, transport);
         }
+        run_ops(&mut self.core, transport);
         begin_connects(&mut self.core, transport);
     }
 

@@ -320,6 +320,7 @@ impl Core {
         let now = self.now;
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.last_rx = now;
+        conn.is_trimmed = false;
         conn.ping_at = None;
         if conn.is_closing {
             return;

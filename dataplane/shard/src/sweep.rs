@@ -122,6 +122,11 @@ impl Core {
             Kind::Down(_) | Kind::Free => {}
         }
         let Some(h2) = conn.h2.as_mut() else { return };
+        // Idle from one sweep to the next: what its last calls needed is given back.
+        if conn.calls.is_empty() && !conn.is_trimmed && now.since_ns(conn.last_rx) > SECOND {
+            conn.is_trimmed = true;
+            h2.trim();
+        }
         if is_idle {
             self.counters.connections_idle_closed += 1;
             h2.goaway(wire::h2::Reason::NO_ERROR);
