@@ -206,8 +206,16 @@ pub(crate) mod tests {
         latency[1] = 60;
         latency[2] = 40;
         Snapshot {
-            counters: vec![("calls_total", "Calls begun.", 100)],
-            labelled: vec![("faults_total", "Peers' faults.", "fault", vec![("rapid_reset", 2)])],
+            counters: vec![
+                ("calls_started", "Calls that arrived.", 103),
+                ("calls_no_rule", "Calls that no rule covers.", 2),
+            ],
+            labelled: vec![(
+                "downstream_faults",
+                "What callers did wrong, by fault.",
+                "fault",
+                vec![("rapid_reset", 2)],
+            )],
             gauges: vec![("calls_in_flight", "Calls in flight.", 3)],
             methods: vec![MethodSnapshot {
                 source: "frontend".into(),
@@ -269,7 +277,7 @@ pub(crate) mod tests {
     #[test]
     fn shards_add_up() {
         let sum = two().sum();
-        assert_eq!(sum.counters[0].2, 200);
+        assert_eq!(sum.counters[0].2, 206);
         assert_eq!(sum.labelled[0].3, [("rapid_reset", 4)]);
         assert_eq!(sum.gauges[0].2, 6);
         assert_eq!((sum.methods.len(), sum.methods[0].started, ended(&sum.methods[0])), (1, 206, 200));

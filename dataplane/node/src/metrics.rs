@@ -22,12 +22,12 @@ pub(crate) fn encode(figures: &Figures) -> String {
     chains(&mut out, &sum);
     endpoints(&mut out, &sum);
     for (name, help, value) in &sum.counters {
-        let name = format!("towpath_{name}");
-        out.family(&name, help, if name.ends_with("_total") { "counter" } else { "untyped" });
+        let name = total(name);
+        out.family(&name, help, "counter");
         out.sample(&name, &[], *value as f64);
     }
     for (name, help, label, values) in &sum.labelled {
-        let name = format!("towpath_{name}");
+        let name = total(name);
         out.family(&name, help, "counter");
         for (value, count) in values {
             out.sample(&name, &[(label, value)], *count as f64);
@@ -53,6 +53,11 @@ pub(crate) fn encode(figures: &Figures) -> String {
         }
     }
     out.0
+}
+
+/// A counter's name as Prometheus wants it.
+fn total(name: &str) -> String {
+    format!("towpath_{}_total", name.trim_end_matches("_total"))
 }
 
 /// The text so far.
@@ -307,8 +312,8 @@ mod tests {
             r#"response_latency_ms_bucket{direction="inbound",src="frontend",dst="catalog",rt_route="shop.Catalog/List",le="0.05"} 120"#,
             r#"towpath_element_verdicts_total{source="frontend",destination="catalog",element="FaultInjection",verdict="reject",line="3"} 20"#,
             r#"towpath_endpoint_saved_bytes_total{service="catalog",endpoint="127.0.0.1:50051"} 2000"#,
-            "towpath_calls_total 200",
-            r#"towpath_faults_total{fault="rapid_reset"} 4"#,
+            "towpath_calls_started_total 206",
+            r#"towpath_downstream_faults_total{fault="rapid_reset"} 4"#,
             "towpath_calls_in_flight 6",
             "towpath_log_lines_dropped_total 1",
             r#"towpath_generation{shard="1",core="1"} 1"#,

@@ -22,7 +22,7 @@ pub(crate) fn text(figures: &Figures, is_draining: bool) -> String {
         ("methods", methods(&sum)),
         ("endpoints", endpoints(&sum)),
         ("elements", elements(&sum)),
-        ("faults", faults(&sum)),
+        ("worth a look", faults(&sum)),
     ];
     for (title, table) in sections {
         if !table.is_empty() {
@@ -39,7 +39,7 @@ fn shards(figures: &Figures) -> Table {
     let mut table = Table::new(&[
         ">shard",
         ">core",
-        ">conns",
+        ">connections",
         ">calls",
         ">in flight",
         ">received",
@@ -47,8 +47,7 @@ fn shards(figures: &Figures) -> Table {
         ">syscalls/call",
     ]);
     for (at, one) in figures.shards.iter().enumerate() {
-        let calls: u64 = one.shard.methods.iter().map(|m| m.started).sum();
-        let finished: u64 = one.shard.methods.iter().map(ended).sum();
+        let calls = named_value(&one.shard.counters, "calls_started");
         let per_call = match calls {
             0 => "-".to_owned(),
             calls => format!("{:.2}", one.sockets.syscalls() as f64 / calls as f64),
@@ -58,7 +57,7 @@ fn shards(figures: &Figures) -> Table {
             one.core.to_string(),
             show_count(one.sockets.conns_open),
             show_count(calls),
-            show_count(calls.saturating_sub(finished)),
+            show_count(named_value(&one.shard.gauges, "calls_in_flight")),
             show_bytes(one.sockets.rx_bytes),
             show_bytes(one.sockets.tx_bytes),
             per_call,
@@ -67,9 +66,12 @@ fn shards(figures: &Figures) -> Table {
     table
 }
 
+fn named_value(list: &[(&str, &str, u64)], name: &str) -> u64 {
+    list.iter().find(|(n, ..)| *n == name).map_or(0, |(.., value)| *value)
+}
+
 fn methods(sum: &Snapshot) -> Table {
-    let mut table =
-        Table::new(&["source", "destination", "method", ">calls", ">in flight", ">not OK", ">p50", ">p99"]);
+    let mut table = Table::new(&["source", "destination", "method", ">calls", ">not OK", ">p50", ">p99"]);
     for m in &sum.methods {
         let finished = ended(m);
         let ok = m.by_status.first().copied().unwrap_or(0);
@@ -77,8 +79,7 @@ fn methods(sum: &Snapshot) -> Table {
             named(&m.source),
             named(&m.destination),
             m.method.clone(),
-            show_count(m.started),
-            show_count(m.started.saturating_sub(finished)),
+            show_count(finished),
             percent(finished - ok, finished),
             about(&m.latency, 0.5),
             about(&m.latency, 0.99),
@@ -135,11 +136,25 @@ fn elements(sum: &Snapshot) -> Table {
     table
 }
 
+/// Counters that stand at zero when all is well.
 fn faults(sum: &Snapshot) -> Table {
-    let mut table = Table::new(&["what", ">count"]);
-    for (name, _, _, values) in &sum.labelled {
+    const USUAL: [&str; 5] = [
+        "calls_started",
+        "calls_ended",
+        "connections_accepted",
+        "upstream_connects",
+        "calls_rejected_by_element",
+    ];
+    let is_telling = |name: &str| {
+        ["calls_", "connections_", "upstream_"].iter().any(|p| name.starts_with(p)) && !USUAL.contains(&name)
+    };
+    let mut table = Table::new(&["counter", ">count", "meaning"]);
+    for (name, help, count) in sum.counters.iter().filter(|(name, _, count)| *count > 0 && is_telling(name)) {
+        table.row(vec![(*name).to_owned(), show_count(*count), (*help).to_owned()]);
+    }
+    for (name, help, _, values) in &sum.labelled {
         for (value, count) in values.iter().filter(|(_, count)| *count > 0) {
-            table.row(vec![format!("{} {value}", name.trim_end_matches("_total")), show_count(*count)]);
+            table.row(vec![format!("{name} {value}"), show_count(*count), (*help).to_owned()]);
         }
     }
     table
@@ -182,10 +197,12 @@ mod tests {
         let text = text(&two(), false);
         for part in [
             "serving for 2.00 s, generation 1, 8.00 MiB resident",
-            "frontend  catalog      shop.Catalog/List    206          6  10.0 %",
+            "    0     0            0    103          3       0 B   0 B           0.00",
+            "frontend  catalog      shop.Catalog/List    200  10.0 %",
             "catalog  127.0.0.1:50051  yes",
             "frontend -> catalog (line 3)  FaultInjection(0.1)        186        20        0  50 ns",
-            "faults rapid_reset      4",
+            "calls_no_rule                      4  Calls that no rule covers.",
+            "downstream_faults rapid_reset      4  What callers did wrong, by fault.",
             "access log: 10 lines, 1 dropped, 0 not written",
         ] {
             assert!(text.contains(part), "missing: {part}\n{text}");

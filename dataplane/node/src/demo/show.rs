@@ -20,7 +20,7 @@ const BAR: usize = 24;
 pub(super) fn opening(application: &str, backend: &str, addr: &Addr) -> String {
     let mut out = String::from("towpath demo: a gRPC client, three gRPC servers, and this between them:\n\n");
     for line in application.trim_end().lines() {
-        let _ = writeln!(out, "    {line}");
+        let _ = writeln!(out, "{}", format!("    {line}").trim_end());
     }
     let _ = write!(out, "\n  one shard on core {}, listening on {addr}, {backend}\n", super::cores_text());
     out

@@ -1,0 +1,207 @@
+//! The binary as users and scripts meet it: messages, exit codes, ready line, drain.
+
+mod support;
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixListener;
+
+use support::{Folder, Towpath, http_get};
+
+const SHOP: &str = "service frontend\nservice catalog { endpoints: [\"127.0.0.1:1\"] }\n\n\
+                    frontend -> catalog: LoadBalancing - Logging - Compression - FaultInjection(0.1)\n";
+
+#[test]
+fn check_says_in_one_line_what_it_found() {
+    let folder = Folder::new("check-ok");
+    let app = folder.write("shop.adn", SHOP);
+    let done = Towpath::run(&["check", &app]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_eq!(done.stdout.lines().count(), 1, "{}", done.stdout);
+    assert!(done.stdout.contains("ok: 2 services, 1 endpoint, 1 rule, 4 elements"), "{}", done.stdout);
+}
+
+#[test]
+fn a_bad_application_is_refused_with_file_line_and_hint() {
+    let folder = Folder::new("check-bad");
+    let app = folder.write("shop.adn", &SHOP.replace("Logging", "Loging"));
+    for args in [vec!["check", &app], vec!["run", &app, "--admin", "off"]] {
+        let done = Towpath::run(&args);
+        assert_eq!(done.code, 1);
+        assert_eq!(done.stdout, "");
+        for part in ["Loging", "shop.adn:4", "Logging"] {
+            assert!(done.stderr.contains(part), "{part} is not in {}", done.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_missing_application_is_one_line() {
+    let done = Towpath::run(&["run", "/nowhere/shop.adn"]);
+    assert_eq!((done.code, done.stderr.as_str()), (1, "towpath: /nowhere/shop.adn: no such file\n"));
+    let done = Towpath::run(&["check", "/tmp"]);
+    assert!(done.code == 1 && done.stderr.contains("is a folder"), "{}", done.stderr);
+}
+
+#[test]
+fn a_bad_node_toml_is_refused_with_file_line_and_hint() {
+    let folder = Folder::new("toml-bad");
+    let app = folder.write("shop.adn", SHOP);
+    let config = folder.write("node.toml", "[shards]\npol = \"busy\"\n");
+    for command in ["run", "check"] {
+        let done = Towpath::run(&[command, &app, "--config", &config]);
+        assert_eq!(done.code, 1);
+        for part in ["unknown key `pol`", "node.toml:2", "did you mean `poll`?", "expected one of"] {
+            assert!(done.stderr.contains(part), "{part} is not in {}", done.stderr);
+        }
+    }
+}
+
+#[test]
+fn an_address_in_use_is_one_line_that_says_what_to_do() {
+    let folder = Folder::new("in-use");
+    let app = folder.write("shop.adn", SHOP);
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = held.local_addr().unwrap().to_string();
+    let done = Towpath::run(&["run", &app, "--listen", &addr, "--admin", "off"]);
+    assert_eq!(done.code, 1);
+    let last = done.stderr.lines().last().unwrap();
+    assert!(last.starts_with("towpath: ") && last.contains(&addr) && last.contains("in use"), "{last}");
+    assert!(last.contains("another address"), "{last}");
+
+    let done = Towpath::run(&["run", &app, "--listen", "127.0.0.1:0", "--admin", &addr]);
+    let last = done.stderr.lines().last().unwrap();
+    assert!(done.code == 1 && last.contains("admin") && last.contains("in use"), "{last}");
+}
+
+#[test]
+fn an_unknown_core_is_one_line_that_says_which_there_are() {
+    let folder = Folder::new("core");
+    let app = folder.write("shop.adn", SHOP);
+    let done = Towpath::run(&["run", &app, "--listen", "127.0.0.1:0", "--admin", "off", "--cores", "4095"]);
+    assert_eq!(done.code, 1);
+    let last = done.stderr.lines().last().unwrap();
+    assert!(last.contains("core 4095") && last.contains("--cores"), "{last}");
+}
+
+#[test]
+fn a_listener_for_an_unknown_service_is_one_line() {
+    let folder = Folder::new("destination");
+    let app = folder.write("shop.adn", SHOP);
+    let config = folder.write(
+        "node.toml",
+        "[admin]\naddress = \"off\"\nsocket = \"off\"\n[[listen]]\naddress = \"127.0.0.1:0\"\ndestination = \"catalogue\"\n",
+    );
+    let done = Towpath::run(&["run", &app, "--config", &config]);
+    let last = done.stderr.lines().last().unwrap();
+    assert_eq!(done.code, 1);
+    assert!(last.contains("line 4") && last.contains("did you mean \"catalog\"?"), "{last}");
+}
+
+#[test]
+fn what_is_not_understood_exits_with_2_and_what_comes_later_says_so() {
+    assert_eq!(Towpath::run(&["fly"]).code, 2);
+    let done = Towpath::run(&["run", "x.adn", "--listen", ":80"]);
+    assert!(done.code == 2 && done.stderr.contains("127.0.0.1:80"), "{}", done.stderr);
+    let done = Towpath::run(&["trace", "--json"]);
+    assert!(done.code == 1 && done.stderr.contains("not supported yet"), "{}", done.stderr);
+    let folder = Folder::new("backend");
+    let app = folder.write("shop.adn", SHOP);
+    let done = Towpath::run(&["run", &app, "--backend", "dpdk", "--admin", "off"]);
+    assert!(done.code == 1 && done.stderr.contains("not supported yet"), "{}", done.stderr);
+}
+
+#[test]
+fn status_without_a_node_is_one_line() {
+    let done = Towpath::run(&["status", "--admin", "/nowhere/towpath.sock"]);
+    assert_eq!((done.code, done.stderr.lines().count()), (1, 1));
+    assert!(done.stderr.contains("towpath run"), "{}", done.stderr);
+}
+
+#[test]
+fn doctor_reports_on_every_part() {
+    let done = Towpath::run(&["doctor"]);
+    assert_eq!(done.code, 0);
+    for part in ["backends (kernel ", "epoll", "open files", "CPU quota", "hugepages"] {
+        assert!(done.stdout.contains(part), "{part} is not in {}", done.stdout);
+    }
+}
+
+#[test]
+fn the_ready_line_names_addresses_and_the_admin_addresses_answer() {
+    let folder = Folder::new("ready");
+    let app = folder.write("shop.adn", SHOP);
+    for backend in ["auto", "epoll"] {
+        let node = Towpath::start(&folder, &app, &["--backend", backend, "--cores", "0"]);
+        assert_eq!(node.ready.lines().count(), 1);
+        assert!(node.ready.starts_with("towpath ready: backend "), "{}", node.ready);
+        assert!(node.ready.contains(", cores 0, listening 127.0.0.1:"), "{}", node.ready);
+        TcpStream::connect(node.listening()).unwrap();
+
+        assert_eq!(http_get(node.admin(), "/ready").unwrap(), "ready, generation 1\n");
+        let metrics = http_get(node.admin(), "/metrics").unwrap();
+        for name in ["towpath_build_info", "towpath_element_verdicts_total{", "towpath_endpoint_healthy{"] {
+            assert!(metrics.contains(name), "{name} is not in {metrics}");
+        }
+        let config = http_get(node.admin(), "/config").unwrap();
+        assert!(config.contains("connect_timeout = \"2s\""), "{config}");
+        let explain = http_get(node.admin(), "/explain").unwrap();
+        assert!(explain.contains("line 4: frontend -> catalog: LoadBalancing - Logging"), "{explain}");
+        assert!(http_get(node.admin(), "/status").is_err(), "only on the socket");
+
+        let status = Towpath::run(&["status", "--admin", &node.socket()]);
+        assert_eq!(status.code, 0, "{}", status.stderr);
+        for part in ["serving for", "127.0.0.1:1", "FaultInjection(0.1)"] {
+            assert!(status.stdout.contains(part), "{part} is not in {}", status.stdout);
+        }
+        let code = node.stop();
+        assert_eq!(code, Some(0));
+    }
+}
+
+#[test]
+fn memory_after_start_is_under_fifteen_mebibytes() {
+    let folder = Folder::new("memory");
+    let app = folder.write("shop.adn", SHOP);
+    let node = Towpath::start(&folder, &app, &[]);
+    let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    let kib: u64 = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .and_then(|v| v.trim().trim_end_matches(" kB").parse().ok())
+        .unwrap();
+    assert!(kib < 15 << 10, "{kib} KiB resident");
+    node.stop();
+}
+
+#[test]
+fn a_reload_takes_over_what_compiles_and_refuses_what_does_not() {
+    let folder = Folder::new("reload");
+    let app = folder.write("shop.adn", SHOP);
+    let node = Towpath::start(&folder, &app, &[]);
+    folder.write("shop.adn", &SHOP.replace("0.1", "0.2"));
+    let done = Towpath::run(&["reload", "--admin", &node.socket()]);
+    assert!(done.code == 0 && done.stdout.contains("generation 2"), "{}{}", done.stdout, done.stderr);
+    assert!(http_get(node.admin(), "/explain").unwrap().contains("FaultInjection(0.2)"));
+
+    folder.write("shop.adn", &SHOP.replace("0.1", "10"));
+    let done = Towpath::run(&["reload", "--admin", &node.socket()]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("generation 2 stays"), "{}", done.stderr);
+    assert!(http_get(node.admin(), "/explain").unwrap().contains("FaultInjection(0.2)"));
+    assert_eq!(http_get(node.admin(), "/ready").unwrap(), "ready, generation 2\n");
+    node.stop();
+}
+
+#[test]
+fn a_socket_of_another_node_is_left_alone() {
+    let folder = Folder::new("socket");
+    let app = folder.write("shop.adn", SHOP);
+    let path = folder.path("held.sock");
+    let _held = UnixListener::bind(&path).unwrap();
+    let socket = format!("unix:{path}");
+    let done =
+        Towpath::run(&["run", &app, "--listen", "127.0.0.1:0", "--admin", &socket, "--admin", "127.0.0.1:0"]);
+    let last = done.stderr.lines().last().unwrap();
+    assert!(done.code == 1 && last.contains("held.sock"), "{last}");
+}
