@@ -222,6 +222,8 @@ impl H2Conn {
             self.block = Vec::new();
             self.fields = Headers::new();
             self.streams.trim();
+            self.decoder.trim();
+            self.encoder.trim();
         }
         if self.part.is_empty() {
             self.part = Vec::new();
