@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use shard::{Limits, ListenerId};
 
-use crate::calls::{App, CHAIN_SINK, seat_callers, setup};
+use crate::calls::{App, CHAIN_SINK, draw_rule, seat_callers, setup};
 use crate::chain::Passages;
 use crate::check;
 use crate::check_calls::{self, Terms};
@@ -54,7 +54,9 @@ fn abuser(world: &mut World, rng: &mut Rng, abuse: Abuse, at: usize, bytes_max: 
     for _ in 0..rng.skewed(200) {
         let mut plan = CallPlan::draw(rng, &mix);
         match abuse {
-            Abuse::RapidCancel => plan.cancel = if rng.chance(800) { Cancel::AtOnce } else { Cancel::AfterNs(50_000) },
+            Abuse::RapidCancel => {
+                plan.cancel = if rng.chance(800) { Cancel::AtOnce } else { Cancel::AfterNs(50_000) }
+            }
             Abuse::Hoard => {
                 plan.kind = Kind::ServerStream;
                 plan.response = vec![bytes_max; 8];
@@ -96,9 +98,11 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         compress: rng.chance(300).then_some(abi::Encoding::Gzip),
         min_bytes: 100,
         picks: rng.chance(700),
+        rule: rng.chance(400).then(|| draw_rule(&mut rng)),
     };
+    let mix = if app.rule.is_some() { Mix { reject: 0, delay: 0, ..mix } } else { mix };
     let passages = Arc::new(Passages::default());
-    let setup = setup(app.program(&passages), limits, rng.word());
+    let setup = setup(app.program(&passages)?, limits, rng.word());
     let mut net = Net::new(rng.fork(2), plan, trace);
     let all = app.endpoints.iter().chain(&app.evil);
     net.backends = all.map(|addr| Backend { addr: addr.clone(), down: Vec::new() }).collect();
@@ -115,14 +119,16 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     });
     let mut world = World::new(net, setup, birth, make);
     seat_callers(&mut world, &mut rng, &mix, conns, calls, false);
-    let kinds = [Abuse::RapidCancel, Abuse::Hoard, Abuse::Starve, Abuse::BadCompany, Abuse::Trick, Abuse::Trick];
+    let kinds =
+        [Abuse::RapidCancel, Abuse::Hoard, Abuse::Starve, Abuse::BadCompany, Abuse::Trick, Abuse::Trick];
     for at in 0..rng.skewed(12) {
         let abuse = rng.pick(&kinds);
         abuser(&mut world, &mut rng, abuse, at, bytes_max);
     }
     if rng.chance(200) {
         let at = world.net.now + rng.below(100 * MS);
-        world.swaps.push(Swap { at, program: app.program(&passages), sinks: vec![CHAIN_SINK] });
+        let program = app.program(&passages)?;
+        world.swaps.push(Swap { at, sinks: vec![CHAIN_SINK; program.sinks.len()], program });
     }
     let terms = Terms {
         is_fair: true,
@@ -130,6 +136,9 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         message_bytes_max: limits.message_bytes_max as usize,
         is_tight: false,
         streams_max: limits.streams_max,
+        fault: app.fault(),
+        logs: app.logs(),
+        recodes: app.compresses(),
     };
     let end = world.net.now + 400 * SECOND;
     world.run_callers(end)?;

@@ -135,7 +135,9 @@ impl Inbox {
                 (true, Some(encoding)) => decompress(encoding, body, len).is_ok_and(|plain| plain == wanted),
             };
             if !is_equal {
-                return Err(self.wrong(&format!("message of {} bytes instead of {len}, or other ones", body.len())));
+                return Err(
+                    self.wrong(&format!("message of {} bytes instead of {len}, or other ones", body.len()))
+                );
             }
             self.count += 1;
             self.compressed += usize::from(prefix.is_compressed);

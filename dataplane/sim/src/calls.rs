@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use abi::{Addr, Chain, Encoding, MethodMatch, Program, Route, Service, ServiceIdx, Source};
+use abi::{Addr, Chain, Encoding, MethodMatch, Program, Route, Service, ServiceIdx, Source, Status};
 use shard::{AccessWhen, Limits, Listener, ListenerId, Protocol, Setup};
 use wire::Instant;
 
@@ -33,10 +33,62 @@ pub(crate) struct App {
     pub(crate) compress: Option<Encoding>,
     pub(crate) min_bytes: u32,
     pub(crate) picks: bool,
+    /// The rule's chain in the language, instead of the chain by hand.
+    pub(crate) rule: Option<String>,
+}
+
+/// The seed chain, or a part of it.
+pub(crate) fn draw_rule(rng: &mut Rng) -> String {
+    let policy = rng.pick(&["p2c", "round_robin", "least_request", "random", "weighted"]);
+    let share = rng.pick(&["0.0", "0.1", "50%"]);
+    let fault = match rng.below(3) {
+        0 => format!("FaultInjection({share})"),
+        1 => format!("FaultInjection({share}, RESOURCE_EXHAUSTED)"),
+        _ => format!("FaultInjection({share}, UNAVAILABLE, {})", rng.pick(&["1us", "3ms", "200ms"])),
+    };
+    let zip = rng.pick(&["Compression", "Compression(gzip, 100)", "Compression(deflate, min: 0)"]);
+    let balance = format!("LoadBalancing({policy})");
+    let mut links: Vec<&str> = vec![&balance, "Logging", zip, &fault];
+    if rng.chance(400) {
+        links.remove(rng.size(0, 3));
+    }
+    links.join(" - ")
 }
 
 impl App {
-    pub(crate) fn program(&self, passages: &Arc<Passages>) -> Arc<Program> {
+    /// The same application in the language.
+    fn source(&self, rule: &str) -> String {
+        let list = |of: &[Addr]| of.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
+        let (good, evil) = (list(&self.endpoints), list(&self.evil));
+        format!(
+            "service frontend {{ from: [\"10.1.0.0/16\"] }}\nservice mallory {{ from: [\"10.2.0.0/16\"] }}\n\
+             service catalog {{ endpoints: [{good}] }}\nservice evil {{ endpoints: [{evil}] }}\n\
+             chain both = {rule}\nfrontend, mallory -> catalog: both\nfrontend, mallory -> evil: both\n"
+        )
+    }
+
+    /// Which status its elements end calls with by themselves.
+    pub(crate) fn fault(&self) -> Option<Status> {
+        let rule = self.rule.as_ref().filter(|r| r.contains("FaultInjection"))?;
+        Some(if rule.contains("EXHAUSTED") { Status::RESOURCE_EXHAUSTED } else { Status::UNAVAILABLE })
+    }
+
+    /// Its elements write the access log.
+    pub(crate) fn logs(&self) -> bool {
+        self.rule.as_ref().is_none_or(|r| r.contains("Logging"))
+    }
+
+    /// Its elements compress.
+    pub(crate) fn compresses(&self) -> bool {
+        self.rule.as_ref().map_or(self.compress.is_some(), |r| r.contains("Compression"))
+    }
+
+    pub(crate) fn program(&self, passages: &Arc<Passages>) -> Result<Arc<Program>, String> {
+        if let Some(rule) = &self.rule {
+            let source = self.source(rule);
+            let compiled = lang::compile("sim.adn", &source, &lang::NoFiles, &lang::Overrides::default());
+            return compiled.map(|c| Arc::new(c.program)).map_err(|e| format!("{source}{e:?}"));
+        }
         let from = |second: u8, it: Service| Service {
             from: vec![Source::Cidr(IpAddr::V4(Ipv4Addr::new(10, second, 0, 0)), 16)],
             ..it
@@ -50,7 +102,7 @@ impl App {
             chain: 0,
             line: 3,
         };
-        Arc::new(Program {
+        Ok(Arc::new(Program {
             file: "sim.adn".into(),
             services: vec![
                 from(1, service("frontend", &[])),
@@ -62,15 +114,15 @@ impl App {
             chains: vec![chain],
             sinks: vec!["stdout".into()],
             metrics: Vec::new(),
-        })
+        }))
     }
 }
 
 /// A listener for everybody.
 pub(crate) fn setup(program: Arc<Program>, limits: Limits, seed: u64) -> Setup {
     Setup {
+        sinks: vec![CHAIN_SINK; program.sinks.len()],
         program,
-        sinks: vec![CHAIN_SINK],
         listeners: vec![Listener {
             name: "pods".into(),
             unix_path: None,
@@ -85,7 +137,14 @@ pub(crate) fn setup(program: Arc<Program>, limits: Limits, seed: u64) -> Setup {
 }
 
 /// Callers and their calls.
-pub(crate) fn seat_callers(world: &mut World, rng: &mut Rng, mix: &Mix, conns: usize, calls: usize, foul: bool) {
+pub(crate) fn seat_callers(
+    world: &mut World,
+    rng: &mut Rng,
+    mix: &Mix,
+    conns: usize,
+    calls: usize,
+    foul: bool,
+) {
     let spread = rng.pick(&[0, 100_000, 20 * MS, 500 * MS]);
     for at in 0..conns {
         let in_ns = rng.below(spread);
@@ -128,24 +187,30 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         compress: rng.chance(500).then(|| rng.pick(&[Encoding::Gzip, Encoding::Deflate])),
         min_bytes: rng.pick(&[0, 100, 1024]),
         picks: rng.chance(700),
+        rule: rng.chance(400).then(|| draw_rule(&mut rng)),
     };
+    let mix = if app.rule.is_some() { Mix { reject: 0, delay: 0, ..mix } } else { mix };
     let passages = Arc::new(Passages::default());
-    let setup = setup(app.program(&passages), limits, rng.word());
+    let setup = setup(app.program(&passages)?, limits, rng.word());
     let mut net = Net::new(rng.fork(2), plan, trace);
-    net.backends = app.endpoints.iter().map(|addr| Backend { addr: addr.clone(), down: Vec::new() }).collect();
+    net.backends =
+        app.endpoints.iter().map(|addr| Backend { addr: addr.clone(), down: Vec::new() }).collect();
     if foul && rng.chance(300) {
         let from = net.now + rng.below(10 * MS);
         net.backends[0].down.push((from, from + rng.below(SECOND)));
     }
     let leaves: Vec<Leave> = match rng.below(4) {
         0 => vec![Leave::Never, Leave::Drain(rng.size(1, 10))],
-        1 if foul => vec![Leave::Never, Leave::Drain(3), Leave::Away(rng.size(1, 10)), Leave::Reset(rng.size(1, 10))],
+        1 if foul => {
+            vec![Leave::Never, Leave::Drain(3), Leave::Away(rng.size(1, 10)), Leave::Reset(rng.size(1, 10))]
+        }
         _ => vec![Leave::Never],
     };
     let advertises = rng.chance(500);
     let streams_max = rng.pick(&[1, 2, 10, 100, 1024]);
     let birth = Box::new(move |_: usize, _, rng: &mut Rng, _: &mut _| {
-        let peer: Box<dyn Peer> = Box::new(Server::new(ServerManner::draw(rng, &leaves, advertises, streams_max)));
+        let peer: Box<dyn Peer> =
+            Box::new(Server::new(ServerManner::draw(rng, &leaves, advertises, streams_max)));
         peer
     });
     let mut world = World::new(net, setup, birth, make);
@@ -153,7 +218,8 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     if rng.chance(300) {
         for _ in 0..rng.size(1, 4) {
             let at = world.net.now + rng.below(100 * MS);
-            world.swaps.push(Swap { at, program: app.program(&passages), sinks: vec![CHAIN_SINK] });
+            let program = app.program(&passages)?;
+            world.swaps.push(Swap { at, sinks: vec![CHAIN_SINK; program.sinks.len()], program });
         }
         world.swaps.sort_by_key(|s| s.at);
     }
@@ -166,6 +232,9 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         message_bytes_max: limits.message_bytes_max as usize,
         is_tight: false,
         streams_max: limits.streams_max,
+        fault: app.fault(),
+        logs: app.logs(),
+        recodes: app.compresses(),
     };
     let end = world.net.now + 400 * SECOND;
     world.run_callers(end)?;

@@ -31,7 +31,12 @@ pub(crate) struct MockChain {
 }
 
 impl MockChain {
-    pub(crate) fn new(passages: Arc<Passages>, compress: Option<Encoding>, min_bytes: u32, picks: bool) -> Self {
+    pub(crate) fn new(
+        passages: Arc<Passages>,
+        compress: Option<Encoding>,
+        min_bytes: u32,
+        picks: bool,
+    ) -> Self {
         let element = |name: &str| ElementInfo { name: name.into(), text: name.into(), line: 3 };
         let plan = Plan {
             elements: ["Balance", "Log", "Zip", "Fault"].map(element).into(),
@@ -61,7 +66,12 @@ impl MockChain {
         let name = call.metadata(Side::Request, "x-sim-reject", 0).and_then(|v| core::str::from_utf8(v).ok());
         if let Some(status) = name.and_then(Status::from_name) {
             call.set_reject_text("fault injected");
-            return Verdict::Reject(Reject { status, flag: Flag::FaultInjected, element: 3, line: REJECT_LINE });
+            return Verdict::Reject(Reject {
+                status,
+                flag: Flag::FaultInjected,
+                element: 3,
+                line: REJECT_LINE,
+            });
         }
         call.set_passed(4);
         Verdict::Forward
@@ -83,7 +93,8 @@ impl Chain for MockChain {
             Entry::Pick if self.picks => {
                 let count = call.endpoint_count();
                 let first = usize::try_from(call.draw(0, 0)).unwrap_or(0).checked_rem(count).unwrap_or(0);
-                let all = (0..count).filter_map(|at| u16::try_from((first + at) % count).ok()).map(EndpointIdx);
+                let all =
+                    (0..count).filter_map(|at| u16::try_from((first + at) % count).ok()).map(EndpointIdx);
                 let healthy = all.into_iter().find(|at| call.endpoint_stat(*at).is_some_and(|s| s.healthy));
                 call.set_endpoint(healthy);
                 Verdict::Forward

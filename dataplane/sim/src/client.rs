@@ -239,7 +239,9 @@ impl Client {
         self.live.retain(|tag, it| {
             let call = *tag as usize;
             let is_due = it.cancel_at.is_some_and(|at| at <= now)
-                || it.cancel_after.is_some_and(|count| it.inbox.count >= count && ledger.calls[call].saw_headers);
+                || it
+                    .cancel_after
+                    .is_some_and(|count| it.inbox.count >= count && ledger.calls[call].saw_headers);
             if is_due {
                 io.note(format_args!("call {call} is cancelled"));
                 h2.conn.reset(it.stream, Reason::CANCEL);
@@ -268,9 +270,17 @@ impl Client {
         let read = (self.next_read > now).then_some(self.next_read);
         let abort = self.manner.abort_after_ns.map(|ns| self.born_at + ns);
         let close = self.finished_at.map(|at| at + CLOSE_NS_MAX);
-        let calls = self.live.values().filter_map(|it| [it.cancel_at, it.outbox.next_due()].into_iter().flatten().min());
+        let calls = self
+            .live
+            .values()
+            .filter_map(|it| [it.cancel_at, it.outbox.next_due()].into_iter().flatten().min());
         let settings = self.h2.as_ref().and_then(|h2| h2.conn.poll_timeout()).map(|at| at.0);
-        [begin, credit, read, abort, close, settings].into_iter().flatten().chain(calls).filter(|at| *at > now).min()
+        [begin, credit, read, abort, close, settings]
+            .into_iter()
+            .flatten()
+            .chain(calls)
+            .filter(|at| *at > now)
+            .min()
     }
 }
 
@@ -435,7 +445,8 @@ impl Peer for Client {
         }
         let end = io.end();
         if end != End::Open {
-            let is_expected = self.finished_at.is_some() || self.goes_away || self.manner.is_abuse || io.is_faulted();
+            let is_expected =
+                self.finished_at.is_some() || self.goes_away || self.manner.is_abuse || io.is_faulted();
             if !is_expected {
                 ledger.problem(format!("an honest caller's connection ended: {end:?}"));
             }

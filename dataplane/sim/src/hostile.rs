@@ -249,8 +249,12 @@ impl Hostile {
                 self.out.extend((0..len).map(|_| rng.word().to_le_bytes()[0]));
             }
             Trick::Tls => self.out.extend_from_slice(&[22, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3]),
-            Trick::Http1 if self.is_caller => self.out.extend_from_slice(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"),
-            Trick::Http1 => self.out.extend_from_slice(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"),
+            Trick::Http1 if self.is_caller => {
+                self.out.extend_from_slice(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            }
+            Trick::Http1 => {
+                self.out.extend_from_slice(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+            }
             Trick::Frames => self.any_frame(rng),
             Trick::Flood(kind) => self.flood(rng, kind),
             Trick::Oddities => {
@@ -336,4 +340,3 @@ impl Peer for Hostile {
         Wake::At(if self.steps > 0 { soon.min(leaves_at) } else { leaves_at })
     }
 }
-

@@ -192,5 +192,12 @@ impl Core for Mini {
 
 pub(crate) fn mini(setup: Setup, _offload: SimOffload, _log: Box<dyn Log>) -> Box<dyn Core> {
     let to = setup.program.services[1].endpoints[0].addr.clone();
-    Box::new(Mini { to, sides: BTreeMap::new(), connecting: Vec::new(), leaked: Vec::new(), is_draining: false, bug: BUG.get() })
+    Box::new(Mini {
+        to,
+        sides: BTreeMap::new(),
+        connecting: Vec::new(),
+        leaked: Vec::new(),
+        is_draining: false,
+        bug: BUG.get(),
+    })
 }

@@ -284,7 +284,11 @@ impl Net {
             let lost = it.plan.reset_after_ns.map(|ns| it.began_at + ns);
             let reset = it.reset_to_shard.map(|(due, _)| due);
             let pipes = [it.to_shard.next_due(now, &it.plan), it.to_peer.next_due(now, &it.plan)];
-            [phase, lost, reset, it.reset_to_peer, pipes[0], pipes[1]].into_iter().flatten().filter(|at| *at > now).min()
+            [phase, lost, reset, it.reset_to_peer, pipes[0], pipes[1]]
+                .into_iter()
+                .flatten()
+                .filter(|at| *at > now)
+                .min()
         };
         self.alive.iter().filter_map(|id| due(&self.links[id.0])).min()
     }

@@ -94,7 +94,8 @@ impl Offload for SimOffload {
                 debug_assert!(is_back);
                 continue;
             }
-            let late = if self.rng.chance(self.late_permille) { self.rng.skewed(3_000_000) as u64 } else { 0 };
+            let late =
+                if self.rng.chance(self.late_permille) { self.rng.skewed(3_000_000) as u64 } else { 0 };
             self.jobs.push((self.view.now.get() + late, job));
             taken += 1;
         }

@@ -53,7 +53,13 @@ fn pattern(flow: usize, offset: u64, out: &mut Vec<u8>, len: usize) {
 
 impl OpaquePeer {
     /// A caller or a backend with a random script.
-    pub(crate) fn new(rng: &mut Rng, ledger: &mut Ledger, link: LinkId, is_client: bool, size: &Size) -> Self {
+    pub(crate) fn new(
+        rng: &mut Rng,
+        ledger: &mut Ledger,
+        link: LinkId,
+        is_client: bool,
+        size: &Size,
+    ) -> Self {
         let foul = size.weather == Weather::Foul;
         let abort = match rng.below(if foul { 8 } else { 40 }) {
             0 => Abort::AfterBytes(rng.skewed(size.bytes_max) as u64, rng.chance(700)),

@@ -99,7 +99,8 @@ impl FaultPlan {
         let is_lost = rng.chance(self.reset_permille);
         let by_bytes = rng.chance(500);
         // Tiny segments on a fat pipe would make a run of nothing but segments.
-        let capacity_bytes = rng.pick(&[64, 1000, 4096, 16_384, 65_536, 262_144]).max(self.capacity_bytes_min);
+        let capacity_bytes =
+            rng.pick(&[64, 1000, 4096, 16_384, 65_536, 262_144]).max(self.capacity_bytes_min);
         let segment_bytes_max = rng.pick(&[1, 9, 100, 1460, 16_384, 65_536]).max(capacity_bytes / 512);
         LinkPlan {
             capacity_bytes,

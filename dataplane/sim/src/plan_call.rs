@@ -142,14 +142,16 @@ impl CallPlan {
         let request = streams(matches!(kind, Kind::ClientStream | Kind::Bidi), rng);
         let mut response = streams(matches!(kind, Kind::ServerStream | Kind::Bidi), rng);
         let fails = rng.chance(mix.failure);
-        let status = if fails { Status::from_code(u8::try_from(rng.between(1, 16)).unwrap_or(2)) } else { Status::OK };
+        let status =
+            if fails { Status::from_code(u8::try_from(rng.between(1, 16)).unwrap_or(2)) } else { Status::OK };
         let trailers_only = fails && rng.chance(500);
         if trailers_only || fails && matches!(kind, Kind::Unary | Kind::ClientStream) {
             response.clear();
         }
         let early = rng.chance(mix.early).then(|| rng.size(0, request.len()));
         let refusals = if rng.chance(mix.refusal) { rng.size(1, 3) } else { 0 };
-        let server_reset = rng.chance(mix.server_reset).then(|| (rng.size(0, response.len()), rng.pick(&REASONS)));
+        let server_reset =
+            rng.chance(mix.server_reset).then(|| (rng.size(0, response.len()), rng.pick(&REASONS)));
         let cancel = match rng.below(3) {
             _ if !rng.chance(mix.cancel) => Cancel::Never,
             0 => Cancel::AtOnce,
@@ -183,7 +185,9 @@ impl CallPlan {
             accepts: rng.chance(mix.compressed).then(|| rng.pick(&[Encoding::Gzip, Encoding::Deflate])),
             sends: rng.chance(mix.compressed / 3).then(|| rng.pick(&[Encoding::Gzip, Encoding::Deflate])),
             server_sends: rng.chance(mix.compressed / 2),
-            reject: rng.chance(mix.reject).then(|| rng.pick(&[Status::UNAVAILABLE, Status::RESOURCE_EXHAUSTED])),
+            reject: rng
+                .chance(mix.reject)
+                .then(|| rng.pick(&[Status::UNAVAILABLE, Status::RESOURCE_EXHAUSTED])),
             chain_delay_ns: if rng.chance(mix.delay) { rng.skewed(50_000_000) as u64 } else { 0 },
             client_lag_ns: rng.pick(&[0, 0, 0, 100 * US, 5 * MS]),
             server_lag_ns: rng.pick(&[0, 0, 0, 100 * US, 5 * MS]),
@@ -205,7 +209,9 @@ pub(crate) fn fields(call: usize, what: &str, (count, len): (usize, usize)) -> V
     let one = |at: usize| {
         let is_binary = at % 3 == 1;
         let name = format!("x-{what}-{}{}", at / 2, if is_binary { "-bin" } else { "" });
-        let letter = |k: usize| b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/"[(call + at + k) % 64];
+        let letter = |k: usize| {
+            b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/"[(call + at + k) % 64]
+        };
         let len = if at == 2 { 0 } else { len / 4 * 4 };
         (name, (0..len).map(letter).collect())
     };

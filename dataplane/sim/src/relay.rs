@@ -30,7 +30,8 @@ pub(crate) fn caller_addr(net: u8, at: usize) -> PeerAddr {
 
 /// A service with `count` endpoints.
 pub(crate) fn service(name: &str, endpoints: &[Addr]) -> Service {
-    let endpoint = |addr: &Addr| Endpoint { addr: addr.clone(), weight: 1, zone: String::new(), labels: Vec::new() };
+    let endpoint =
+        |addr: &Addr| Endpoint { addr: addr.clone(), weight: 1, zone: String::new(), labels: Vec::new() };
     Service {
         name: name.into(),
         hosts: vec![name.into()],

@@ -2,9 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::{abuse, calls, relay};
 use crate::trace::Trace;
 use crate::world::{World, real};
+use crate::{abuse, calls, relay};
 
 /// A family of runs; the seed draws everything within it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

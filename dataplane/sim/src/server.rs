@@ -149,14 +149,18 @@ impl Server {
                         ledger.problem(format!("at its server: {what}"));
                     }
                     it.saw_end |= end_stream;
-                    let (count, partial, compressed) = (it.inbox.count, it.inbox.partial(), it.inbox.compressed);
+                    let (count, partial, compressed) =
+                        (it.inbox.count, it.inbox.partial(), it.inbox.compressed);
                     let seen = &mut ledger.calls[it.call];
                     seen.attempts[it.attempt].messages = count;
                     seen.attempts[it.attempt].saw_end = it.saw_end;
                     let lag = seen.plan.server_lag_ns;
                     let may_compress = manner.advertises || seen.plan.sends.is_some();
                     if compressed > 0 && !may_compress {
-                        ledger.problem(format!("call {}: compressed for a server that never said it can", it.call));
+                        ledger.problem(format!(
+                            "call {}: compressed for a server that never said it can",
+                            it.call
+                        ));
                     }
                     if end_stream && partial > 0 && !ledger.calls[it.call].is_abuse {
                         ledger.problem(format!("call {}: the request ends inside a message", it.call));
@@ -250,8 +254,9 @@ impl Server {
         let credit = self.credits.front().map(|(at, ..)| *at);
         let read = (self.next_read > now).then_some(self.next_read);
         let calls = self.serving.values().filter(|it| !it.is_over);
-        let calls =
-            calls.filter_map(|it| [it.answer_at, it.outbox.next_due()].into_iter().flatten().filter(|at| *at > now).min());
+        let calls = calls.filter_map(|it| {
+            [it.answer_at, it.outbox.next_due()].into_iter().flatten().filter(|at| *at > now).min()
+        });
         let settings = self.h2.as_ref().and_then(|h2| h2.conn.poll_timeout()).map(|at| at.0);
         let fixed = [credit, read, self.drain_finish_at, settings];
         fixed.into_iter().flatten().chain(calls).filter(|at| *at > now).min()
@@ -384,7 +389,11 @@ fn answer(conn: &mut H2Conn, io: &mut PeerIo<'_>, ledger: &mut Ledger, it: &mut 
     let may = if is_free { all } else { it.inbox.count.min(all) };
     while it.pushed < may {
         let mut framed = Vec::new();
-        frame(&message(it.call, Way::Response, it.pushed, plan.response[it.pushed]), it.encoding, &mut framed);
+        frame(
+            &message(it.call, Way::Response, it.pushed, plan.response[it.pushed]),
+            it.encoding,
+            &mut framed,
+        );
         it.outbox.push(now + it.pushed as u64 * plan.gap_ns, framed);
         it.pushed += 1;
     }

@@ -135,7 +135,8 @@ impl World {
 
     /// Peers that are not done: callers, then backends.
     pub(crate) fn unfinished(&self) -> (usize, usize) {
-        let busy = |is_client| self.seats.iter().filter(|s| s.peer.is_some() && s.is_client == is_client).count();
+        let busy =
+            |is_client| self.seats.iter().filter(|s| s.peer.is_some() && s.is_client == is_client).count();
         (busy(true), busy(false))
     }
 
@@ -229,6 +230,9 @@ impl World {
         let turn = self.shard.turn(Instant(self.net.now), &mut self.net);
         let count = self.net.turn;
         self.events += count.events as u64;
+        if self.net.trace.prints() {
+            eprintln!("{:>17} turn: did_work {}, until {:?}", "", turn.did_work, turn.until.map(|at| at.0));
+        }
         self.must_turn = turn.did_work;
         self.until = turn.until.map(|at| at.0);
         if let Some(what) = self.net.violations.first() {

@@ -13,10 +13,16 @@ fn direct(seed: u64, prints: bool) -> Result<(), String> {
     let calls = rng.skewed(20);
     let bytes_max = (plan.bytes_max() / calls / 4).max(8);
     let mix = Mix { refusal: 0, reject: 0, delay: 0, deadline: 0, ..Mix::draw(&mut rng, bytes_max) };
-    let app =
-        App { endpoints: vec![backend_addr(0)], evil: Vec::new(), compress: None, min_bytes: 0, picks: false };
+    let app = App {
+        endpoints: vec![backend_addr(0)],
+        evil: Vec::new(),
+        compress: None,
+        min_bytes: 0,
+        picks: false,
+        rule: None,
+    };
     let passages = Arc::new(Passages::default());
-    let mut program = Arc::into_inner(app.program(&passages)).unwrap();
+    let mut program = Arc::into_inner(app.program(&passages).unwrap()).unwrap();
     program.services.swap(1, 2);
     let setup = setup(Arc::new(program), Limits::DEFAULT, 1);
     let mut net = Net::new(rng.fork(2), plan, Trace::new(prints));

@@ -26,9 +26,9 @@ fn a_seed_repeats_exactly_and_another_differs() {
 #[test]
 fn every_way_to_get_it_wrong_is_found() {
     use Bug::*;
-    for bug in [ForgetsRest, SwallowsEof, Leaks, IgnoresReset, Spins, MixesGenerations, NeverPauses, Repeats] {
+    for bug in [ForgetsRest, SwallowsEof, Leaks, IgnoresReset, Spins, MixesGenerations, NeverPauses, Repeats]
+    {
         let found = first_finding(bug, 2000);
         assert!(found.is_some(), "{bug:?} was not found");
     }
 }
-
