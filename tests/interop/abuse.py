@@ -89,7 +89,7 @@ def run_one(box, good, name, attack):
     return None
 
 
-def run_backend(name, cases):
+def run_backend(name, cases, verbose):
     passed, failed = 0, []
     box = Box(name)
     good = wire.Caller(box.address)
@@ -99,6 +99,9 @@ def run_backend(name, cases):
             start = time.monotonic()
             wrong = run_one(box, good, title, attack)
             took = time.monotonic() - start
+            if verbose:
+                print(f"  {title} {took:.2f} s, slowest good call {good.slowest:.2f} s", flush=True)
+            good.slowest_of_all, good.slowest = max(good.slowest_of_all, good.slowest), 0.0
             if wrong is None:
                 passed += 1
             else:
@@ -113,7 +116,7 @@ def run_backend(name, cases):
         good.stop()
         if good.failed or good.done < 20:
             failed.append((f"{name} good_caller", f"{good.failed} of {good.done} failed: {good.first}"))
-        print(f"{name}: good caller {good.done} calls, {good.failed} failed, slowest {good.slowest * 1000:.0f} ms")
+        print(f"{name}: good caller {good.done} calls, {good.failed} failed, slowest {good.slowest_of_all * 1000:.0f} ms")
     finally:
         box.stop()
     return passed, failed
@@ -123,6 +126,7 @@ def main():
     parser = argparse.ArgumentParser(prog="abuse.py")
     parser.add_argument("--backend", default=",".join(towpath.BACKENDS))
     parser.add_argument("--only", default="", help="cases whose name contains this")
+    parser.add_argument("--verbose", action="store_true", help="every case's time")
     parser.add_argument("--full", action="store_true", help="accepted for scripts/test.sh")
     options = parser.parse_args()
     error = towpath.build()
@@ -139,7 +143,7 @@ def main():
             print(f"skipped: uring does not start here: {reason.splitlines()[-1]}")
             skipped += len(cases)
             continue
-        ok, wrong = run_backend(name, cases)
+        ok, wrong = run_backend(name, cases, options.verbose)
         passed += ok
         failed += wrong
     print(f"abuse: {passed} passed, {len(failed)} failed, {skipped} skipped")

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-import scenarios
+import scenes
 from harness import process, testservice, tools, towpath
 
 OFFICIAL = (
@@ -204,7 +204,7 @@ def main():
         if options.only != "scenarios":
             matrix(tally, backend, clients, servers, programs, cases)
         if backend and options.only != "matrix":
-            scenarios.run(tally, backend, programs, options)
+            scenes.run_all(tally, backend, programs, options.full, options.scenario)
     report(tally)
     return 1 if tally.failed else 0
 

@@ -1,8 +1,9 @@
 """One HTTP/2 connection over a blocking socket, for test peers that must be able to misbehave.
 
 `Conn` answers SETTINGS and PING and keeps both flow-control windows while `auto` is on, and sends
-whatever it is told, right or wrong. Nothing here refuses to break a rule: that is what it is for.
-Every wait is bounded by a timeout. Frames: RFC 9113 section 4 and 6.
+whatever it is told, right or wrong; streams in `stalled` are granted nothing. Nothing here refuses to break a
+rule: that is what it is for.
+Every wait is bounded. Frames: RFC 9113 section 4 and 6.
 """
 
 import socket
@@ -75,7 +76,7 @@ class Conn:
         self.goaway = None
         self.peer_settings = {}
         self.conn_window, self.windows, self.initial = 65535, {}, 65535
-        self.queued = {}
+        self.queued, self.stalled = {}, set()
         self.next_stream = 1
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if greet:
@@ -110,7 +111,7 @@ class Conn:
 
     def data(self, stream, payload, end_stream=False):
         """DATA within the peer's windows; what does not fit waits for its WINDOW_UPDATE in `read`."""
-        self.queued.setdefault(stream, []).append([payload, end_stream])
+        self.queued.setdefault(stream, []).append([memoryview(payload), end_stream])
         self._send_queued(stream)
 
     def trailers(self, stream, fields):
@@ -133,7 +134,7 @@ class Conn:
             last = size == len(payload)
             self.conn_window -= size
             self.windows[stream] = self.windows.get(stream, self.initial) - size
-            self.frame(DATA, END_STREAM if last and end else 0, stream, payload[:size])
+            self.frame(DATA, END_STREAM if last and end else 0, stream, bytes(payload[:size]))
             if last:
                 waiting.pop(0)
             else:
@@ -209,9 +210,9 @@ class Conn:
                     self.initial = value
                 self.peer_settings[key] = value
             if self.auto:
-                self.frame(SETTINGS, ACK, 0)
+                self._reply(emit_frame(SETTINGS, ACK, 0))
         elif frame.kind == PING and not frame.flags & ACK and self.auto:
-            self.frame(PING, ACK, 0, frame.payload)
+            self._reply(emit_frame(PING, ACK, 0, frame.payload))
         elif frame.kind == GOAWAY:
             self.goaway = frame
         elif frame.kind == WINDOW_UPDATE:
@@ -225,9 +226,16 @@ class Conn:
         elif frame.kind == DATA and self.auto and frame.payload:
             grant = struct.pack(">I", len(frame.payload))
             update = emit_frame(WINDOW_UPDATE, 0, 0, grant)
-            if not frame.end_stream:
+            if not frame.end_stream and frame.stream not in self.stalled:
                 update += emit_frame(WINDOW_UPDATE, 0, frame.stream, grant)
-            self.raw(update)
+            self._reply(update)
+
+    def _reply(self, data):
+        """What a peer that has closed need not get: there may be more of it to read."""
+        try:
+            self.raw(data)
+        except Closed:
+            pass
 
     def until(self, wanted, seconds=5.0):
         """Reads until `wanted(frame)`; gives that frame, or None when the time is up. Raises Closed."""

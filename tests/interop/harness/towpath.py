@@ -50,11 +50,13 @@ def uring_works():
 class Node:
     """A running `towpath run`. `address` is its listener, `admin` its admin address."""
 
-    def __init__(self, adn, backend, config="", args=(), seconds=20.0):
+    def __init__(self, adn, backend, config="", args=(), listen=True, seconds=20.0):
         self.dir = Path(tempfile.mkdtemp(prefix="towpath-test-"))
         self.adn = self.dir / "app.adn"
         self.adn.write_text(adn)
-        command = [binary(), "run", self.adn, "--backend", backend, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"]
+        command = [binary(), "run", self.adn, "--backend", backend, "--admin", "127.0.0.1:0"]
+        if listen and "--listen" not in args:
+            command += ["--listen", "127.0.0.1:0"]
         (self.dir / "node.toml").write_text(f'[admin]\nsocket = "{self.dir}/admin.sock"\n{config}')
         command += ["--config", self.dir / "node.toml", *args]
         self.process = Process(command, name="towpath")
@@ -62,7 +64,7 @@ class Node:
         try:
             line = self.process.ready(r"^.*\bready\b.*$", seconds).group(0)
             self.ready_line = line
-            self.address = _address(line, "listen")
+            self.address = None if "listening unix:" in line else _address(line, "listening")
             self.admin = _address(line, "admin")
         except NotReady:
             self.stop(1)

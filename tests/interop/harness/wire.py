@@ -57,8 +57,9 @@ class Answer:
 
     @property
     def status(self):
+        """-1 when it is there but no number."""
         value = self.field("grpc-status")
-        return None if value is None else int(value)
+        return None if value is None else int(value) if value.isdecimal() else -1
 
     @property
     def detail(self):
@@ -72,10 +73,10 @@ class Answer:
 
 
 class Client:
-    """Calls over one connection; several may be in flight."""
+    """Calls over one connection (or a new one to an address); several may be in flight."""
 
-    def __init__(self, address, **options):
-        self.conn = h2.connect(address, **options)
+    def __init__(self, to, **options):
+        self.conn = to if isinstance(to, h2.Conn) else h2.connect(to, **options)
         self.answers = {}
 
     def start(self, fields=None, body=None, end=True):
@@ -184,8 +185,12 @@ class Call:
     """A request as the backend received it."""
 
     def __init__(self, fields):
-        self.fields, self.body, self.reset, self.ended = fields, b"", None, False
+        self.fields, self.chunks, self.reset, self.ended = fields, [], None, False
         self.trailers = None
+
+    @property
+    def body(self):
+        return b"".join(self.chunks)
 
     def field(self, name, default=None):
         return next((value for key, value in self.fields if key == name), default)
@@ -226,23 +231,25 @@ class Backend(Listener):
             call = live.get(frame.stream)
             if frame.kind == h2.HEADERS and call is None:
                 call = live[frame.stream] = Call(frame.fields)
-                call.conn, call.stream, call.at = conn, frame.stream, time.monotonic()
+                if call.path.endswith("/Stall"):
+                    conn.stalled.add(frame.stream)
                 if self.keep:
                     with self.lock:
                         self.calls.append(call)
             elif frame.kind == h2.HEADERS:
                 call.trailers = frame.fields
             elif frame.kind == h2.DATA and call:
-                call.body += frame.body()
+                call.chunks.append(frame.body())
             elif frame.kind == h2.RST_STREAM and call:
                 call.reset, call.reset_at = frame.error, time.monotonic()
                 self.resets += 1
                 conn.queued.pop(frame.stream, None)
-                live.pop(frame.stream, None)
+                del live[frame.stream]
             if call and frame.end_stream:
                 call.ended = True
-                live.pop(frame.stream, None)
                 self.answer(conn, frame.stream, call)
+                while len(live) > 2000:  # enough to see a late reset
+                    live.pop(next(iter(live)))
 
 
 class Caller(threading.Thread):
@@ -251,7 +258,8 @@ class Caller(threading.Thread):
     def __init__(self, address, path=ECHO_PATH, pause=0.005):
         super().__init__(daemon=True)
         self.address, self.path, self.pause = address, path, pause
-        self.done, self.failed, self.first, self.slowest = 0, 0, None, 0.0
+        self.done, self.failed, self.first = 0, 0, None
+        self.slowest = self.slowest_of_all = 0.0
         self.halt = threading.Event()
 
     def run(self):

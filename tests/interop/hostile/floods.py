@@ -170,8 +170,7 @@ def streams_past_the_limit(box):
         block = hpack.encode(GOOD)
         count = min(2 * limit, 4000)
         try:
-            for index in range(count):
-                conn.frame(h2.HEADERS, h2.END_HEADERS, 2 * index + 1, block)
+            conn.raw(b"".join(h2.emit_frame(h2.HEADERS, h2.END_HEADERS, 2 * index + 1, block) for index in range(count)))
             while True:
                 frame = conn.until(lambda f: f.kind == h2.RST_STREAM or f.kind == h2.GOAWAY, 2)
                 if frame is None or frame.kind == h2.GOAWAY:

@@ -37,6 +37,18 @@ def observe(conn, stream=1, seconds=4.0):
         return status or ("closed" if conn.goaway is None else f"goaway {conn.goaway.error}")
 
 
+def told(conn, stream, seconds):
+    """What the node, as a client, said of the answer it got: the reason of GOAWAY or RST_STREAM."""
+    try:
+        frame = conn.until(
+            lambda f: (f.kind == h2.GOAWAY and f.error != "NO_ERROR") or (f.kind == h2.RST_STREAM and f.stream == stream),
+            seconds,
+        )
+        return f"{'goaway' if frame.kind == h2.GOAWAY else 'reset'} {frame.error}" if frame else "silence"
+    except h2.Closed:
+        return "closed"
+
+
 def expect(met, *allowed):
     if met not in allowed:
         raise Failed(f"met `{met}`, expected {' or '.join(f'`{text}`' for text in allowed)}")

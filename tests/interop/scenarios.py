@@ -1,1 +1,0 @@
-def run(*_): pass
