@@ -200,7 +200,9 @@ impl Diagnostics {
     fn line(&self, item: &Diagnostic) -> String {
         let mut line =
             format!("{}: {}: {}", Place(&self.sources, item.span), item.severity.name(), item.message);
-        for text in item.label.iter().chain(&item.help) {
+        // A label often repeats what the message says, for the drawing's sake.
+        let label = item.label.iter().filter(|l| !item.message.contains(l.as_str()));
+        for text in label.chain(&item.help) {
             line.push_str("; ");
             line.push_str(text);
         }

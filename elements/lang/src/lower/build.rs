@@ -6,7 +6,7 @@ use crate::diag::Diagnostic;
 use crate::hir::{Const, LocalId};
 use crate::source::{Sources, Span};
 use crate::ty::Ty;
-use crate::vm::code::{Code, Op, Reg, Shared, slice_word};
+use crate::vm::code::{Code, Op, Reg, Shared, Un, const_list, slice_word};
 
 use super::{Link, Registry};
 
@@ -216,7 +216,7 @@ impl<'a> Builder<'a> {
                 let words: Vec<u64> = items.iter().map(|i| self.word(i)).collect();
                 let at = self.shared.lists.len();
                 self.shared.lists.extend_from_slice(&words);
-                slice_word(at, words.len(), true)
+                const_list(at, words.len())
             }
             Const::Map(_) | Const::None => 0,
         }
@@ -326,6 +326,18 @@ impl<'a> Builder<'a> {
             return;
         }
         self.put(value, d);
+    }
+
+    /// If the latest instruction only negated for `a`: takes it back and says what it negated.
+    pub(super) fn unnegate(&mut self, a: Reg) -> Option<Reg> {
+        match self.code.ops.last() {
+            Some(Op::Un { op: Un::Not, d, a: from }) if *d == a && self.label < self.code.ops.len() => {
+                let from = *from;
+                self.code.ops.pop();
+                Some(from)
+            }
+            _ => None,
+        }
     }
 
     /// Registers for a value of this type, and the value they will hold.

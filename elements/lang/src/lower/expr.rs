@@ -180,7 +180,11 @@ impl Builder<'_> {
             _ => {
                 let mark = self.next;
                 let a = self.scalar(e);
-                no.push(self.emit(Op::JumpUnless { a, to: 0 }));
+                let op = match self.unnegate(a) {
+                    Some(a) => Op::JumpIf { a, to: 0 },
+                    None => Op::JumpUnless { a, to: 0 },
+                };
+                no.push(self.emit(op));
                 self.next = mark;
             }
         }
@@ -209,7 +213,11 @@ impl Builder<'_> {
             _ => {
                 let mark = self.next;
                 let a = self.scalar(e);
-                yes.push(self.emit(Op::JumpIf { a, to: 0 }));
+                let op = match self.unnegate(a) {
+                    Some(a) => Op::JumpUnless { a, to: 0 },
+                    None => Op::JumpIf { a, to: 0 },
+                };
+                yes.push(self.emit(op));
                 self.next = mark;
             }
         }

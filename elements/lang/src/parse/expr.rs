@@ -285,6 +285,7 @@ impl Parser<'_> {
             return self.too_deep();
         }
         let mut inner = Parser::new(self.text, lex(self.text, range), depth);
+        inner.end = "`}`";
         let result = inner.expr();
         if result.is_ok() && inner.token().tok != Tok::Eof {
             let error =

@@ -48,12 +48,14 @@ struct Parser<'a> {
     /// `{` does not begin a message here: it is the block of an `if`, `match` or `for`.
     no_message: bool,
     errors: Vec<Diagnostic>,
+    /// What comes after the last token.
+    end: &'static str,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str, mut lexed: Lexed, depth: u16) -> Self {
         let errors = std::mem::take(&mut lexed.errors);
-        Self { text, lexed, at: 0, depth, no_message: false, errors }
+        Self { text, lexed, at: 0, depth, no_message: false, errors, end: "the end of the file" }
     }
 
     fn token(&self) -> Token {
@@ -123,7 +125,7 @@ impl<'a> Parser<'a> {
     fn found(&self) -> String {
         let token = self.token();
         match token.tok {
-            Tok::Eof => "the end of the file".to_owned(),
+            Tok::Eof => self.end.to_owned(),
             _ => {
                 let text = self.text_of(token.span);
                 let cut: String = text.chars().take(24).collect();

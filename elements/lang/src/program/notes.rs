@@ -17,6 +17,11 @@ pub(super) fn chain(links: &[Link], out: &mut Vec<Diagnostic>) {
             {
                 continue;
             }
+            // Chains that share these two links say it once.
+            let begins = format!("calls rejected by {} (", link.element.name);
+            if out.iter().any(|d| d.span == log.span && d.message.starts_with(&begins)) {
+                continue;
+            }
             out.push(
                 Diagnostic::note(
                     log.span,

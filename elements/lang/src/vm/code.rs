@@ -483,6 +483,16 @@ pub(crate) fn slice_word(at: usize, len: usize, in_consts: bool) -> u64 {
     flag | ((at as u64 & 0x3fff_ffff) << 32) | (len as u64 & 0xffff_ffff)
 }
 
+/// The word of a constant list.
+pub(crate) fn const_list(at: usize, len: usize) -> u64 {
+    slice_word(at, len, true) | VIRTUAL
+}
+
+/// A constant list's word, as against a constant text's.
+pub(crate) fn is_const_list(word: u64) -> bool {
+    word & IN_CONSTS != 0 && word & VIRTUAL != 0
+}
+
 /// The word of the list of every endpoint.
 pub(crate) const ALL_ENDPOINTS: u64 = VIRTUAL;
 /// The word of the list of every healthy endpoint, of which there is one.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Image;
-use super::code::{Code, Op, slice_parts};
+use super::code::{Code, Op, is_const_list, slice_parts};
 
 impl Image {
     /// The listing of every entry that has code.
@@ -42,8 +42,11 @@ impl Image {
                 let word = self.shared.consts.get(usize::from(*k)).copied().unwrap_or(0);
                 let (_, at, len) = slice_parts(word);
                 match self.shared.text.get(at..at + len) {
-                    Some(text) if word >> 63 == 1 && len > 0 => write!(out, "  // {text:?}"),
-                    _ => write!(out, "  // {word:#x} = {}", f64::from_bits(word)),
+                    _ if is_const_list(word) => {
+                        write!(out, "  // {:?}", self.shared.lists.get(at..at + len).unwrap_or(&[]))
+                    }
+                    Some(text) if word >> 63 == 1 => write!(out, "  // {text:?}"),
+                    _ => write!(out, "  // {word:#x} = {:e}", f64::from_bits(word)),
                 }
             }
             Op::Reject { site, .. } | Op::Would { site } => match self.shared.rejects.get(usize::from(*site))

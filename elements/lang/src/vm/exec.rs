@@ -29,7 +29,8 @@ pub(super) fn run(
 ) -> Verdict {
     match code.regs {
         0..=16 => Run::new(shared, code, entry, segment, call).exec::<16>(code, segment),
-        17..=64 => Run::new(shared, code, entry, segment, call).exec::<64>(code, segment),
+        17..=32 => Run::new(shared, code, entry, segment, call).exec::<32>(code, segment),
+        33..=64 => Run::new(shared, code, entry, segment, call).exec::<64>(code, segment),
         _ => Run::new(shared, code, entry, segment, call).exec::<256>(code, segment),
     }
 }

@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 use abi::{
-    CallView, Compress, EndpointIdx, EndpointStat, Entry, Flag, Level, LogValue, Num, ServiceIdx, Side, SinkIdx, Spill,
-    Status, Text, Verdict,
+    CallView, Compress, EndpointIdx, EndpointStat, Entry, Flag, Level, LogValue, Num, ServiceIdx, Side,
+    SinkIdx, Spill, Status, Text, Verdict,
 };
 use towpath_lang::{self as lang, Compiled, NoFiles, Overrides};
 
@@ -146,7 +146,8 @@ impl CallView for Mock {
         self.picks - 1
     }
     fn draw(&self, element: u32, index: u32) -> u64 {
-        let mut x = self.id ^ (u64::from(element) << 32 | u64::from(index)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut x =
+            self.id ^ (u64::from(element) << 32 | u64::from(index)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         x ^ (x >> 31)
@@ -206,7 +207,8 @@ pub fn app(rule: &str, rest: &str) -> String {
 }
 
 pub fn compiled(source: &str) -> Compiled {
-    lang::compile("test.adn", source, &NoFiles, &Overrides::default()).unwrap_or_else(|e| panic!("{e}\n{source}"))
+    lang::compile("test.adn", source, &NoFiles, &Overrides::default())
+        .unwrap_or_else(|e| panic!("{e}\n{source}"))
 }
 
 /// A compiled test and a call for it.
