@@ -54,56 +54,53 @@ impl H2Conn {
     pub fn next(&mut self, now: Instant, input: &mut Input<'_>) -> Result<Option<H2Event>, ConnError> {
         self.now = now;
         loop {
-            if let Some(error) = self.dead {
-                input.at = input.bytes.len();
-                return Err(error);
-            }
-            if let Some(event) = self.pending_event()? {
+            // Whatever the last frame made due comes before the next, and before `None`.
+            if self.is_due()
+                && let Some(event) = self.due(input)?
+            {
                 return Ok(Some(event));
             }
-            let at = input.at;
+            if input.at >= input.bytes.len() {
+                if self.fields.capacity_bytes() > LIST_KEPT_BYTES {
+                    self.fields = Headers::new();
+                }
+                return Ok(None);
+            }
             let outcome = match self.rx {
-                Rx::Frame => self.recv_frame(input),
+                Rx::Frame | Rx::First => self.recv_frame(input),
                 Rx::Data(left) => Ok(self.recv_data_more(left, input)),
                 Rx::Skip(left) => {
                     self.recv_skip(left, input);
                     Ok(None)
                 }
                 Rx::Preface => self.recv_preface(input).map(|()| None).map_err(Broken::Conn),
-                Rx::First => self.recv_frame(input),
             };
             match outcome {
                 Ok(Some(event)) => return Ok(Some(event)),
-                Ok(None) if input.at >= input.bytes.len() => {
-                    // Whatever the last frame made due comes before `None`.
-                    let due = self.pending_event()?;
-                    if due.is_none() && self.fields.capacity_bytes() > LIST_KEPT_BYTES {
-                        self.fields = Headers::new();
-                    }
-                    return Ok(due);
-                }
-                // Each step takes bytes, or changes what the next ones are.
-                Ok(None) => debug_assert!(input.at > at || self.rx != Rx::Preface, "no step forward"),
-                Err(Broken::Stream(key, fault)) => match self.break_stream(key, fault) {
-                    Ok(event) => return Ok(Some(event)),
-                    Err(fault) => return Err(self.fail(fault)),
-                },
-                Err(Broken::Conn(fault)) => {
-                    let error = self.fail(fault);
-                    input.at = input.bytes.len();
-                    return Err(error);
-                }
+                Ok(None) => {}
+                Err(broken) => return self.broke(broken, input),
             }
         }
     }
 
+    /// Might [`H2Conn::due`] have something? Asked for every event, so it only looks.
+    #[inline]
+    fn is_due(&self) -> bool {
+        self.streams.is_waiting()
+            || self.capacity_due
+            || self.sweep.is_some()
+            || self.dead.is_some()
+            || self.is_flooding_out()
+    }
+
     /// What is due without further bytes.
-    fn pending_event(&mut self) -> Result<Option<H2Event>, ConnError> {
-        if self.is_flooding_out() {
+    #[cold]
+    fn due(&mut self, input: &mut Input<'_>) -> Result<Option<H2Event>, ConnError> {
+        if self.dead.is_some() || self.is_flooding_out() {
+            input.at = input.bytes.len();
             return Err(self.fail(Fault::FloodOutbound));
         }
-        if self.streams.is_waiting()
-            && self.could_send()
+        if self.could_send()
             && let Some((stream, tag)) = self.streams.pop_waiting()
         {
             return Ok(Some(H2Event::Writable { stream, tag }));
@@ -111,10 +108,21 @@ impl H2Conn {
         if let Some(event) = self.sweep_goaway() {
             return Ok(Some(event));
         }
-        if core::mem::take(&mut self.capacity_due) {
-            return Ok(Some(H2Event::Capacity));
-        }
-        Ok(None)
+        Ok(core::mem::take(&mut self.capacity_due).then_some(H2Event::Capacity))
+    }
+
+    /// The peer broke a rule.
+    #[cold]
+    fn broke(&mut self, broken: Broken, input: &mut Input<'_>) -> Result<Option<H2Event>, ConnError> {
+        let fault = match broken {
+            Broken::Stream(key, fault) => match self.break_stream(key, fault) {
+                Ok(event) => return Ok(Some(event)),
+                Err(fault) => fault,
+            },
+            Broken::Conn(fault) => fault,
+        };
+        input.at = input.bytes.len();
+        Err(self.fail(fault))
     }
 
     /// Reads one frame: in place if all of it is there.
