@@ -41,7 +41,7 @@ pub const CHEAP_FRAMES_PER_SECOND: u32 = 1000;
 
 /// Bucket of streams the peer resets young, or makes us reset: the most at once. Each stream that ends as it
 /// should refills one.
-pub const RESETS_MAX: u32 = 1000;
+pub const RESETS_MAX: u32 = 2000;
 
 /// Resets refilled each second.
 pub const RESETS_PER_SECOND: u32 = 100;

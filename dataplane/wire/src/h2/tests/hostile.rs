@@ -180,6 +180,10 @@ impl Run {
             "wait" => self.now = self.now.after_ns(words[1].parse::<u64>().unwrap() * 1_000_000),
             "ours" => match words[1] {
                 "reset" => self.conn.reset(self.key(words[2]), Reason::CANCEL),
+                "read" => {
+                    let n = self.conn.tx().len();
+                    self.conn.tx_advance(n);
+                }
                 "answer" => assert!(self.conn.send_headers(self.key(words[2]), &response(), true)),
                 other => panic!("{other}"),
             },
