@@ -27,7 +27,7 @@ use crate::failure::{Failure, Outcome};
 use crate::log::Target;
 use crate::machine;
 use crate::node::{Node, Plan};
-use crate::run::{backend_text, probe, seed};
+use crate::run::{probe, seed};
 use scene::{Backends, Client};
 
 /// How often the live figures change on a terminal, and how often a line is printed elsewhere.
@@ -77,7 +77,7 @@ pub(crate) fn demo(args: &Demo) -> Outcome<()> {
     let mut node = Node::start(plan, compiled, vec![("stdout".into(), sink)])?;
     let addr = node.addrs().into_iter().next().ok_or_else(|| Failure::line("the demo listens nowhere"))?;
 
-    println!("{}", show::opening(&text, &backend_text(&report, asked, node.backend()), &addr));
+    println!("{}", show::opening(&text, &backend_name(&report, node.backend()), &addr));
     let client = Client::start(io_config, addr, args.duration, stop.clone())?;
     watch(&node, &client, &stop);
     let summary = client.finish()?;
@@ -158,6 +158,15 @@ impl Write for FirstRejected {
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// What carries the bytes, in a few words.
+fn backend_name(report: &io::Report, taken: io::Backend) -> String {
+    match (taken, &report.refusal) {
+        (io::Backend::Uring, _) => format!("io_uring (kernel {})", report.kernel),
+        (_, Some(refusal)) => format!("epoll ({})", refusal.reason),
+        (_, None) => "epoll".to_owned(),
     }
 }
 

@@ -166,7 +166,7 @@ fn ready_line(node: &Node, report: &io::Report, config: &Config) -> String {
 }
 
 /// What was taken and why; `taken` is what the sockets say they became.
-pub(crate) fn backend_text(report: &io::Report, asked: io::Backend, taken: io::Backend) -> String {
+fn backend_text(report: &io::Report, asked: io::Backend, taken: io::Backend) -> String {
     match (asked, taken) {
         (io::Backend::Epoll, _) => "backend epoll (as asked)".to_owned(),
         // The probe promised more than the shards got (memlock, descriptors): say what is true.

@@ -22,6 +22,21 @@ fn check_says_in_one_line_what_it_found() {
 }
 
 #[test]
+fn what_the_documents_show_is_accepted() {
+    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
+    let text = fs::read_to_string(format!("{docs}/operating.md")).unwrap();
+    let (_, from) = text.split_once("## node.toml\n\n").unwrap();
+    let (block, _) = from.split_once("\n\n").unwrap();
+    let folder = Folder::new("docs");
+    let every = folder.write("every.adn", "every * -> *: Logging\n");
+    let config: String = block.lines().map(|line| format!("{}\n", line.trim())).collect();
+    let config = folder.write("node.toml", &config.replace("/etc/towpath/every.adn", &every));
+    let done = Towpath::run(&["check", &format!("{docs}/shop.adn"), "--config", &config]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains("2 rules"), "{}", done.stdout);
+}
+
+#[test]
 fn a_bad_application_is_refused_with_file_line_and_hint() {
     let folder = Folder::new("check-bad");
     let app = folder.write("shop.adn", &SHOP.replace("Logging", "Loging"));

@@ -83,7 +83,8 @@ impl Look {
             let cells = usize::try_from(rounded(share * BAR as f64)).unwrap_or(BAR);
             let _ = writeln!(
                 out,
-                "  {addr:<21} (+{latency:?}) {:<BAR$} {:>7}",
+                "  {addr:<21} {:<8} {:<BAR$} {:>7}",
+                format!("+{latency:?}"),
                 "█".repeat(cells.min(BAR)),
                 percent(*calls, all)
             );
@@ -130,7 +131,7 @@ pub(super) fn summary(
     say(
         "calls",
         format!(
-            "{} in {:.1} s: {} a second through one core, unchanged gRPC on both sides",
+            "{} in {:.1} s: {} a second through one core, plain gRPC on both sides",
             show_count(client.calls()),
             client.elapsed_ns as f64 / 1e9,
             show_count(rounded(client.calls_per_s()))
