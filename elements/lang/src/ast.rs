@@ -39,7 +39,6 @@ pub(crate) struct Rpc {
     pub(crate) service: String,
     /// None is `*`.
     pub(crate) method: Option<String>,
-    pub(crate) span: Span,
 }
 
 /// One link of a chain.
@@ -209,16 +208,10 @@ pub(crate) enum ExprKind {
     },
     List(Vec<Expr>),
     Map(Vec<(Expr, Expr)>),
-    Message {
-        name: Ident,
-        fields: Vec<(Ident, Expr)>,
-    },
-    Ask {
-        target: Ident,
-        rpc: Rpc,
-        fields: Vec<(Ident, Expr)>,
-        within: Expr,
-    },
+    /// A message of the proto; its fields are read over.
+    Message(Ident),
+    /// A call of another service; its parts are read over.
+    Ask,
     /// Something the parser has already complained about.
     Broken,
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use abi::{Num, Side, Text};
 
-use crate::ast::{HandlerKind, Scope};
+use crate::ast::HandlerKind;
 use crate::source::Span;
 use crate::ty::Ty;
 
@@ -232,7 +232,6 @@ pub(crate) enum HPattern {
 #[derive(Clone, Debug)]
 pub(crate) struct Element {
     pub(crate) name: String,
-    pub(crate) span: Span,
     pub(crate) is_std: bool,
     pub(crate) params: Vec<Param>,
     pub(crate) states: Vec<State>,
@@ -256,7 +255,6 @@ pub(crate) struct Param {
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) name: String,
-    pub(crate) scope: Scope,
     pub(crate) ty: Ty,
     pub(crate) init: HExpr,
 }

@@ -38,6 +38,8 @@ pub struct SourceFile {
     pub name: String,
     /// Its text.
     pub text: Arc<str>,
+    /// Where its lines begin.
+    lines: Vec<u32>,
 }
 
 /// Every file of one compilation.
@@ -49,13 +51,10 @@ pub struct Sources {
 impl Sources {
     /// Adds a file.
     pub(crate) fn add(&mut self, name: &str, text: &str) -> u16 {
-        self.files.push(SourceFile { name: name.to_owned(), text: Arc::from(text) });
+        let breaks = text.bytes().zip(1_u32..).filter(|(b, _)| *b == b'\n').map(|(_, next)| next);
+        let lines = std::iter::once(0).chain(breaks).collect();
+        self.files.push(SourceFile { name: name.to_owned(), text: Arc::from(text), lines });
         u16::try_from(self.files.len() - 1).unwrap_or(u16::MAX)
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.files.len()
     }
 
     /// The file a span is in.
@@ -75,9 +74,9 @@ impl Sources {
         while !file.text.is_char_boundary(start) {
             start -= 1;
         }
-        let before = file.text.get(..start).unwrap_or("");
-        let line = before.bytes().filter(|b| *b == b'\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        let line = file.lines.partition_point(|at| *at as usize <= start);
+        let begin = line.checked_sub(1).and_then(|at| file.lines.get(at)).map_or(0, |at| *at as usize);
+        let column = file.text.get(begin..start).unwrap_or("").chars().count() + 1;
         (u32::try_from(line).unwrap_or(u32::MAX), u32::try_from(column).unwrap_or(u32::MAX))
     }
 }

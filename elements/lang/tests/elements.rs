@@ -174,6 +174,7 @@ fn weighted_follows_the_weights() {
     assert!((4600..5400).contains(&seen[0]) && seen[2] == 0, "{seen:?}");
 }
 
+#[expect(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 fn ring(endpoints: &[abi::EndpointStat], keys: u64) -> Vec<u64> {
     let (compiled, mut mock) = one("LoadBalancing(policy: ring_hash, by: call.metadata[\"x-user\"])", "");
     mock.endpoints = endpoints.to_vec();

@@ -44,7 +44,6 @@ impl Checker<'_> {
         }
         Element {
             name: element.name.text.clone(),
-            span: element.name.span,
             is_std,
             params: self.params,
             states: self.states,
@@ -110,12 +109,12 @@ impl Checker<'_> {
         if !ty.bare().is_scalar() && !ty.is_error() {
             self.error(Diagnostic::unsupported(state.name.span, &format!("`state call` of type {ty}")));
         }
-        self.states.push(State { name: state.name.text.clone(), scope: state.scope, ty, init });
+        self.states.push(State { name: state.name.text.clone(), ty, init });
     }
 
     fn broken_state(&self, state: &ast::State) -> State {
         let init = constant(Const::None, Ty::Error, state.name.span);
-        State { name: state.name.text.clone(), scope: state.scope, ty: Ty::Error, init }
+        State { name: state.name.text.clone(), ty: Ty::Error, init }
     }
 
     pub(super) fn type_of(&mut self, ty: &TypeExpr) -> Ty {

@@ -104,7 +104,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn try_coerce(&mut self, value: HExpr, want: &Ty) -> Result<HExpr, HExpr> {
+    fn try_coerce(&mut self, value: HExpr, want: &Ty) -> Result<HExpr, Box<HExpr>> {
         let span = value.span;
         if value.ty == *want || value.ty.is_error() || want.is_error() || value.ty == Ty::Never {
             return Ok(value);
@@ -116,14 +116,14 @@ impl<'a> Checker<'a> {
                 let inner = self.try_coerce(value, inner)?;
                 node(HKind::Wrap(Box::new(inner)))
             }
-            (Ty::Num, Ty::Int | Ty::Uint | Ty::Float) => self.number(value, want),
+            (Ty::Num, Ty::Int | Ty::Uint | Ty::Float) => Ok(self.number(value, want)),
             (Ty::Int | Ty::Uint, Ty::Float) => node(HKind::Widen(Box::new(value))),
             (Ty::List(_), Ty::List(item)) => match value.kind {
                 HKind::List(items) => {
                     let items = items.into_iter().map(|i| self.coerce(i, item)).collect();
                     node(HKind::List(items))
                 }
-                _ => Err(value),
+                _ => Err(Box::new(value)),
             },
             (Ty::Map(..), Ty::Map(key, of)) => match value.kind {
                 HKind::Map(items) => {
@@ -131,40 +131,38 @@ impl<'a> Checker<'a> {
                         items.into_iter().map(|(k, v)| (self.coerce(k, key), self.coerce(v, of))).collect();
                     node(HKind::Map(items))
                 }
-                _ => Err(value),
+                _ => Err(Box::new(value)),
             },
-            _ => Err(value),
+            _ => Err(Box::new(value)),
         }
     }
 
     /// An integer literal, possibly behind a minus, as the number type its neighbours want.
-    #[expect(clippy::unnecessary_wraps, reason = "an arm of try_coerce")]
-    fn number(&mut self, value: HExpr, want: &Ty) -> Result<HExpr, HExpr> {
+    fn number(&mut self, value: HExpr, want: &Ty) -> HExpr {
         let span = value.span;
-        // A negative literal is kept as the bits of an i64 with the sign bit set and `Neg` around it.
         let (negative, n) = match &value.kind {
             HKind::Const(Const::Word(n)) => (false, *n),
             HKind::Neg(inner) => match &inner.kind {
                 HKind::Const(Const::Word(n)) => (true, *n),
-                _ => return Ok(self.retype(value, want)),
+                _ => return self.retype(value, want),
             },
-            _ => return Ok(self.retype(value, want)),
+            _ => return self.retype(value, want),
         };
         let word = match want {
             Ty::Float => (if negative { -(n as f64) } else { n as f64 }).to_bits(),
             Ty::Uint if negative && n > 0 => {
-                return Ok(self
-                    .wrong(Diagnostic::error(span, "a uint is never negative").label("expected 0 or more")));
+                let error = Diagnostic::error(span, "a uint is never negative");
+                return self.wrong(error.label("expected 0 or more"));
             }
             Ty::Int => {
                 let Ok(n) = i64::try_from(n) else {
-                    return Ok(self.wrong(Diagnostic::error(span, "too large for an int")));
+                    return self.wrong(Diagnostic::error(span, "too large for an int"));
                 };
                 if negative { n.wrapping_neg().cast_unsigned() } else { n.cast_unsigned() }
             }
             _ => n,
         };
-        Ok(HExpr { kind: HKind::Const(Const::Word(word)), ty: want.clone(), span })
+        HExpr { kind: HKind::Const(Const::Word(word)), ty: want.clone(), span }
     }
 
     /// A computation of integer literals: the same computation in another type.
@@ -183,11 +181,20 @@ impl<'a> Checker<'a> {
     fn settle(&mut self, value: HExpr) -> HExpr {
         match value.ty {
             Ty::Num => {
-                let want = if matches!(value.kind, HKind::Neg(_)) { Ty::Int } else { Ty::Uint };
+                let want = if is_negated(&value) { Ty::Int } else { Ty::Uint };
                 self.coerce(value, &want)
             }
             _ => value,
         }
+    }
+}
+
+/// A minus stands somewhere in a computation of literals.
+fn is_negated(value: &HExpr) -> bool {
+    match &value.kind {
+        HKind::Neg(_) => true,
+        HKind::Bin(_, left, right) => is_negated(left) || is_negated(right),
+        _ => false,
     }
 }
 

@@ -180,15 +180,15 @@ impl<'a> Builder<'a> {
     pub(super) fn land(&mut self, jumps: &[usize]) {
         let here = u32::try_from(self.code.ops.len()).unwrap_or(u32::MAX);
         for at in jumps {
-            match self.code.ops.get_mut(*at) {
-                Some(
-                    Op::Jump { to }
-                    | Op::JumpIf { to, .. }
-                    | Op::JumpUnless { to, .. }
-                    | Op::Next { to, .. }
-                    | Op::UnlessPassed { to, .. },
-                ) => *to = here,
-                _ => {}
+            if let Some(
+                Op::Jump { to }
+                | Op::JumpIf { to, .. }
+                | Op::JumpUnless { to, .. }
+                | Op::Next { to, .. }
+                | Op::UnlessPassed { to, .. },
+            ) = self.code.ops.get_mut(*at)
+            {
+                *to = here;
             }
         }
         if !jumps.is_empty() {

@@ -170,10 +170,9 @@ impl Parser<'_> {
                 let upper = text.starts_with(|c: char| c.is_ascii_uppercase());
                 if upper && !self.no_message && self.is("{") {
                     self.bump();
-                    let fields = self.fields()?;
-                    let inner = fields.iter().map(|(_, e)| e.depth).max().unwrap_or(0);
+                    self.fields()?;
                     let name = Ident { text: text.to_owned(), span };
-                    return self.node(ExprKind::Message { name, fields }, span.to(self.last_span()), inner);
+                    return self.node(ExprKind::Message(name), span.to(self.last_span()), 0);
                 }
                 ExprKind::Name(text.to_owned())
             }
@@ -199,32 +198,30 @@ impl Parser<'_> {
     }
 
     /// After `{`: `name: expr, …` to `}`.
-    fn fields(&mut self) -> Parsed<Vec<(Ident, Expr)>> {
-        let mut fields = Vec::new();
+    fn fields(&mut self) -> Parsed<()> {
         while !self.eat("}") {
-            let name = self.ident("a field, or `}`")?;
+            self.ident("a field, or `}`")?;
             self.expect(":", "after the field")?;
-            fields.push((name, self.expr()?));
+            self.expr()?;
             if !self.eat(",") && !self.is("}") {
                 return self.expected("`,` or `}` after the field");
             }
         }
-        Ok(fields)
+        Ok(())
     }
 
     fn ask(&mut self, start: Span) -> Parsed<Expr> {
         self.bump();
-        let target = self.ident("a service")?;
+        self.ident("a service")?;
         self.expect(".", "and the method")?;
-        let rpc = self.rpc()?;
+        self.rpc()?;
         self.expect("{", "and the message's fields")?;
-        let fields = self.fields()?;
+        self.fields()?;
         if !self.eat_word("within") {
             return self.expected("`within` and a duration");
         }
-        let within = self.expr()?;
-        let inner = fields.iter().map(|(_, e)| e.depth).max().unwrap_or(0).max(within.depth);
-        self.node(ExprKind::Ask { target, rpc, fields, within }, start.to(self.last_span()), inner)
+        self.expr()?;
+        self.node(ExprKind::Ask, start.to(self.last_span()), 0)
     }
 
     fn list(&mut self, start: Span) -> Parsed<Expr> {

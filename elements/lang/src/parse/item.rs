@@ -140,16 +140,15 @@ impl Parser<'_> {
     /// `[ package "." ] Service "/" ( Method | "*" )`
     pub(super) fn rpc(&mut self) -> Parsed<Rpc> {
         let first = self.ident("a service of the proto, `pkg.Service/Method`")?;
-        let (mut service, mut span) = (first.text, first.span);
+        let mut service = first.text;
         while self.eat(".") {
             let next = self.ident("the rest of the service's name")?;
             service.push('.');
             service.push_str(&next.text);
-            span = span.to(next.span);
         }
         self.expect("/", "and the method")?;
         let method = if self.eat("*") { None } else { Some(self.ident("a method, or `*`")?.text) };
-        Ok(Rpc { service, method, span: span.to(self.last_span()) })
+        Ok(Rpc { service, method })
     }
 
     fn links(&mut self) -> Parsed<Vec<Link>> {

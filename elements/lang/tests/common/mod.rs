@@ -1,5 +1,6 @@
 //! A call that remembers what a chain did to it.
 #![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::panic, reason = "a helper that fails fails its test")]
 
 use abi::{
     CallView, Compress, EndpointIdx, EndpointStat, Entry, Flag, Level, LogValue, Num, ServiceIdx, Side,
@@ -9,46 +10,46 @@ use towpath_lang::{self as lang, Compiled, NoFiles, Overrides};
 
 /// A call in memory.
 #[derive(Clone, Default)]
-pub struct Mock {
-    pub id: u64,
-    pub attempt: u64,
-    pub now_ns: u64,
-    pub latency_ns: u64,
-    pub status: u64,
-    pub source: String,
-    pub service: String,
-    pub method: String,
-    pub message: String,
-    pub ip: Option<[u8; 16]>,
-    pub request: Vec<(String, Vec<u8>)>,
-    pub response: Vec<(String, Vec<u8>)>,
-    pub trailers: Vec<(String, Vec<u8>)>,
-    pub deadline: Option<u64>,
-    pub destination: u16,
-    pub endpoint: Option<u16>,
-    pub endpoints: Vec<EndpointStat>,
-    pub picks: u64,
-    pub compress: Option<Compress>,
-    pub sink: Option<u16>,
-    pub logs: Vec<String>,
-    pub counts: Vec<(u16, u64)>,
-    pub observed: Vec<(u16, f64)>,
-    pub flag: Option<Flag>,
-    pub reject_text: String,
-    pub passed: u16,
-    pub sampled: bool,
-    pub marks: Vec<u16>,
-    pub words: Vec<u64>,
-    pub spill: Spill,
+pub(crate) struct Mock {
+    pub(crate) id: u64,
+    pub(crate) attempt: u64,
+    pub(crate) now_ns: u64,
+    pub(crate) latency_ns: u64,
+    pub(crate) status: u64,
+    pub(crate) source: String,
+    pub(crate) service: String,
+    pub(crate) method: String,
+    pub(crate) message: String,
+    pub(crate) ip: Option<[u8; 16]>,
+    pub(crate) request: Vec<(String, Vec<u8>)>,
+    pub(crate) response: Vec<(String, Vec<u8>)>,
+    pub(crate) trailers: Vec<(String, Vec<u8>)>,
+    pub(crate) deadline: Option<u64>,
+    pub(crate) destination: u16,
+    pub(crate) endpoint: Option<u16>,
+    pub(crate) endpoints: Vec<EndpointStat>,
+    pub(crate) picks: u64,
+    pub(crate) compress: Option<Compress>,
+    pub(crate) sink: Option<u16>,
+    pub(crate) logs: Vec<String>,
+    pub(crate) counts: Vec<(u16, u64)>,
+    pub(crate) observed: Vec<(u16, f64)>,
+    pub(crate) flag: Option<Flag>,
+    pub(crate) reject_text: String,
+    pub(crate) passed: u16,
+    pub(crate) sampled: bool,
+    pub(crate) marks: Vec<u16>,
+    pub(crate) words: Vec<u64>,
+    pub(crate) spill: Spill,
 }
 
-pub fn endpoint(hash: u64) -> EndpointStat {
+pub(crate) fn endpoint(hash: u64) -> EndpointStat {
     let hash = (hash + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
     EndpointStat { healthy: true, inflight: 0, latency_ns: 0, weight: 1, hash }
 }
 
 impl Mock {
-    pub fn new(endpoints: usize) -> Self {
+    pub(crate) fn new(endpoints: usize) -> Self {
         Self {
             attempt: 1,
             now_ns: 1_000_000_000,
@@ -60,7 +61,7 @@ impl Mock {
         }
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.request.push((name.into(), value.as_bytes().to_vec()));
         self
     }
@@ -73,7 +74,7 @@ impl Mock {
         }
     }
 
-    pub fn request_header(&self, name: &str) -> Option<String> {
+    pub(crate) fn request_header(&self, name: &str) -> Option<String> {
         self.request.iter().find(|(n, _)| n == name).map(|(_, v)| String::from_utf8_lossy(v).into_owned())
     }
 }
@@ -200,19 +201,19 @@ impl CallView for Mock {
 }
 
 /// Services, rule and elements of a test in one text.
-pub fn app(rule: &str, rest: &str) -> String {
+pub(crate) fn app(rule: &str, rest: &str) -> String {
     format!(
         "service frontend\nservice catalog {{ endpoints: [\"127.0.0.1:1\", {{ address: \"127.0.0.1:2\", weight: 3, zone: \"b\", labels: {{ tier: \"gold\" }} }}] }}\nservice canary {{ endpoints: [\"127.0.0.1:9\"] }}\nfrontend -> catalog: {rule}\n{rest}\n"
     )
 }
 
-pub fn compiled(source: &str) -> Compiled {
+pub(crate) fn compiled(source: &str) -> Compiled {
     lang::compile("test.adn", source, &NoFiles, &Overrides::default())
         .unwrap_or_else(|e| panic!("{e}\n{source}"))
 }
 
 /// A compiled test and a call for it.
-pub fn one(rule: &str, rest: &str) -> (Compiled, Mock) {
+pub(crate) fn one(rule: &str, rest: &str) -> (Compiled, Mock) {
     let compiled = compiled(&app(rule, rest));
     let mut mock = Mock::new(2);
     mock.destination = 1;
@@ -221,7 +222,7 @@ pub fn one(rule: &str, rest: &str) -> (Compiled, Mock) {
 }
 
 /// Runs an entry to a verdict, over all delays; returns it and the delays.
-pub fn run(compiled: &Compiled, entry: Entry, mock: &mut Mock) -> (Verdict, Vec<u64>) {
+pub(crate) fn run(compiled: &Compiled, entry: Entry, mock: &mut Mock) -> (Verdict, Vec<u64>) {
     let mut segment = 0;
     let mut delays = Vec::new();
     loop {
@@ -236,7 +237,7 @@ pub fn run(compiled: &Compiled, entry: Entry, mock: &mut Mock) -> (Verdict, Vec<
 }
 
 /// Request, pick and, if it was let through, response.
-pub fn passage(compiled: &Compiled, mock: &mut Mock) -> Verdict {
+pub(crate) fn passage(compiled: &Compiled, mock: &mut Mock) -> Verdict {
     let (verdict, _) = run(compiled, Entry::Request, mock);
     if verdict == Verdict::Forward {
         run(compiled, Entry::Pick, mock);

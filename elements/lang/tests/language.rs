@@ -1,0 +1,372 @@
+//! What user-defined elements do, by what happens to a call.
+
+mod common;
+
+use abi::{Entry, Flag, Status, Verdict};
+use common::{Mock, endpoint, one, passage, run};
+
+fn reject_text(rule: &str, rest: &str, with: impl FnOnce(Mock) -> Mock) -> String {
+    let (compiled, mock) = one(rule, rest);
+    let mut mock = with(mock);
+    match passage(&compiled, &mut mock) {
+        Verdict::Reject(_) => mock.reject_text,
+        other => format!("{other:?}"),
+    }
+}
+
+/// The value of an expression, as text.
+fn value_of(expr: &str, with: impl FnOnce(Mock) -> Mock) -> String {
+    reject_text(
+        "X",
+        &format!("element X {{ request {{ let v = {expr}  reject(ABORTED, \"{{v}}\") }} }}"),
+        with,
+    )
+}
+
+#[test]
+fn expressions_have_their_values() {
+    let with = |m: Mock| {
+        let mut m =
+            m.header("a", "x").header("n", " 42 ").header("two", "1").header("two", "2").header("e", "");
+        m.ip = Some([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 1, 2, 3]);
+        m.deadline = Some(m.now_ns + 5_000_000);
+        m
+    };
+    for (expr, expected) in [
+        ("1 + 2 * 3 - 4 / 2", "5"),
+        ("7 % 3", "1"),
+        ("3 - 5", "0"),
+        ("0 - 5 + call.attempt * 0", "0"),
+        ("-3 - 5", "-8"),
+        ("7 / (call.attempt - 1)", "0"),
+        ("1.5 * call.attempt", "1.5"),
+        ("1.0 / 0.0", "inf"),
+        ("50% + 0.25", "0.75"),
+        ("5ms * 3", "15ms"),
+        ("1s / 4", "250ms"),
+        ("10ms / 4ms", "2.5"),
+        ("100/s * 2", "200/s"),
+        ("(10/s).per_second", "10"),
+        ("10/s * 500ms", "5"),
+        ("64KiB", "65536"),
+        ("call.deadline ?? now()", "1005000000ns"),
+        ("(call.deadline ?? now()) - now()", "5ms"),
+        ("call.method == \"List\"", "true"),
+        ("call.service", "shop.Catalog"),
+        ("call.source", "frontend"),
+        ("call.source == service(\"frontend\")", "true"),
+        ("call.destination", "catalog"),
+        ("call.peer.ip", "10.1.2.3"),
+        ("in_cidr(call.peer.ip ?? \"\", \"10.0.0.0/8\")", "true"),
+        ("call.metadata[\"A\"]", "x"),
+        ("call.metadata[\"zz\"]", "none"),
+        ("call.metadata[\"zz\"] ?? \"d\"", "d"),
+        ("call.metadata[\"two\"]", "1,2"),
+        ("len(call.metadata.all(\"two\"))", "2"),
+        ("call.metadata.all(\"two\")[1]", "2"),
+        ("call.metadata.all(\"two\")[2]", "none"),
+        ("call.metadata[\"e\"] == None", "false"),
+        ("call.metadata[\"e\"] == \"\"", "true"),
+        ("call.metadata[\"zz\"] == \"\"", "false"),
+        ("call.metadata[\"zz\"] != \"\"", "true"),
+        ("call.metadata[\"a\"] == call.metadata[\"zz\"]", "false"),
+        ("call.metadata[\"y\"] == call.metadata[\"zz\"]", "true"),
+        ("call.metadata[\"a\"] in [\"w\", \"x\"]", "true"),
+        ("call.metadata[\"zz\"] in [\"w\", \"x\"]", "false"),
+        ("parse_int(call.metadata[\"n\"] ?? \"\") ?? -1", "42"),
+        ("parse_int(\"x\") ?? -1", "-1"),
+        ("lower(\"AbC\")", "abc"),
+        ("trim(call.metadata[\"n\"] ?? \"\")", "42"),
+        ("prefix(\"abcdef\", 3)", "abc"),
+        ("mask(\"secret\", keep: 2)", "se****"),
+        ("base64(\"foo\")", "Zm9v"),
+        ("contains(call.service, \"Cat\")", "true"),
+        ("starts_with(call.service, \"shop.\") && !ends_with(call.service, \"x\")", "true"),
+        ("min(3, call.attempt)", "1"),
+        ("max(2.5, 1)", "2.5"),
+        ("clamp(17, 0, 10)", "10"),
+        ("abs(-3)", "3"),
+        ("floor(2.7)", "2"),
+        ("if call.attempt == 1 { \"one\" } else { \"more\" }", "one"),
+        ("match call.method { \"Get\" => 1  \"List\" => 2  _ => 3 }", "2"),
+        (
+            "match call.metadata[\"a\"] { \"q\" => \"q\"  Some(v) => \"some {v}\"  None => \"none\" }",
+            "some x",
+        ),
+        ("match call.metadata[\"zz\"] { Some(v) => v  None => \"gone\" }", "gone"),
+        ("UNAVAILABLE", "UNAVAILABLE"),
+        ("\"a{1 + 1}b{call.method}{\"!\"}\"", "a2bList!"),
+        ("\"\\{\\n\\}\"", "{\n}"),
+        ("call.endpoint", "none"),
+        ("len(call.destination.endpoints)", "2"),
+        ("len(filter(call.destination.endpoints, e => e.zone == \"b\"))", "1"),
+        (
+            "any(call.destination.endpoints, e => e.weight > 2) && !all(call.destination.endpoints, e => e.healthy)",
+            "false",
+        ),
+        ("least(call.destination.endpoints, e => 0.0 - e.weight)", "127.0.0.1:1"),
+        (
+            "least(filter(call.destination.endpoints, e => e.labels[\"tier\"] == \"gold\"), e => e.inflight)",
+            "127.0.0.1:2",
+        ),
+        ("least(filter(call.destination.endpoints, e => false), e => 1)", "none"),
+    ] {
+        assert_eq!(value_of(expr, with), expected, "{expr}");
+    }
+}
+
+#[test]
+fn metadata_is_read_written_and_removed() {
+    let rest = r#"element X {
+        request {
+            call.metadata["X-Added"] = "id-{call.id}"
+            call.metadata["old"] = None
+            call.metadata["copy"] = call.metadata["here"]
+            call.metadata["no"] = call.metadata["gone"]
+        }
+        response { call.metadata["served"] = call.request.metadata["here"] ?? "-"  call.status = NOT_FOUND  call.message = "m {call.message}" }
+    }"#;
+    let (compiled, mock) = one("X", rest);
+    let mut mock = mock.header("old", "1").header("no", "1").header("here", "yes");
+    mock.id = 7;
+    mock.message = "was".into();
+    assert_eq!(passage(&compiled, &mut mock), Verdict::Forward);
+    assert_eq!(mock.request_header("x-added").as_deref(), Some("id-7"));
+    assert_eq!(mock.request_header("copy").as_deref(), Some("yes"));
+    assert_eq!((mock.request_header("old"), mock.request_header("no")), (None, None));
+    assert_eq!(mock.response, [("served".to_owned(), b"yes".to_vec())]);
+    assert_eq!((mock.status, mock.message.as_str()), (5, "m was"));
+}
+
+/// LANGUAGE.md "Handlers": the onion.
+#[test]
+fn responses_run_right_to_left_for_those_that_let_it_through() {
+    let rest = r#"
+        element A { request { count("a") } response { count("a_back") } }
+        element B { request { count("b") } response { count("b_back") } }
+        element No(share: float) { request { if random() < share { reject(PERMISSION_DENIED, "no") } } response { count("no_back") } }
+        element C { request { count("c") } response { count("c_back") } }"#;
+    let names = |share: &str| {
+        let (compiled, mut mock) = one(&format!("A - B - No({share}) - C"), rest);
+        let verdict = passage(&compiled, &mut mock);
+        let names: Vec<String> =
+            mock.counts.iter().map(|(m, _)| compiled.program.metrics[usize::from(*m)].clone()).collect();
+        (verdict, names.join(" "))
+    };
+    let (verdict, all) = names("0");
+    assert_eq!((verdict, all.as_str()), (Verdict::Forward, "a b c c_back no_back b_back a_back"));
+    let (verdict, left) = names("1");
+    assert_eq!(left, "a b b_back a_back");
+    let Verdict::Reject(reject) = verdict else { panic!("{verdict:?}") };
+    assert_eq!((reject.flag, reject.element, reject.status), (Flag::Denied, 2, Status::PERMISSION_DENIED));
+}
+
+#[test]
+fn flags_follow_the_status() {
+    for (status, flag) in [
+        ("RESOURCE_EXHAUSTED", Flag::RateLimited),
+        ("UNAUTHENTICATED", Flag::Denied),
+        ("UNAVAILABLE", Flag::Overflow),
+        ("NOT_FOUND", Flag::None),
+    ] {
+        let (compiled, mut mock) =
+            one("X", &format!("element X {{ request {{ reject({status}, \"x\") }} }}"));
+        let Verdict::Reject(reject) = passage(&compiled, &mut mock) else { panic!() };
+        assert_eq!((reject.flag, reject.line), (flag, 5));
+    }
+}
+
+#[test]
+fn values_live_over_delays() {
+    let rest = r#"element X(wait: call => duration) {
+        state call seen: uint = 3
+        request {
+            let name = "n-{call.method}"
+            let n = call.attempt + 41
+            let list = call.metadata.all("two")
+            seen += 1
+            delay(wait)
+            for item in list { delay(1ms)  log(info, item: item) }
+            seen += 1
+            reject(ABORTED, "{name} {n} {len(list)} {seen} {list[1]}")
+        }
+    }"#;
+    let (compiled, mock) = one(
+        "X(by_method)".replace("by_method", "if call.method == \"List\" { 2ms } else { 0s }").as_str(),
+        rest,
+    );
+    let mut mock = mock.header("two", "a").header("two", "b");
+    let (verdict, delays) = run(&compiled, Entry::Request, &mut mock);
+    assert!(matches!(verdict, Verdict::Reject(_)));
+    assert_eq!(delays, [2_000_000, 1_000_000, 1_000_000]);
+    assert_eq!(mock.reject_text, "n-List 42 2 5 b");
+    assert_eq!(mock.logs.len(), 2);
+}
+
+#[test]
+fn a_call_parameter_is_taken_once_and_kept() {
+    let rest = r#"
+        element Keep(by: call => string?, n: call => uint = 1) {
+            request { call.metadata["k"] = "changed" }
+            response { let b = by else return  log(info, by: b, n: n) }
+        }
+        element Over { request { call.metadata["k"] = "again"  let junk = "{call.method}{call.method}"  log(debug, j: junk) } }"#;
+    let (compiled, mock) = one("Keep(by: call.metadata[\"k\"], n: len(call.method)) - Over", rest);
+    let mut mock = mock.header("k", "first");
+    passage(&compiled, &mut mock);
+    assert_eq!(mock.logs[1], "Info 0 [(\"by\", Text(\"first\")), (\"n\", Uint(4))]");
+    let (compiled, mut mock) = one("Keep(by: call.metadata[\"k\"]) - Over", rest);
+    passage(&compiled, &mut mock);
+    assert_eq!(mock.logs.len(), 1, "absent: the response returns");
+}
+
+#[test]
+fn when_holds_for_the_passage() {
+    let rest = r#"element X { request { call.metadata["hit"] = "1" } response { count("back") } }
+                  element Pin { request { call.endpoint = call.destination.endpoints[1] } }"#;
+    let (compiled, mock) =
+        one("X when(call.metadata[\"go\"] == \"yes\") - Pin when(call.metadata[\"go\"] == None)", rest);
+    let mut hit = mock.clone().header("go", "yes");
+    passage(&compiled, &mut hit);
+    assert_eq!((hit.request_header("hit").is_some(), hit.counts.len(), hit.endpoint), (true, 1, None));
+    let mut miss = mock;
+    passage(&compiled, &mut miss);
+    assert_eq!((miss.request_header("hit"), miss.counts.len(), miss.endpoint), (None, 0, Some(1)));
+    assert_eq!(miss.passed, 2);
+}
+
+#[test]
+fn dry_says_and_does_not() {
+    let rest = r#"element X { request { call.metadata["k"] = "v"  delay(5s)  reject(UNAVAILABLE, "x") } }"#;
+    let (compiled, mut mock) = one("X dry - Compression dry", rest);
+    assert_eq!(run(&compiled, Entry::Request, &mut mock), (Verdict::Forward, vec![]));
+    assert_eq!((mock.request.len(), mock.compress, mock.passed), (0, None, 2));
+    assert_eq!(mock.logs.len(), 4, "{:?}", mock.logs);
+    assert!(mock.logs[2].contains("reject"));
+    assert_eq!(compiled.program.metrics, ["would"]);
+}
+
+#[test]
+fn destinations_deadlines_and_shares() {
+    let rest = r#"
+        element Split(to: map<Service, uint>, by: call => string? = None, force: call => Service? = None) {
+            request { call.destination = force ?? weighted(to, by) }
+        }
+        element Timeout(limit: call => duration) { request { call.deadline = now() + limit } }"#;
+    let rule = "Split({ catalog: 90, canary: 10 }) - Timeout(match call.method { \"List\" => 5s  \"Export\" => 60s  _ => 500ms })";
+    let (compiled, mut mock) = one(rule, rest);
+    let mut canary = 0;
+    for id in 0..5000 {
+        mock.id = id;
+        passage(&compiled, &mut mock);
+        canary += u32::from(mock.destination == 2);
+    }
+    assert!((400..600).contains(&canary), "{canary}");
+    assert_eq!(mock.deadline, Some(mock.now_ns + 5_000_000_000));
+
+    let (compiled, mut mock) = one(
+        "Split({ catalog: 90, canary: 10 }, by: call.metadata[\"u\"], force: if call.method == \"Go\" { service(\"canary\") } else { None })",
+        rest,
+    );
+    mock = mock.header("u", "anna");
+    passage(&compiled, &mut mock);
+    let first = mock.destination;
+    for id in 0..50 {
+        mock.id = id;
+        passage(&compiled, &mut mock);
+        assert_eq!(mock.destination, first, "the same key goes the same way");
+    }
+    mock.method = "Go".into();
+    passage(&compiled, &mut mock);
+    assert_eq!(mock.destination, 2);
+}
+
+#[test]
+fn an_element_that_only_chooses_is_a_pick() {
+    let rest = r#"
+        element Near { request { let near = filter(call.destination.endpoints, e => e.zone == "b")  call.endpoint = least(near, e => e.inflight) } }
+        element Pin { request { if call.method == "List" { call.endpoint = call.destination.endpoints[0] }  count("pin") } }"#;
+    let (compiled, mut mock) = one("Near - LoadBalancing", rest);
+    assert!(compiled.program.chains[0].plan().pick);
+    passage(&compiled, &mut mock);
+    assert_eq!(mock.endpoint, Some(1), "LoadBalancing respects it");
+    // What stands to the right of a choice in `request` has the last word.
+    let (compiled, mut mock) = one("Near - Pin", rest);
+    assert!(!compiled.program.chains[0].plan().pick);
+    passage(&compiled, &mut mock);
+    assert_eq!(mock.endpoint, Some(0));
+}
+
+#[test]
+fn counting_logging_observing() {
+    let rest = r#"element X {
+        state call began: instant = now()
+        request { }
+        response {
+            count("calls")  count("bytes", 512)
+            observe("seconds", (now() - began) / 1s)
+            log(warn, status: call.status, method: call.method, none: call.request.metadata["zz"], ok: call.status == OK, took: now() - began, at: call.endpoint)
+        }
+    }"#;
+    let (compiled, mut mock) = one("X", rest);
+    run(&compiled, Entry::Request, &mut mock);
+    mock.now_ns += 250_000_000;
+    mock.endpoint = Some(1);
+    run(&compiled, Entry::Response, &mut mock);
+    assert_eq!(compiled.program.metrics, ["calls", "bytes", "seconds"]);
+    assert_eq!(
+        (mock.counts.as_slice(), mock.observed.as_slice()),
+        ([(0, 1), (1, 512)].as_slice(), [(2, 0.25)].as_slice())
+    );
+    assert_eq!(
+        mock.logs,
+        [
+            r#"Warn 0 [("status", Text("OK")), ("method", Text("List")), ("none", None), ("ok", Bool(true)), ("took", Text("250ms")), ("at", Text("127.0.0.1:2"))]"#
+        ]
+    );
+}
+
+#[test]
+fn samples_are_different_and_even() {
+    let rest = r#"element X { request {
+        let s = sample(call.destination.endpoints, 3)
+        reject(ABORTED, "{len(s)} {s[0]} {s[1]} {s[2]}")
+    } }"#;
+    let (compiled, mut mock) = one("X", rest);
+    mock.endpoints = (0..2).map(endpoint).collect();
+    passage(&compiled, &mut mock);
+    assert!(mock.reject_text.starts_with("2 127"), "{}", mock.reject_text);
+    let rest = "element X { request { for e in sample(call.destination.endpoints, 4) { count(\"hit\", 1)  log(info, w: e.weight) } } }";
+    let (compiled, mut mock) = one("X", rest);
+    mock.endpoints = (0..20).map(endpoint).collect();
+    mock.endpoints.iter_mut().zip(0..).for_each(|(e, n)| e.weight = n);
+    let mut seen = [0; 20];
+    for id in 0..2000 {
+        mock.id = id;
+        mock.logs.clear();
+        run(&compiled, Entry::Request, &mut mock);
+        let mut logs = mock.logs.clone();
+        logs.sort();
+        logs.dedup();
+        assert_eq!(logs.len(), 4, "no one twice");
+        for line in &logs {
+            let n: usize = line.split("Uint(").nth(1).unwrap().trim_end_matches([')', ']']).parse().unwrap();
+            seen[n] += 1;
+        }
+    }
+    assert!(seen.iter().all(|n| (300..520).contains(n)), "{seen:?}");
+}
+
+#[test]
+fn bytes_that_are_no_text_do_no_harm() {
+    let (compiled, mut mock) = one(
+        "X",
+        "element X { request { let v = call.metadata[\"k\"] ?? \"\"  reject(ABORTED, \"{prefix(v, 3)}|{mask(v, 1)}|{len(v)}\") } }",
+    );
+    mock.request.push(("k".into(), vec![0xff, b'a', 0xc3]));
+    passage(&compiled, &mut mock);
+    assert_eq!(mock.reject_text, "\u{fffd}a\u{fffd}|\u{fffd}**|7");
+    mock.request[0].1 = vec![b'x'; 200_000];
+    passage(&compiled, &mut mock);
+    assert!(mock.reject_text.len() <= 1024);
+}
