@@ -190,13 +190,14 @@ impl Core {
             Ok(hit) => {
                 call.routed_to = Some(hit.destination);
                 call.destination = Some(hit.destination);
-                call.chain = Some(hit.chain);
+                call.chain = hit.chain;
                 call.method = hit.method;
-                if let Some(chain) = generation.program.chains.get(hit.chain as usize) {
+                let Some(chain_at) = hit.chain.map(|c| c as usize) else { return true };
+                if let Some(chain) = generation.program.chains.get(chain_at) {
                     call.words.clear();
                     call.words.resize(chain.plan().call_words, 0);
                 }
-                if let Some(stats) = generation.chains.get_mut(hit.chain as usize) {
+                if let Some(stats) = generation.chains.get_mut(chain_at) {
                     stats.entered += 1;
                 }
                 true

@@ -16,7 +16,8 @@ const CACHED_ROUTES_MAX: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RouteHit {
     pub(crate) destination: ServiceIdx,
-    pub(crate) chain: u32,
+    /// None for health checks and reflection that no rule names: balanced, and nothing else.
+    pub(crate) chain: Option<u32>,
     /// The method's statistics, once an endpoint has shown that the method exists.
     pub(crate) method: Option<u16>,
 }
@@ -198,9 +199,16 @@ impl Generation {
         let (service, method) = wire::grpc::split_path(path).unwrap_or((b"", b""));
         let service = core::str::from_utf8(service).unwrap_or("");
         let method = core::str::from_utf8(method).unwrap_or("");
-        let route =
-            self.program.route(source, destination, service, method).ok_or(RouteMiss::NoRule(destination))?;
-        Ok(RouteHit { destination, chain: route.chain, method: None })
+        let chain = match self.program.route(source, destination, service, method) {
+            Some(route) => Some(route.chain),
+            None if Program::is_reserved(service)
+                && self.program.route(source, destination, "", "").is_some() =>
+            {
+                None
+            }
+            None => return Err(RouteMiss::NoRule(destination)),
+        };
+        Ok(RouteHit { destination, chain, method: None })
     }
 
     /// `catalog`, `catalog:443`, `CATALOG.shop.svc`: with or without port, in any case.

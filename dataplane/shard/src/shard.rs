@@ -228,17 +228,9 @@ fn flush_h2<T: Transport>(core: &mut Core, transport: &mut T, key: Key) {
         core.counters.tx_bytes += sent as u64;
         has_room = h2.tx_advance(sent);
     }
-    if h2.tx().is_empty() {
-        // A connection without streams holds no buffer; a busy one keeps its own.
-        if conn.calls.is_empty() {
-            let mut buffer = Vec::new();
-            h2.tx_swap(&mut buffer);
-            core.buffers.give(buffer);
-        }
-        if conn.is_closing {
-            core.drop_conn(key, None, Some(Op::Close));
-            return;
-        }
+    if h2.tx().is_empty() && conn.is_closing {
+        core.drop_conn(key, None, Some(Op::Close));
+        return;
     }
     if has_room {
         core.feed(key, &[]);

@@ -143,6 +143,11 @@ impl Program {
         service.and_then(|s| self.services.get(usize::from(s.0))).map_or("", |s| s.name.as_str())
     }
 
+    /// Health checks and reflection: general rules do not touch them, and they are never faulted.
+    pub fn is_reserved(service: &str) -> bool {
+        service.starts_with("grpc.health.v1") || service.starts_with("grpc.reflection.")
+    }
+
     /// The route of a call: the first that matches. `service` and `method` are the halves of `:path`.
     pub fn route(
         &self,
@@ -151,7 +156,7 @@ impl Program {
         service: &str,
         method: &str,
     ) -> Option<&Route> {
-        let is_reserved = service.starts_with("grpc.health.v1") || service.starts_with("grpc.reflection.");
+        let is_reserved = Self::is_reserved(service);
         self.routes.iter().find(|route| {
             (route.source.is_none() || route.source == source)
                 && route.destination.is_none_or(|d| d == destination)
