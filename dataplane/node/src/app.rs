@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use abi::Addr;
 use lang::{Compiled, Loader, Overrides, SourceText};
 
+use crate::config::Listen;
 use crate::failure::{Failure, Outcome, is_coloured};
 
 /// No source file is larger.
@@ -52,9 +53,10 @@ pub(crate) fn compile(name: &str, source: &str, overrides: Overrides) -> Outcome
 /// `towpath check`: one line on standard output, notes on standard error.
 ///
 /// # Errors
-/// What is wrong with the application.
-pub(crate) fn check(app: &App) -> Outcome<()> {
+/// What is wrong with the application, or with a listener's destination.
+pub(crate) fn check(app: &App, listen: &[Listen]) -> Outcome<()> {
     let compiled = app.compile()?;
+    crate::node::check_listeners(listen, &compiled.program)?;
     if !compiled.notes.is_empty() {
         eprint!("{}", compiled.notes.render(is_coloured()));
     }

@@ -37,14 +37,14 @@ pub(crate) const SINK_NODE: u16 = 0;
 /// Where notices go: standard error.
 pub(crate) const SINK_NOTICES: u16 = 1;
 
-/// What became of the lines, all shards together.
+/// What became of one shard's lines. Each number has one writer; the control thread reads them.
 #[derive(Debug, Default)]
 pub(crate) struct LogCounters {
     /// Lines handed to the writer.
     pub(crate) lines: AtomicU64,
     /// Lines dropped because the writer was behind.
     pub(crate) dropped: AtomicU64,
-    /// Lines whose sink could not be written.
+    /// Lines whose sink could not be written; the writer's to count.
     pub(crate) failed: AtomicU64,
     /// Notices that were counted and not written.
     pub(crate) notices_muted: AtomicU64,
@@ -55,6 +55,11 @@ impl LogCounters {
     pub(crate) fn read(&self) -> [u64; 4] {
         [&self.lines, &self.dropped, &self.failed, &self.notices_muted].map(|c| c.load(Ordering::Relaxed))
     }
+}
+
+/// Adds to a counter with one writer.
+fn add(counter: &AtomicU64, by: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
 }
 
 /// When the oldest waiting line was written. Atomic only so that a log can move to its shard's thread.
@@ -122,7 +127,7 @@ impl ShardLog {
                         Vec::with_capacity(BUFFER_BYTES)
                     }
                     Err(_) => {
-                        self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                        add(&self.counters.dropped, 1);
                         return;
                     }
                 };
@@ -131,7 +136,7 @@ impl ShardLog {
         };
         write(buffer, &mut self.clock);
         let is_full = buffer.len() >= HANDOVER_BYTES;
-        self.counters.lines.fetch_add(1, Ordering::Relaxed);
+        add(&self.counters.lines, 1);
         if self.oldest.get().is_none() {
             self.oldest.set(Some(at));
         }
@@ -174,7 +179,7 @@ impl Log for ShardLog {
         let is_room = self.notices.len() < NOTICE_KINDS_MAX;
         match self.notices.iter_mut().find(|(what, ..)| *what == notice.what) {
             Some((_, at, count)) if *at == second && *count >= NOTICES_PER_SECOND => {
-                self.counters.notices_muted.fetch_add(1, Ordering::Relaxed);
+                add(&self.counters.notices_muted, 1);
                 return;
             }
             Some((_, at, count)) if *at == second => *count += 1,

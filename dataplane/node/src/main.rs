@@ -63,7 +63,8 @@ fn later(command: &str, instead: &str) -> Outcome<()> {
 
 fn check(args: &cli::Check) -> Outcome<()> {
     let config = app::config(args.config.as_deref())?;
-    app::check(&app::App { path: args.app.clone(), set: args.set.clone(), every: config.every })
+    let app = app::App { path: args.app.clone(), set: args.set.clone(), every: config.every };
+    app::check(&app, &config.listen)
 }
 
 /// Asks the running node and prints what it says.

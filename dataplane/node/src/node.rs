@@ -41,6 +41,9 @@ pub(crate) struct Plan {
 
 /// A running node.
 pub(crate) struct Node {
+    /// Kept to the end: unix sockets lose their paths with it.
+    #[expect(dead_code, reason = "it is its life that counts")]
+    listeners: Arc<io::Listeners>,
     seats: Vec<Seat>,
     writer: Writer,
     said: Receiver<Said>,
@@ -82,6 +85,7 @@ impl Node {
         let (say, said) = channel();
         let mut node = Self {
             seats: Vec::new(),
+            listeners: listeners.clone(),
             writer,
             said,
             addrs,
@@ -204,7 +208,7 @@ impl Node {
             .collect();
         Figures {
             shards,
-            log: self.writer.counters().read(),
+            log: self.writer.read(),
             uptime_ns: clock::monotonic().since_ns(self.started),
             resident_bytes: machine::resident_bytes(),
         }
@@ -251,7 +255,11 @@ fn sinks_of(program: &abi::Program, writer: &mut Writer) -> Result<Vec<u16>, Str
     program.sinks.iter().map(|name| writer.sink(name)).collect()
 }
 
-fn check_listeners(listen: &[Listen], program: &abi::Program) -> Outcome<()> {
+/// Refuses a listener for a service that the application does not have.
+///
+/// # Errors
+/// One line with those it has.
+pub(crate) fn check_listeners(listen: &[Listen], program: &abi::Program) -> Outcome<()> {
     for one in listen {
         let Some(wanted) = &one.destination else { continue };
         if program.service(wanted).is_none() {

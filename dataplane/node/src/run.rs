@@ -22,7 +22,7 @@ use crate::admin::{self, Answer, Ask, Question};
 use crate::app::{self, App};
 use crate::cli::{AdminAddr, BackendArg, Run};
 use crate::config::{AdminSocket, Config, Listen, LogTo, limits_text};
-use crate::failure::{Failure, Outcome, is_coloured};
+use crate::failure::{Failure, Outcome};
 use crate::log::Target;
 use crate::machine;
 use crate::metrics;
@@ -50,7 +50,8 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
     let app = App { path: args.app.clone(), set: args.set.clone(), every: config.every.clone() };
     let compiled = app.compile()?;
     if !compiled.notes.is_empty() {
-        eprint!("{}", compiled.notes.render(is_coloured()));
+        // One line each: `check` draws them.
+        eprint!("{}", compiled.notes);
     }
 
     let events = sync_channel(EVENTS_MAX);
@@ -63,7 +64,7 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
         AdminSocket::Default => Some(admin::bind_unix(&admin::socket_default(), true)),
     };
     let unix = unix.transpose().map_err(Failure::line)?;
-    let _socket_file = unix.as_ref().map(|(_, path)| RemoveAtEnd(path.clone()));
+    let socket_file = unix.as_ref().map(|(_, path)| RemoveAtEnd(path.clone()));
     let report = probe(config.backend)?;
     let node = Node::start(plan(&config, cores), compiled, Vec::new())?;
 
@@ -78,7 +79,7 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
         admin::serve_unix(listener, forward).map_err(|e| Failure::line(format!("admin: {e}")))?;
     }
     eprintln!("{line}");
-    Control { node, config, app, is_draining: false }.serve(&events.1);
+    Control { node, config, app, is_draining: false, socket_file }.serve(&events.1);
     Ok(())
 }
 
@@ -221,6 +222,7 @@ struct Control {
     config: Config,
     app: App,
     is_draining: bool,
+    socket_file: Option<RemoveAtEnd>,
 }
 
 impl Control {
@@ -238,7 +240,8 @@ impl Control {
             match event {
                 Some(Event::Signal(SIGTERM | SIGINT)) if self.is_draining => {
                     eprintln!("towpath: stopped at once, by a second signal");
-                    return;
+                    drop(self.socket_file);
+                    std::process::exit(0);
                 }
                 Some(Event::Signal(SIGTERM | SIGINT)) => {
                     let text = crate::value::show_ns(self.config.limits.drain_ns);

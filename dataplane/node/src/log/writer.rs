@@ -3,12 +3,16 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use super::line::WallClock;
 use super::{BUFFERS_MAX, LogCounters, Oldest, ShardLog};
+
+/// How long an ending node waits for its last lines to be written: this often, this long.
+const END_LOOKS: u32 = 1000;
+const END_LOOK: Duration = Duration::from_millis(2);
 
 /// Where lines go.
 pub(crate) enum Target {
@@ -50,7 +54,7 @@ pub(super) struct Sink {
 pub(crate) struct Writer {
     to: SyncSender<Message>,
     thread: Option<JoinHandle<()>>,
-    counters: Arc<LogCounters>,
+    counters: Vec<Arc<LogCounters>>,
     sinks: Vec<String>,
 }
 
@@ -60,15 +64,17 @@ impl Writer {
     /// # Errors
     /// One line when the file cannot be opened or no thread can be made.
     pub(crate) fn start(shards: u16, node: Target) -> Result<(Self, Vec<ShardLog>), String> {
-        let counters = Arc::new(LogCounters::default());
         // Room for every buffer of every shard, and for the control thread's messages.
         let (to, from) = sync_channel(usize::from(shards) * BUFFERS_MAX + 64);
         let has_node_log = !matches!(node, Target::Off);
         let mut backs = Vec::new();
         let mut logs = Vec::new();
+        let mut counters = Vec::new();
         for shard in 0..shards {
             let (give, back) = sync_channel(BUFFERS_MAX);
-            backs.push(give);
+            let counted = Arc::new(LogCounters::default());
+            counters.push(counted.clone());
+            backs.push((give, counted.clone()));
             logs.push(ShardLog {
                 shard,
                 filling: Vec::new(),
@@ -77,17 +83,16 @@ impl Writer {
                 out: to.clone(),
                 back,
                 clock: WallClock::new(),
-                counters: counters.clone(),
+                counters: counted,
                 notices: Vec::new(),
                 has_node_log,
             });
         }
         let sinks = vec![Sink::open(node)?, Sink::open(Target::Stderr)?];
-        let for_thread = counters.clone();
         let thread = thread::Builder::new()
             .name("log".into())
             .stack_size(128 << 10)
-            .spawn(move || run(&from, sinks, &backs, &for_thread))
+            .spawn(move || run(&from, sinks, &backs))
             .map_err(|e| format!("cannot start the log's thread: {e}"))?;
         let names = vec![String::new(), String::new()];
         Ok((Self { to, thread: Some(thread), counters, sinks: names }, logs))
@@ -127,18 +132,34 @@ impl Writer {
         let _ = self.to.send(Message::Reopen);
     }
 
-    /// What became of the lines.
-    pub(crate) fn counters(&self) -> &Arc<LogCounters> {
-        &self.counters
+    /// Lines of all shards handed over, dropped, failed; notices muted.
+    pub(crate) fn read(&self) -> [u64; 4] {
+        let mut sum = [0; 4];
+        for counters in &self.counters {
+            for (total, one) in sum.iter_mut().zip(counters.read()) {
+                *total += one;
+            }
+        }
+        sum
     }
 }
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        // Everything handed over before this is written first: the channel keeps its order.
-        let _ = self.to.send(Message::End);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        // Everything handed over before this is written first: the channel keeps its order. A sink that
+        // takes nothing (a pipe nobody reads) must not keep the node from ending.
+        let mut end = Some(Message::End);
+        for _ in 0..END_LOOKS {
+            if let Some(message) = end.take() {
+                end = match self.to.try_send(message) {
+                    Err(TrySendError::Full(message)) => Some(message),
+                    Ok(()) | Err(TrySendError::Disconnected(_)) => None,
+                };
+            }
+            if self.thread.as_ref().is_none_or(JoinHandle::is_finished) {
+                return;
+            }
+            crate::clock::sleep(END_LOOK);
         }
     }
 }
@@ -176,22 +197,22 @@ impl Sink {
     }
 }
 
-fn run(
-    from: &Receiver<Message>,
-    mut sinks: Vec<Sink>,
-    backs: &[SyncSender<Vec<u8>>],
-    counters: &LogCounters,
-) {
+/// Where each shard's buffers go back to, and where its lost lines are counted.
+type Back = (SyncSender<Vec<u8>>, Arc<LogCounters>);
+
+fn run(from: &Receiver<Message>, mut sinks: Vec<Sink>, backs: &[Back]) {
     while let Ok(message) = from.recv() {
         match message {
             Message::Chunk(chunk) => {
+                let Some((back, counters)) = backs.get(usize::from(chunk.shard)) else { continue };
                 if let Some(sink) = sinks.get_mut(usize::from(chunk.sink)) {
                     let result = sink.write(&chunk.bytes);
-                    note(sink, &result, &chunk.bytes, counters);
+                    if note(sink, &result) {
+                        let lines = chunk.bytes.iter().filter(|b| **b == b'\n').count() as u64;
+                        super::add(&counters.failed, lines);
+                    }
                 }
-                if let Some(back) = backs.get(usize::from(chunk.shard)) {
-                    let _ = back.try_send(chunk.bytes);
-                }
+                let _ = back.try_send(chunk.bytes);
             }
             Message::Add(number, sink) => {
                 debug_assert_eq!(usize::from(number), sinks.len());
@@ -200,7 +221,7 @@ fn run(
             Message::Reopen => {
                 for sink in &mut sinks {
                     let result = sink.reopen();
-                    note(sink, &result, &[], counters);
+                    note(sink, &result);
                 }
             }
             Message::End => return,
@@ -208,17 +229,16 @@ fn run(
     }
 }
 
-/// Counts what could not be written, and says so once until it works again.
-fn note(sink: &mut Sink, result: &io::Result<()>, bytes: &[u8], counters: &LogCounters) {
+/// True if nothing could be written; says so once until it works again.
+fn note(sink: &mut Sink, result: &io::Result<()>) -> bool {
     let Err(error) = result else {
         sink.has_complained = false;
-        return;
+        return false;
     };
-    let lines = bytes.iter().filter(|b| **b == b'\n').count() as u64;
-    counters.failed.fetch_add(lines, Ordering::Relaxed);
     if !sink.has_complained && !matches!(sink.target, Target::Stderr) {
         sink.has_complained = true;
         let name = if let Target::Path(path) = &sink.target { path.as_str() } else { "standard output" };
         let _ = writeln!(io::stderr(), "towpath: access log {name}: {error}; its lines are lost and counted");
     }
+    true
 }
