@@ -129,7 +129,6 @@ impl Base {
         placement: Arc<Placement>,
         waker: Waker,
     ) -> Self {
-        os::tighten_timers();
         let doors = listeners.doors().to_vec();
         for door in &doors {
             door.enter();

@@ -9,26 +9,11 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 use rustix::time::{ClockId, clock_gettime};
 use shard::{Instant, Peer, Why};
 
-use crate::wait::TIMER_SLACK_NS;
-
 /// The monotonic clock.
 pub(crate) fn now() -> Instant {
     let t = clock_gettime(ClockId::Monotonic);
     let (secs, nanos) = (u64::try_from(t.tv_sec).unwrap_or(0), u64::try_from(t.tv_nsec).unwrap_or(0));
     Instant(secs.saturating_mul(1_000_000_000).saturating_add(nanos))
-}
-
-/// Sleeps this long, less than a second.
-pub(crate) fn nap(ns: u64) {
-    let time = rustix::time::Timespec { tv_sec: 0, tv_nsec: i64::try_from(ns).unwrap_or(0) };
-    // Woken early by a signal: so be it.
-    let _ = rustix::thread::nanosleep(&time);
-}
-
-/// Lets the calling thread's short sleeps end when they should.
-pub(crate) fn tighten_timers() {
-    // A refusal costs punctuality only.
-    let _ = rustix::thread::set_current_timer_slack(core::num::NonZeroU64::new(TIMER_SLACK_NS));
 }
 
 /// Errors of a connection, in the shard's words.

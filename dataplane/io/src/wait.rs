@@ -11,14 +11,12 @@ use crate::Poll;
 pub(crate) const SPIN_NS: u64 = 20_000;
 /// With more calls in flight than this a wait blocks at once.
 const CALLS_LIGHT_MAX: u32 = 4;
-/// With this many calls in flight a wait gathers: the next event is close, and alone it is not worth a wake-up.
-const CALLS_HEAVY_MIN: u32 = 24;
-/// How long a wait gathers, unless [`GATHER_EVENTS`] have come.
-const GATHER_NS: u64 = 30_000;
-/// So many events end a gathering wait.
-pub(crate) const GATHER_EVENTS: usize = 32;
-/// The timer slack of a shard's thread: the kernel's default of 50 µs would double every gathering.
-pub(crate) const TIMER_SLACK_NS: u64 = 1_000;
+/// From this many calls in flight on, sends are put off while more is being received.
+const CALLS_HEAVY_MIN: u32 = 16;
+/// If there are at least so many of them.
+const PUT_OFF_SENDS_MIN: usize = 4;
+/// For at most so many turns.
+const PUT_OFF_TURNS_MAX: u32 = 4;
 /// A gap as long as this or shorter, seen by a wait that blocked, would have been short enough for a spin:
 /// the wake-up itself is in it.
 const BLOCKED_GAP_NS: u64 = SPIN_NS + 10_000;
@@ -36,6 +34,8 @@ pub(crate) struct WaitPolicy {
     /// Moving average of "the gap was short".
     short: u32,
     calls: u32,
+    /// Turns since sends have been put off.
+    put_off: u32,
 }
 
 /// What to do now.
@@ -45,15 +45,13 @@ pub(crate) enum Plan {
     Spin(u64),
     /// Block at once.
     Block,
-    /// Block for about this long whatever comes, unless it is many events, then until there is one.
-    Gather(u64),
     /// Spin until there is something.
     SpinForEver,
 }
 
 impl WaitPolicy {
     pub(crate) fn new(mode: Poll) -> Self {
-        Self { mode, short: 0, calls: 0 }
+        Self { mode, short: 0, calls: 0, put_off: 0 }
     }
 
     /// Calls in flight on this shard.
@@ -64,11 +62,23 @@ impl WaitPolicy {
     pub(crate) fn plan(&self) -> Plan {
         match self.mode {
             Poll::Busy => Plan::SpinForEver,
-            _ if self.calls >= CALLS_HEAVY_MIN => Plan::Gather(GATHER_NS),
             Poll::Block => Plan::Block,
             Poll::Adaptive if self.calls <= CALLS_LIGHT_MAX && self.short >= PAYS => Plan::Spin(SPIN_NS),
             Poll::Adaptive => Plan::Block,
         }
+    }
+
+    /// Whether a flush should see if there is more to receive, rather than send to this many connections now.
+    /// A send costs much the same for one call as for ten, so under load, where each connection gets a few at
+    /// a time, they should share it. With few connections the sends are large already, and holding them back
+    /// would only let the peers run dry.
+    pub(crate) fn may_put_off(&self, sends: usize) -> bool {
+        self.calls >= CALLS_HEAVY_MIN && sends >= PUT_OFF_SENDS_MIN && self.put_off < PUT_OFF_TURNS_MAX
+    }
+
+    /// A flush sends, or puts it off because there is more to receive: nothing idles meanwhile.
+    pub(crate) fn flushed(&mut self, puts_off: bool) {
+        self.put_off = if puts_off { self.put_off + 1 } else { 0 };
     }
 
     /// A wait has ended after this long, blocked or not.
@@ -120,10 +130,24 @@ mod tests {
         let mut policy = after(&[5_000; 20]);
         policy.calls(CALLS_LIGHT_MAX + 1);
         assert_eq!(policy.plan(), Plan::Block);
-        policy.calls(CALLS_HEAVY_MIN);
-        assert_eq!(policy.plan(), Plan::Gather(GATHER_NS));
         policy.calls(1);
         assert_eq!(policy.plan(), Plan::Spin(SPIN_NS));
+    }
+
+    #[test]
+    fn sends_wait_for_more_under_load_but_not_for_ever() {
+        let mut policy = WaitPolicy::new(Poll::Block);
+        assert!(!policy.may_put_off(100), "no load");
+        policy.calls(CALLS_HEAVY_MIN);
+        assert!(!policy.may_put_off(PUT_OFF_SENDS_MIN - 1), "few sends");
+        let mut turns = 0;
+        while policy.may_put_off(PUT_OFF_SENDS_MIN) {
+            policy.flushed(true);
+            turns += 1;
+        }
+        assert_eq!(turns, PUT_OFF_TURNS_MAX);
+        policy.flushed(false);
+        assert!(policy.may_put_off(PUT_OFF_SENDS_MIN), "and again after a flush");
     }
 
     #[test]

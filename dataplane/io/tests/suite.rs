@@ -63,6 +63,7 @@ on_each_backend! {
     what_is_sent_before_connected_arrives,
     a_paused_connection_gets_nothing_until_resumed,
     a_thousand_connections_are_served,
+    under_load_sends_are_put_off_but_never_forgotten,
     without_buffers_nothing_is_lost,
     a_stale_id_does_nothing_to_the_slots_next_owner,
     closing_delivers_what_was_accepted,
@@ -373,6 +374,53 @@ fn a_thousand_connections_are_served(config: &Config) {
     rig.until("the slots", |rig| rig.counters().conns_open == 0);
 }
 
+fn under_load_sends_are_put_off_but_never_forgotten(config: &Config) {
+    const CONNS: usize = 32;
+    let mut rig = Rig::new(config);
+    rig.echo = true;
+    rig.load = 1000;
+    let addr = rig.addr();
+    let clients: Vec<_> = (0..CONNS)
+        .map(|at| {
+            thread::spawn(move || {
+                let mut client = TcpStream::connect(addr).unwrap();
+                for round in 0..200 {
+                    let message = format!("{round:04}{at:04}");
+                    client.write_all(message.as_bytes()).unwrap();
+                    let mut back = [0; 8];
+                    client.read_exact(&mut back).unwrap();
+                    assert_eq!(back, message.as_bytes());
+                }
+            })
+        })
+        .collect();
+    rig.until("the clients", |_| clients.iter().all(thread::JoinHandle::is_finished));
+    for client in clients {
+        client.join().unwrap();
+    }
+    // What is asked for while sends are put off: ends, closes, resets.
+    rig.echo = false;
+    let mut ends: Vec<_> = (0..CONNS).map(|_| rig.accept()).collect();
+    for (at, (_, id)) in ends.iter().enumerate() {
+        assert_eq!(rig.io.tx(*id, &[b"the last"]), 8);
+        match at % 3 {
+            0 => rig.io.half_close(*id),
+            1 => rig.io.close(*id),
+            _ => rig.io.reset(*id),
+        }
+    }
+    rig.idle(Duration::from_millis(50));
+    for (at, (client, _)) in ends.iter_mut().enumerate() {
+        let mut back = Vec::new();
+        let outcome = client.read_to_end(&mut back);
+        if at % 3 == 2 {
+            assert!(outcome.is_err());
+        } else {
+            assert_eq!((outcome.unwrap(), &back[..]), (8, &b"the last"[..]));
+        }
+    }
+}
+
 fn without_buffers_nothing_is_lost(config: &Config) {
     let mut config = *config;
     config.limits.rx_buffers = 8;
@@ -540,7 +588,8 @@ fn two_shards_share_connections_by_load(config: &Config) {
                 let mut rig = Rig::shard(&config, &view, shard, placement);
                 rig.echo = true;
                 // Shard 0 has plenty to do.
-                rig.io.publish_load(if shard == 0 { 100 } else { 1 });
+                rig.load = if shard == 0 { 100 } else { 1 };
+                rig.turn();
                 opened.send(()).unwrap();
                 rig.until("the test's end", |_| stopped.try_recv().is_ok());
                 tell.send((shard, rig.counters())).unwrap();

@@ -66,6 +66,19 @@ impl EpollTransport {
         }
     }
 
+    /// Does what all dirty connections have to do, and what has become due.
+    fn settle_all(&mut self) {
+        // Settling marks nobody dirty, so the list can be walked in place and kept for its memory.
+        let mut dirty = core::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            self.settle(index);
+        }
+        self.dirty = dirty;
+        if self.base.deadlines.next().is_some() {
+            self.meet_deadlines();
+        }
+    }
+
     fn meet_deadlines(&mut self) {
         let now = os::now();
         while let Some(due) = self.base.deadlines.due(now) {
@@ -217,39 +230,28 @@ impl Transport for EpollTransport {
     }
 
     fn flush(&mut self) {
-        // Settling marks nobody dirty, so the list can be walked in place and kept for its memory.
-        let mut dirty = core::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
-            self.settle(index);
-        }
-        self.dirty = dirty;
-        if self.base.deadlines.next().is_some() {
-            self.meet_deadlines();
+        // Asking costs a system call, but each write that is saved costs ten times as much.
+        let puts_off = self.base.policy.may_put_off(self.dirty.len())
+            && (self.has_work() || self.poll(Some(Duration::ZERO)));
+        self.base.policy.flushed(puts_off);
+        if !puts_off {
+            self.settle_all();
         }
     }
 
     fn wait(&mut self, until: Option<Instant>) {
-        self.flush();
+        self.settle_all();
         if self.base.has_news() || self.has_work() {
             return;
         }
         let until = self.base.until(until);
         let from = os::now();
-        let mut now = from;
         let limit = match self.base.policy.plan() {
             Plan::Block => Some(from),
             Plan::Spin(ns) => Some(from.after_ns(ns)),
             Plan::SpinForEver => None,
-            Plan::Gather(ns) => {
-                if until.is_none_or(|until| until.since_ns(from) > ns) {
-                    add(&self.base.counters.enters, 1);
-                    os::nap(ns);
-                    now = from.after_ns(ns);
-                }
-                Some(from)
-            }
         };
-        let (mut event, mut blocks) = (false, false);
+        let (mut event, mut blocks, mut now) = (false, false, from);
         if limit != Some(from) {
             add(&self.base.counters.spins, 1);
         }

@@ -7,7 +7,6 @@ use io_uring::{IoUring, cqueue, squeue};
 
 use crate::Counters;
 use crate::counters::add;
-use crate::wait::GATHER_EVENTS;
 
 /// Submissions that fit before an early enter.
 const SQ_ENTRIES: u32 = 512;
@@ -19,8 +18,6 @@ const GETEVENTS: u32 = 1;
 /// One io_uring. Used by the thread that made it only.
 pub(super) struct Ring {
     ring: IoUring,
-    /// The kernel can gather within one enter.
-    min_wait: bool,
 }
 
 /// A ring with the flags `uring` needs, all of Linux 6.1.
@@ -37,13 +34,12 @@ pub(super) fn build(sq: u32, cq: u32) -> io::Result<IoUring> {
 }
 
 impl Ring {
-    pub(super) fn new(force_baseline: bool) -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let mut ring = build(SQ_ENTRIES, CQ_ENTRIES)?;
         // Saves looking the descriptor up at each enter; works without.
         let _ = ring.submitter().register_ring_fd();
         ring.completion().sync();
-        let min_wait = !force_baseline && ring.params().is_feature_min_timeout();
-        Ok(Self { ring, min_wait })
+        Ok(Self { ring })
     }
 
     pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {
@@ -113,33 +109,9 @@ impl Ring {
         if let Some(time) = &time {
             args = args.timespec(time);
         }
-        self.enter_with(1, &args, counters);
-    }
-
-    /// The same, but sleeps through the first events for `gather_ns` unless there are many.
-    pub(super) fn enter_and_gather(&mut self, gather_ns: u64, timeout_ns: Option<u64>, counters: &Counters) {
-        if timeout_ns.is_some_and(|ns| ns <= gather_ns) {
-            return self.enter_and_wait(timeout_ns, counters);
-        }
-        let time = timeout_ns.map(timespec);
-        if self.min_wait {
-            let mut args = SubmitArgs::new().min_wait_usec(u32::try_from(gather_ns / 1000).unwrap_or(0));
-            if let Some(time) = &time {
-                args = args.timespec(time);
-            }
-            return self.enter_with(GATHER_EVENTS, &args, counters);
-        }
-        let gather = timespec(gather_ns);
-        self.enter_with(GATHER_EVENTS, &SubmitArgs::new().timespec(&gather), counters);
-        if !self.has_completions() {
-            self.enter_and_wait(timeout_ns, counters);
-        }
-    }
-
-    fn enter_with(&self, want: usize, args: &SubmitArgs<'_, '_>, counters: &Counters) {
         add(&counters.enters, 1);
         // Interrupted, timed out, or the completion queue is full: the caller looks at the completions.
-        drop(self.ring.submitter().submit_with_args(want, args));
+        drop(self.ring.submitter().submit_with_args(1, &args));
     }
 }
 

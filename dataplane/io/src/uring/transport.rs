@@ -67,6 +67,20 @@ impl UringTransport {
             self.settle(index);
         }
         self.dirty = dirty;
+        self.provide();
+        if !self.wake_armed {
+            self.arm_wake();
+        }
+        if self.base.deadlines.next().is_some() {
+            self.meet_deadlines();
+        }
+        if self.accepts.contains(&false) {
+            self.arm_accepts();
+        }
+    }
+
+    /// Gives the kernel buffers, and receives that want them.
+    fn provide(&mut self) {
         self.rx.refill();
         if !self.rearm.is_empty() && self.rx.has_any() {
             let mut rearm = core::mem::take(&mut self.rearm);
@@ -77,15 +91,6 @@ impl UringTransport {
                 self.arm_recv(index);
             }
             self.rearm = rearm;
-        }
-        if !self.wake_armed {
-            self.arm_wake();
-        }
-        if self.base.deadlines.next().is_some() {
-            self.meet_deadlines();
-        }
-        if self.accepts.contains(&false) {
-            self.arm_accepts();
         }
     }
 
@@ -270,7 +275,14 @@ impl Transport for UringTransport {
     }
 
     fn flush(&mut self) {
-        self.prepare();
+        let puts_off = self.base.policy.may_put_off(self.dirty.len())
+            && (self.ring.has_completions() || self.ring.has_deferred());
+        self.base.policy.flushed(puts_off);
+        if puts_off {
+            self.provide();
+        } else {
+            self.prepare();
+        }
         if self.ring.has_submissions() {
             self.enter();
         }
@@ -283,9 +295,8 @@ impl Transport for UringTransport {
         }
         let until = self.base.until(until);
         let from = os::now();
-        let plan = self.base.policy.plan();
-        let spins = match plan {
-            Plan::Block | Plan::Gather(_) => None,
+        let spins = match self.base.policy.plan() {
+            Plan::Block => None,
             Plan::Spin(ns) => Some(Some(ns)),
             Plan::SpinForEver => Some(None),
         };
@@ -301,10 +312,7 @@ impl Transport for UringTransport {
             let now = if spins.is_some() { os::now() } else { from };
             let timeout = until.map(|until| until.since_ns(now));
             add(&self.base.counters.blocks, 1);
-            match plan {
-                Plan::Gather(ns) => self.ring.enter_and_gather(ns, timeout, &self.base.counters),
-                _ => self.ring.enter_and_wait(timeout, &self.base.counters),
-            }
+            self.ring.enter_and_wait(timeout, &self.base.counters);
         }
         let event = self.ring.has_completions();
         self.base.waited(from, blocks, event);

@@ -32,6 +32,8 @@ pub(crate) struct Rig {
     pub(crate) listeners: Listeners,
     pub(crate) accepted: Vec<(ConnId, ListenerId, Peer)>,
     logs: BTreeMap<(u32, u32), Log>,
+    /// Calls in flight, as published each turn.
+    pub(crate) load: u32,
     /// Send back what arrives.
     pub(crate) echo: bool,
     unsent: BTreeMap<(u32, u32), Vec<u8>>,
@@ -86,6 +88,7 @@ impl Rig {
             listeners,
             accepted: Vec::new(),
             logs: BTreeMap::new(),
+            load: 0,
             echo: false,
             unsent: BTreeMap::new(),
             hold: false,
@@ -161,6 +164,7 @@ impl Rig {
             self.on_event(event);
         }
         self.burst = burst;
+        self.io.publish_load(self.load);
         self.io.flush();
         any
     }
