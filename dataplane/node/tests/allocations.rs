@@ -115,7 +115,10 @@ fn a_warm_shard_allocates_nothing_per_call() {
             println!("{backend:?}, {message_bytes} B: {allocations} allocations in {calls} calls");
             // A slot used for the first time, or a burst larger than any before, grows a list once; per call
             // there is nothing.
-            assert!(allocations * 100 <= calls, "{backend:?}, {message_bytes} B: {allocations} in {calls} calls");
+            assert!(
+                allocations * 100 <= calls,
+                "{backend:?}, {message_bytes} B: {allocations} in {calls} calls"
+            );
         }
     }
 }
