@@ -82,11 +82,16 @@ pub(crate) fn demo(args: &Demo) -> Outcome<()> {
     watch(&node, &client, &stop);
     let summary = client.finish()?;
     let figures = node.figures();
+    // The shard, its compression helper and the log; everything else here is the play around them.
+    let cpu_ns = machine::thread_cpu_ns(&["shard-0", "offload", "log"]);
     node.drain();
     node.is_drained(DRAIN);
     drop(node);
     drop(backends);
-    print!("{}", show::summary(&summary, &figures, rejected.get().map(String::as_str), path.as_deref()));
+    print!(
+        "{}",
+        show::summary(&summary, &figures, cpu_ns, rejected.get().map(String::as_str), path.as_deref())
+    );
     if summary.seen.ok() == 0 {
         return Err(Failure::line("no call came through; `towpath doctor` may say why"));
     }

@@ -118,6 +118,7 @@ impl Look {
 pub(super) fn summary(
     seen: &Summary,
     figures: &Figures,
+    cpu_ns: u64,
     rejected: Option<&str>,
     file: Option<&Path>,
 ) -> String {
@@ -145,6 +146,12 @@ pub(super) fn summary(
         "faults",
         format!("{} calls rejected on purpose: {} of all", show_count(faults), percent(faults, entered)),
     );
+    if let Some(each) = cpu_ns.checked_div(entered) {
+        say(
+            "cost",
+            format!("{} of CPU a call in Towpath's own threads, compression included", show_ns(each)),
+        );
+    }
     let saved: u64 = sum.endpoints.iter().map(|e| e.saved_bytes).sum();
     say(
         "compression",

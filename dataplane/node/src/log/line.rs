@@ -211,7 +211,10 @@ fn address(out: &mut Vec<u8>, key: &[u8], addr: &Addr) {
         Addr::Ip(addr) => {
             let _ = write!(out, "\"{addr}\"");
         }
-        Addr::Unix(path) => text(out, b"", format_args!("unix:{path}").to_string().as_bytes()),
+        Addr::Unix(path) => {
+            out.extend_from_slice(b"\"unix:");
+            rest_of_text(out, path.as_bytes());
+        }
     }
 }
 
@@ -219,6 +222,11 @@ fn address(out: &mut Vec<u8>, key: &[u8], addr: &Addr) {
 fn text(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     out.extend_from_slice(key);
     out.push(b'"');
+    rest_of_text(out, value);
+}
+
+/// A string whose opening quote stands already.
+fn rest_of_text(out: &mut Vec<u8>, value: &[u8]) {
     let (value, is_cut) = match value.get(..TEXT_BYTES_MAX) {
         Some(head) => (head, value.len() > TEXT_BYTES_MAX),
         None => (value, false),
@@ -305,6 +313,9 @@ mod tests {
             address(&mut out, b"", &Addr::Ip(addr.parse().unwrap()));
             assert_eq!(String::from_utf8(out).unwrap(), format!("\"{addr}\""));
         }
+        let mut out = Vec::new();
+        address(&mut out, b"", &Addr::Unix("/run/a\"b.sock".into()));
+        assert_eq!(String::from_utf8(out).unwrap(), r#""unix:/run/a\"b.sock""#);
     }
 
     #[test]
