@@ -12,7 +12,7 @@ import time
 
 from harness import h2, process, towpath, wire
 from hostile import backend as hostile_backend
-from hostile import caller, floods
+from hostile import caller, faults, floods
 from hostile.outcome import Failed
 
 BIG = bytes(1 << 20)
@@ -76,6 +76,8 @@ class Box:
 def run_one(box, good, name, attack):
     """None, or what went wrong."""
     failures = good.failed
+    counter = faults.counter(name)
+    before = box.node.total(counter) if counter else 0
     try:
         attack(box)
     except Failed as reason:
@@ -84,6 +86,8 @@ def run_one(box, good, name, attack):
         return f"{type(error).__name__}: {error}"
     if not box.node.alive():
         return f"the node died\n{box.node.process.tail()}"
+    if counter and not box.until(lambda: box.node.total(counter) > before, 2.0):
+        return f"{counter}…}} did not move"
     if good.failed > failures:
         return f"the good caller failed: {good.first}"
     return None
@@ -114,7 +118,7 @@ def run_backend(name, cases, verbose):
                 good = wire.Caller(box.address)
                 good.start()
         good.stop()
-        if good.failed or good.done < 20:
+        if good.failed or (good.done < 20 and len(cases) > 20):
             failed.append((f"{name} good_caller", f"{good.failed} of {good.done} failed: {good.first}"))
         print(f"{name}: good caller {good.done} calls, {good.failed} failed, slowest {good.slowest_of_all * 1000:.0f} ms")
     finally:

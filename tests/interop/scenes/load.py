@@ -106,6 +106,29 @@ def calls_now_and_then(backend, _):
 
 
 @scene
+def three_thousand_calls_at_once(backend, _):
+    """Small calls that all wait for their server: a window for each must not use up the byte pool."""
+
+    def answer(conn, stream, call):
+        if call.path.endswith("/Slow"):
+            threading.Timer(1.5, lambda: wire.Backend.echo(conn, stream, call)).start()
+        else:
+            wire.Backend.echo(conn, stream, call)
+
+    servers = [wire.Backend(answer=answer, keep=False) for _ in range(2)]
+    with node(backend, "LoadBalancing - Logging", *[server.endpoint for server in servers]) as towpath_node:
+        clients = [wire.Client(towpath_node.address) for _ in range(8)]
+        fields = wire.request_fields("/t.T/Slow")
+        calls = [(client, client.start(fields, wire.message(b"x" * 32))) for client in clients for _ in range(380)]
+        statuses = [client.finish(stream, 20).status for client, stream in calls]
+        same({code: statuses.count(code) for code in set(statuses)}, {0: 3040}, "statuses")
+        for client in clients:
+            client.close()
+    for server in servers:
+        server.stop()
+
+
+@scene
 def storms_of_connections(backend, _):
     """200 connections come and go at once, ten times, beside two callers: nobody waits."""
     server = wire.Backend(keep=False)
