@@ -69,7 +69,7 @@ fn abuser(world: &mut World, rng: &mut Rng, abuse: Abuse, at: usize, bytes_max: 
             Abuse::BadCompany => plan.to = 1,
             Abuse::Trick => {}
         }
-        let call = world.ledger.call(plan, 1000 + at);
+        let call = world.ledger.call(plan);
         world.ledger.calls[call].is_abuse = true;
         todo.push((start + rng.below(50 * MS), call));
     }

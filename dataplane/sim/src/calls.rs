@@ -156,7 +156,7 @@ pub(crate) fn seat_callers(
         let mut todo: Vec<(u64, usize)> = Vec::new();
         for _ in 0..rng.size(1, calls) {
             let plan = CallPlan::draw(rng, mix);
-            todo.push((start + rng.below(spread), world.ledger.call(plan, at)));
+            todo.push((start + rng.below(spread), world.ledger.call(plan)));
         }
         todo.sort_unstable();
         let link = world.net.arrive(in_ns, ListenerId(0), caller_addr(1, at));

@@ -10,7 +10,10 @@ pub(crate) fn relay(world: &World) -> Result<(), String> {
     let link = |flow: &Flow| &world.net.links[flow.link.0];
     for (at, flow) in flows.iter().enumerate() {
         if !flow.done {
-            return Err(format!("flow {at}: its relay ended, but it was never told"));
+            return Err(format!(
+                "flow {at}: its relay ended, but it was never told: {flow:?} {:?}",
+                link(flow)
+            ));
         }
         let is_clean = !flow.aborted && !link(flow).is_faulted;
         let Some(partner) = flow.partner.map(|p| &flows[p]) else {

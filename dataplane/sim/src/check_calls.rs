@@ -11,7 +11,7 @@ use crate::chain::{Passages, REJECT_LINE};
 use crate::ledger::{Attempt, AttemptEnd, Call, End};
 use crate::log::Line;
 use crate::plan::SECOND;
-use crate::plan_call::Cancel;
+use crate::plan_call::{CallPlan, Cancel};
 use crate::world::World;
 
 /// What a run allows to go wrong.
@@ -83,6 +83,19 @@ fn logged(terms: &Terms, call: &Call, mine: &[&Line]) -> Result<(), String> {
         {
             return Err(format!("the caller saw {}, the log says {}", status.name(), line.status.name()));
         }
+        let started = call.sent_at.unwrap_or(0);
+        if call.end.is_some_and(|(at, end)| matches!(end, End::Status(_)) && line.latency_ns > at - started) {
+            return Err("the log says it took longer than its caller waited".into());
+        }
+        if (line.attempts as usize) < call.attempts.len() {
+            return Err(format!("{} attempts reached servers", call.attempts.len()));
+        }
+        let is_plain = !terms.recodes && call.plan.sends.is_none() && !call.plan.server_sends;
+        let is_whole =
+            call.end.is_some_and(|(_, end)| end == End::Status(Status::OK)) && call.plan.early.is_none();
+        if is_plain && is_whole && (line.request_bytes, line.response_bytes) != bodies(&call.plan) {
+            return Err(format!("the log does not count {:?} body bytes", bodies(&call.plan)));
+        }
         let named = line.element.as_deref().unwrap_or("");
         if line.flag == Flag::FaultInjected
             && !named.starts_with("FaultInjection:")
@@ -92,6 +105,12 @@ fn logged(terms: &Terms, call: &Call, mine: &[&Line]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Bytes of plain bodies, prefixes included.
+fn bodies(plan: &CallPlan) -> (u64, u64) {
+    let sum = |lens: &[usize]| lens.iter().map(|len| *len as u64 + 5).sum();
+    (sum(&plan.request), sum(&plan.response))
 }
 
 fn one(world: &World, terms: &Terms, call: &Call) -> Result<(), String> {

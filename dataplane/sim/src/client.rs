@@ -381,6 +381,9 @@ fn response(call: usize, it: &mut Live, list: &Headers, ledger: &mut Ledger) {
 fn finish(call: usize, it: &mut Live, list: &Headers, now: u64, ledger: &mut Ledger) {
     let text = list.get(Token::GrpcStatus).and_then(|v| core::str::from_utf8(v).ok());
     let Some(code) = text.and_then(|t| t.parse::<u8>().ok()) else {
+        if ledger.calls[call].is_abuse {
+            return ledger.end(call, now, ledger::End::Status(Status::UNKNOWN));
+        }
         ledger.problem(format!("call {call}: trailers without a grpc-status: {text:?}"));
         return ledger.end(call, now, ledger::End::Status(Status::UNKNOWN));
     };

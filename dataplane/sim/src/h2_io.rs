@@ -13,9 +13,6 @@ pub(crate) struct H2Io {
     pub(crate) error: Option<ConnError>,
 }
 
-/// An event with the bytes of its data.
-pub(crate) type Seen = (H2Event, Vec<u8>);
-
 impl H2Io {
     pub(crate) fn new(conn: H2Conn) -> Self {
         Self { conn, error: None }

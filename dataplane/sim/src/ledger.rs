@@ -69,7 +69,6 @@ pub(crate) enum AttemptEnd {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     pub(crate) link: LinkId,
-    pub(crate) at: u64,
     /// Whole request messages received, and whether their end was.
     pub(crate) messages: usize,
     pub(crate) saw_end: bool,
@@ -82,8 +81,6 @@ pub(crate) struct Attempt {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) plan: CallPlan,
-    /// Whose connection it goes on, as the scenario numbers callers.
-    pub(crate) caller: usize,
     pub(crate) link: Option<LinkId>,
     pub(crate) sent_at: Option<u64>,
     pub(crate) request_done: bool,
@@ -126,10 +123,9 @@ impl Ledger {
     }
 
     /// Plans a call.
-    pub(crate) fn call(&mut self, plan: CallPlan, caller: usize) -> usize {
+    pub(crate) fn call(&mut self, plan: CallPlan) -> usize {
         self.calls.push(Call {
             plan,
-            caller,
             link: None,
             sent_at: None,
             request_done: false,

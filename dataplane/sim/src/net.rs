@@ -247,6 +247,7 @@ impl Net {
                 || it.to_shard.wants_writer(now, &it.plan);
             if let Phase::Connecting(Some((due, Ok(())))) = it.phase
                 && due <= now
+                && it.slot.is_some()
             {
                 it.phase = Phase::Pending;
                 self.born.push(*id);

@@ -72,8 +72,14 @@ fn setup(seed: u64, endpoints: &[Addr], limits: Limits) -> Setup {
 pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String> {
     let mut rng = Rng::new(seed);
     let weather = if rng.chance(500) { Weather::Fair } else { Weather::Foul };
-    let plan = FaultPlan::draw(&mut rng, weather);
-    let size = Size { bytes_max: rng.skewed(plan.bytes_max()), weather };
+    let mut plan = FaultPlan::draw(&mut rng, weather);
+    let is_large = rng.chance(80);
+    if is_large {
+        plan.chunk_bytes_max = plan.chunk_bytes_max.max(16_384);
+        plan.capacity_bytes_min = plan.capacity_bytes_min.max(65_536);
+    }
+    let bytes_max = if is_large { 4 << 20 } else { rng.skewed(plan.bytes_max()) };
+    let size = Size { bytes_max, weather };
     let endpoints: Vec<Addr> = (0..u16::try_from(rng.size(1, 3)).unwrap_or(1)).map(backend_addr).collect();
     let mut limits = Limits::DEFAULT;
     limits.tx_bytes_max = rng.pick(&[4 << 10, 64 << 10, 256 << 10]);
@@ -90,7 +96,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     });
     let mut world = World::new(net, setup, birth, make);
     let spread = rng.pick(&[0, 100_000, 20 * MS]);
-    for at in 0..rng.size(1, 24) {
+    for at in 0..rng.size(1, if is_large { 4 } else { 24 }) {
         let in_ns = rng.below(spread);
         let link = world.net.arrive(in_ns, ListenerId(0), caller_addr(1, at));
         let peer = OpaquePeer::new(&mut rng, &mut world.ledger, link, true, &size);

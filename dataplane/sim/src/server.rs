@@ -269,7 +269,6 @@ fn ended(ledger: &mut Ledger, it: &Serving, now: u64, end: AttemptEnd) {
 
 /// A call's headers: whose it is, and whether they are what its caller sent.
 fn arrive(list: &Headers, stream: StreamKey, io: &mut PeerIo<'_>, ledger: &mut Ledger) -> Option<Serving> {
-    let now = io.now();
     let number = list.get_name(b"x-sim", 0).and_then(|v| core::str::from_utf8(v).ok());
     let Some(call) = number.and_then(|n| n.parse::<usize>().ok()).filter(|n| *n < ledger.calls.len()) else {
         io.note(format_args!("a call of nobody's"));
@@ -278,14 +277,7 @@ fn arrive(list: &Headers, stream: StreamKey, io: &mut PeerIo<'_>, ledger: &mut L
     io.note(format_args!("call {call} arrives"));
     let seen = &mut ledger.calls[call];
     let attempt = seen.attempts.len();
-    seen.attempts.push(Attempt {
-        link: io.link(),
-        at: now,
-        messages: 0,
-        saw_end: false,
-        answered: 0,
-        end: None,
-    });
+    seen.attempts.push(Attempt { link: io.link(), messages: 0, saw_end: false, answered: 0, end: None });
     let plan = seen.plan.clone();
     let path = format!("/sim.S/C{call}");
     if list.get(Token::Path) != Some(path.as_bytes()) || list.get(Token::Te) != Some(b"trailers") {

@@ -9,19 +9,17 @@ use core::fmt::{self, Write};
 #[derive(Debug)]
 pub(crate) struct Trace {
     hash: u64,
-    notes: u64,
     prints: bool,
 }
 
 impl Trace {
     /// An empty trace; `prints` shows each note on standard error.
     pub(crate) fn new(prints: bool) -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, notes: 0, prints }
+        Self { hash: 0xcbf2_9ce4_8422_2325, prints }
     }
 
     /// Notes that something happened at `now_ns`.
     pub(crate) fn note(&mut self, now_ns: u64, what: fmt::Arguments<'_>) {
-        self.notes += 1;
         self.absorb(&now_ns.to_le_bytes());
         // Writing to a hash cannot fail.
         let _ = self.write_fmt(what);
@@ -38,11 +36,6 @@ impl Trace {
     /// The hash so far.
     pub(crate) fn hash(&self) -> u64 {
         self.hash
-    }
-
-    /// How many notes were taken.
-    pub(crate) fn notes(&self) -> u64 {
-        self.notes
     }
 
     fn absorb(&mut self, bytes: &[u8]) {

@@ -4,7 +4,6 @@
 //! shard, or a completed offload job. Every turn is followed by the checks that must always hold; the
 //! checks of a finished run are in [`crate::check`].
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,11 +16,13 @@ use crate::log::{Lines, SimLog};
 use crate::net::{LinkId, Net, TurnCount};
 use crate::offload::{OffloadView, SimOffload};
 use crate::peer::{Peer, PeerIo, Wake};
-use crate::plan::SECOND;
 use crate::rng::Rng;
 
 /// Turns in a row that claim work although nothing moved, before it is called a livelock.
 const IDLE_TURNS_MAX: u32 = 200;
+/// What a relay may hold of one direction: the shard pauses at 256 KiB, and what its transport had received
+/// by then may still come.
+const RELAY_BYTES_MAX: u64 = 600 << 10;
 /// Turns of one run.
 const TURNS_MAX: u64 = 3_000_000;
 
@@ -87,7 +88,6 @@ pub(crate) struct World {
     pub(crate) shard: Box<dyn Core>,
     pub(crate) ledger: Ledger,
     pub(crate) lines: Lines,
-    pub(crate) notices: Rc<RefCell<Vec<&'static str>>>,
     pub(crate) offload: OffloadView,
     pub(crate) swaps: Vec<Swap>,
     /// When to begin to drain although callers are still there.
@@ -105,7 +105,6 @@ impl World {
     pub(crate) fn new(mut net: Net, setup: Setup, birth: Birth, make: Make) -> Self {
         let log = SimLog::default();
         let lines = Rc::clone(&log.lines);
-        let notices = Rc::clone(&log.notices);
         let offload = OffloadView::default();
         offload.now.set(net.now);
         let queue = SimOffload::new(net.rng.fork(1), offload.clone());
@@ -114,7 +113,6 @@ impl World {
             net,
             ledger: Ledger::default(),
             lines,
-            notices,
             offload,
             swaps: Vec::new(),
             drain_at: None,
@@ -241,6 +239,7 @@ impl World {
         if let Some(what) = self.ledger.problems.first() {
             return Err(what.clone());
         }
+        self.backpressure()?;
         if count.events > 32 {
             return Err(format!("a turn took {} events", count.events));
         }
@@ -257,6 +256,21 @@ impl World {
         }
         if self.turns > TURNS_MAX {
             return Err("too many turns".into());
+        }
+        Ok(())
+    }
+
+    /// A relay holds no more of a stream than it must: its reader's pace reaches its writer.
+    fn backpressure(&self) -> Result<(), String> {
+        let flows = &self.ledger.flows;
+        for (at, flow) in flows.iter().enumerate().filter(|(_, flow)| !flow.done) {
+            let Some(partner) = flow.partner.map(|p| &flows[p]).filter(|p| !p.done) else { continue };
+            let from = &self.net.links[partner.link.0].to_shard;
+            let to = &self.net.links[flow.link.0].to_peer;
+            let held = from.read.saturating_sub(to.written);
+            if held > RELAY_BYTES_MAX {
+                return Err(format!("{held} bytes are held between flows {at} and {:?}", flow.partner));
+            }
         }
         Ok(())
     }
@@ -294,10 +308,5 @@ impl World {
             }
         }
         self.seats.retain(|seat| seat.peer.is_some());
-    }
-
-    /// Virtual seconds since the beginning.
-    pub(crate) fn seconds(&self) -> f64 {
-        (self.net.now.saturating_sub(SECOND)) as f64 / SECOND as f64
     }
 }

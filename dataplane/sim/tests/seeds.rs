@@ -1,0 +1,43 @@
+//! The bounded hunt of every test run, and the promise that a seed repeats exactly.
+//!
+//! `TOWPATH_SIM_SEEDS=N` runs N times as many seeds; `cargo run -p towpath-sim -- --seeds N` looks further.
+
+use sim::{Scenario, run};
+
+fn hunt(scenario: Scenario, seeds: u64) {
+    #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
+    let factor = std::env::var("TOWPATH_SIM_SEEDS").ok().and_then(|n| n.parse::<u64>().ok()).unwrap_or(1);
+    for seed in 0..seeds * factor {
+        let failure = run(scenario, seed, false).err().map(|failure| failure.to_string());
+        assert!(failure.is_none(), "{}", failure.unwrap_or_default());
+    }
+}
+
+#[test]
+fn relayed_streams_arrive_as_they_were_sent() {
+    hunt(Scenario::Relay, 400);
+}
+
+#[test]
+fn every_call_ends_once_and_as_it_must() {
+    hunt(Scenario::Calls, 400);
+}
+
+#[test]
+fn hostile_peers_harm_nobody_else() {
+    hunt(Scenario::Abuse, 40);
+}
+
+#[test]
+fn a_seed_repeats_exactly() {
+    for scenario in Scenario::ALL {
+        for seed in 0..6 {
+            assert_eq!(
+                run(*scenario, seed, false),
+                run(*scenario, seed, false),
+                "{} {seed}",
+                scenario.name()
+            );
+        }
+    }
+}
