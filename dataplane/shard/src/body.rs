@@ -17,6 +17,9 @@ const GROWN_WINDOW_MAX: u32 = 1 << 20;
 /// A stream is busy when it uses its window up within this time.
 const BUSY_WITHIN_NS: u64 = 200 * MS;
 
+/// Jobs up to this size go first: nobody's small message waits for another's large one. Bytes.
+const SMALL_JOB_BYTES: usize = 16 << 10;
+
 /// A direction of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Way {
@@ -268,7 +271,24 @@ impl Core {
     fn submit(&mut self, key: Key, way: Way, work: crate::Work, input: alloc::vec::Vec<u8>) {
         let output = self.buffers.take();
         let key = JobKey { call: key.index, generation: key.generation, is_request: way == Way::ToEndpoint };
-        self.jobs.push(Job { key, work, input, output });
+        let is_small = input.len() <= SMALL_JOB_BYTES;
+        let queue = if is_small { &mut self.jobs } else { &mut self.large_jobs };
+        queue.push(Job { key, work, input, output });
+    }
+
+    /// Moves queued jobs to a burst; those whose call has ended are forgotten.
+    pub(crate) fn take_jobs(&mut self, large: bool, to: &mut crate::Burst<Job>) {
+        let queue = if large { &mut self.large_jobs } else { &mut self.jobs };
+        for job in queue.drain(..) {
+            let key = Key { index: job.key.call, generation: job.key.generation };
+            if self.calls.get(key).is_none() {
+                self.buffers.give(job.input);
+                self.buffers.give(job.output);
+            } else if let Err(job) = to.push(job) {
+                self.later_jobs.push(job);
+            }
+        }
+        core::mem::swap(queue, &mut self.later_jobs);
     }
 
     fn widen(&mut self, key: Key, way: Way, by: usize) {
@@ -356,6 +376,7 @@ impl Core {
             return;
         }
         let place = call.at_endpoint.take();
+        let caller = call.caller;
         let Some(leg) = call.up.take() else { return };
         if let Some(place) = place {
             let endpoint = &mut self.endpoints[place as usize];
@@ -367,7 +388,12 @@ impl Core {
                 conn.idle_since = self.now;
             }
             if let (Some(reason), Some(h2)) = (reason, conn.h2.as_mut()) {
+                let before = h2.tx().len();
                 h2.reset(leg.stream, reason);
+                // A reset that really leaves is on the caller's account, whatever led to it.
+                if h2.tx().len() > before && self.callers.spend_reset(caller, self.now) {
+                    self.counters.callers_made_private += 1;
+                }
                 self.mark_dirty(leg.conn);
             }
         }

@@ -14,6 +14,9 @@ use crate::pool::Level;
 use crate::slab::Key;
 use crate::state::{Core, Timer};
 
+/// Metadata of this size is part of a call's slot, bytes.
+const METADATA_FREE: usize = 4 << 10;
+
 impl Core {
     pub(crate) fn on_downstream(&mut self, conn: Key, event: H2Event, bytes: &[u8]) {
         match event {
@@ -45,7 +48,7 @@ impl Core {
                         call.flag = Flag::DownstreamProtocolError;
                     }
                 }
-                self.cancel(key, true);
+                self.cancel(key);
             }
             H2Event::Writable { stream, tag } => {
                 if let Some(key) = self.call_at(conn, stream, tag) {
@@ -85,12 +88,22 @@ impl Core {
             h2.reset(stream, Reason::REFUSED_STREAM);
             return;
         }
-        // The pool runs low: this connection's later streams begin with a small window.
-        if level >= Level::Low && !down.has_small_window {
+        // Half of the node's pool or of the caller's share is used: later streams begin with a small window.
+        // SETTINGS_INITIAL_WINDOW_SIZE also applies to running streams (RFC 9113 section 6.9.2); they get
+        // back by WINDOW_UPDATE what it takes from them, and it is only raised again when there are none.
+        let level = level.max(caller.pool.level());
+        let lost = self.limits.stream_window_bytes.saturating_sub(self.limits.small_window_bytes);
+        if level != Level::Ample && !down.has_small_window {
             down.has_small_window = true;
             self.counters.windows_made_small += 1;
             h2.set_stream_window(self.limits.small_window_bytes);
-        } else if level == Level::Ample && down.has_small_window {
+            for index in &conn.calls {
+                let call = self.calls.key_at(*index).and_then(|k| self.calls.get(k));
+                if let Some(leg) = call.filter(|c| !c.to_endpoint.has_ended).and_then(|c| c.down) {
+                    h2.extend_window(leg.stream, lost);
+                }
+            }
+        } else if level == Level::Ample && down.has_small_window && conn.calls.is_empty() {
             down.has_small_window = false;
             h2.set_stream_window(self.limits.stream_window_bytes);
         }
@@ -121,7 +134,8 @@ impl Core {
             core::net::IpAddr::V6(v6) => v6.octets(),
         });
         call.down = Some(Leg { conn: conn_key, stream, place });
-        call.is_retryable = true;
+        // Bytes kept for a retry come on top of the windows: only while there is plenty.
+        call.is_retryable = level == Level::Ample;
         call.request.copy_from(h2.headers());
         call.to_endpoint.window = window;
         call.to_endpoint.has_ended = end_stream;
@@ -131,8 +145,9 @@ impl Core {
         if let Some(generation) = self.generations[usize::from(self.current)].as_mut() {
             generation.calls += 1;
         }
-        let upstream_window = u64::from(self.limits.stream_window_bytes).min(u64::from(window));
-        let charge = u64::from(window) + upstream_window;
+        // What the endpoint may send, and metadata beyond what every slot holds, count as well.
+        let metadata = call.request.bytes_len().saturating_sub(METADATA_FREE);
+        let charge = u64::from(window) + u64::from(self.limits.stream_window_bytes) + metadata as u64;
         if !self.charge(key, charge) {
             self.counters.calls_pool_exhausted += 1;
             self.fail(
@@ -267,14 +282,12 @@ impl Core {
         }
     }
 
-    /// The caller cancelled or left (`is_reset`: by RST_STREAM, the connection lives).
-    pub(crate) fn cancel(&mut self, key: Key, is_reset: bool) {
+    /// The caller cancelled or left.
+    pub(crate) fn cancel(&mut self, key: Key) {
         let Some(call) = self.calls.get_mut(key) else { return };
         self.counters.calls_cancelled += 1;
         if call.up.is_none() && call.attempts == 0 {
             self.counters.calls_unsent += 1;
-        } else if call.up.is_some() && is_reset && self.callers.spend_reset(call.caller, self.now) {
-            self.counters.callers_made_private += 1;
         }
         self.leave_endpoint(key, Some(Reason::CANCEL));
         let Some(call) = self.calls.get_mut(key) else { return };

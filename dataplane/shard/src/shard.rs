@@ -33,6 +33,7 @@ pub struct Shard<T: Transport, O: Offload> {
     offload: O,
     rx: Burst<Event<T::Rx>>,
     jobs: Burst<Job>,
+    large_jobs: Burst<Job>,
     done: Burst<Done>,
     expired: Vec<Timer>,
 }
@@ -51,6 +52,7 @@ impl<T: Transport, O: Offload> Shard<T, O> {
             offload,
             rx: Burst::new(),
             jobs: Burst::new(),
+            large_jobs: Burst::new(),
             done: Burst::new(),
             expired: Vec::new(),
         }
@@ -87,7 +89,7 @@ impl<T: Transport, O: Offload> Shard<T, O> {
         if let Some(at) = core.sweep_due() {
             sooner(at);
         }
-        if self.offload.pending() > 0 || !self.jobs.is_empty() {
+        if self.offload.pending() > 0 || !self.jobs.is_empty() || !self.large_jobs.is_empty() {
             sooner(now.after_ns(JOB_POLL_NS));
         }
         Turn { did_work, until }
@@ -97,15 +99,13 @@ impl<T: Transport, O: Offload> Shard<T, O> {
     fn run_jobs(&mut self) -> bool {
         let mut did_work = false;
         for _ in 0..OFFLOAD_ROUNDS_A_TURN {
-            let taken = self.core.jobs.len().min(self.jobs.room());
-            for job in self.core.jobs.drain(..taken) {
-                // There is room: that is how many were taken.
-                let _ = self.jobs.push(job);
-            }
-            if self.jobs.is_empty() && self.offload.pending() == 0 {
+            self.core.take_jobs(false, &mut self.jobs);
+            self.core.take_jobs(true, &mut self.large_jobs);
+            if self.jobs.is_empty() && self.large_jobs.is_empty() && self.offload.pending() == 0 {
                 break;
             }
             self.offload.submit(&mut self.jobs);
+            self.offload.submit(&mut self.large_jobs);
             self.offload.poll(&mut self.done);
             if self.done.is_empty() {
                 break;

@@ -95,6 +95,9 @@ pub(crate) struct Core {
     /// Calls let through in this burst, to be sent when it has been parsed.
     pub(crate) fresh: Vec<Key>,
     pub(crate) jobs: Vec<Job>,
+    pub(crate) large_jobs: Vec<Job>,
+    /// Empty between calls of `take_jobs`.
+    pub(crate) later_jobs: Vec<Job>,
     pub(crate) is_draining: bool,
     pub(crate) sweep: crate::sweep::Sweep,
 }
@@ -134,6 +137,8 @@ impl Core {
             dirty: Vec::new(),
             fresh: Vec::new(),
             jobs: Vec::new(),
+            large_jobs: Vec::new(),
+            later_jobs: Vec::new(),
             is_draining: false,
             sweep: crate::sweep::Sweep::default(),
             limits,
@@ -497,7 +502,7 @@ impl Core {
     fn downstream_gone(&mut self, key: Key) {
         while let Some(index) = self.conns.get(key).and_then(|c| c.calls.last().copied()) {
             let Some(call) = self.calls.key_at(index) else { break };
-            self.cancel(call, false);
+            self.cancel(call);
         }
     }
 }

@@ -154,7 +154,10 @@ impl Core {
             let Some(conn) = self.conns.get(*key) else { return false };
             matches!(&conn.kind, Kind::Up(up) if up.state == UpState::Ready && up.private_to == wants_private)
                 && !conn.is_closing
-                && conn.h2.as_ref().is_some_and(|h2| h2.open_room() > 0)
+                // One that does not read gets no more header blocks to hold.
+                && conn.h2.as_ref().is_some_and(|h2| {
+                    h2.open_room() > 0 && h2.tx().len() <= self.limits.tx_bytes_max as usize
+                })
         })
     }
 
@@ -309,6 +312,16 @@ impl Core {
         let Some(call) = self.calls.get_mut(key) else { return };
         let Some(conn) = self.conns.get_mut(conn_key) else { return };
         let Some(h2) = conn.h2.as_mut() else { return };
+        if call.request_encoding.is_some_and(|e| !self.endpoints[place as usize].accepts(e)) {
+            // What has been compressed for another endpoint cannot be read here.
+            self.fail(
+                key,
+                Status::UNAVAILABLE,
+                Flag::UpstreamReset,
+                "no other endpoint reads the request's encoding",
+            );
+            return;
+        }
         let Some(stream) = h2.open(key.index) else {
             // Ids have run out: this connection takes no more, another is made.
             if let Kind::Up(up) = &mut conn.kind {
@@ -400,7 +413,6 @@ impl Core {
     pub(crate) fn try_again(&mut self, key: Key, never_left: bool) -> bool {
         let Some(call) = self.calls.get(key) else { return false };
         let may = call.is_retryable
-            && call.request_encoding.is_none()
             && !call.response_headers_seen
             && call.phase == Phase::Open
             && (never_left || !call.was_repeated);
