@@ -165,21 +165,26 @@ impl Core {
         let Some(leg) = self.sender(key, way) else { return };
         let now = self.now;
         let Some(caller) = self.calls.get(key).map(|c| c.caller) else { return };
-        // Growth is for the few that are busy: it leaves most of a caller's share to ordinary windows.
-        let may_grow = self.pool.level() == Level::Ample && self.callers.get(caller).pool.is_mostly_free();
+        let may_grow = self.pool.level() == Level::Ample;
         let Some(pipe) = self.pipe(key, way) else { return };
         pipe.since_growth = pipe.since_growth.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
         let mut growth = 0;
         if pipe.since_growth >= pipe.window {
             let is_busy = now.since_ns(pipe.grown_at) < BUSY_WITHIN_NS;
-            if is_busy && may_grow && pipe.window > 0 && pipe.window < GROWN_WINDOW_MAX {
+            let is_taken = pipe.waiting() == 0;
+            if is_busy && is_taken && may_grow && pipe.window > 0 && pipe.window < GROWN_WINDOW_MAX {
                 growth = pipe.window;
             }
             pipe.since_growth = 0;
             pipe.grown_at = now;
         }
         let has_ended = pipe.has_ended;
-        if growth > 0 && !has_ended && self.charge(key, u64::from(growth)) {
+        let has_share = self.callers.get(caller).grown.has_room(u64::from(growth));
+        if growth > 0 && !has_ended && has_share && self.charge(key, u64::from(growth)) {
+            self.callers.get_mut(caller).grown.add(u64::from(growth));
+            if let Some(call) = self.calls.get_mut(key) {
+                call.grown += u64::from(growth);
+            }
             if let Some(pipe) = self.pipe(key, way) {
                 pipe.window += growth;
             }

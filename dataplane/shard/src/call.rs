@@ -174,6 +174,8 @@ pub(crate) struct Call {
     pub(crate) request_encoding: Option<abi::Encoding>,
     /// Bytes of the pools held by this call: windows and kept bytes.
     pub(crate) charged: u64,
+    /// Of these, what its windows have grown by.
+    pub(crate) grown: u64,
     pub(crate) last_moved: Instant,
 
     pub(crate) status: Status,

@@ -34,6 +34,8 @@ pub(crate) struct Caller {
     pub(crate) connections: u32,
     pub(crate) calls: u32,
     pub(crate) pool: Ledger,
+    /// By how much windows of its calls have grown: the few busy streams, never hundreds of stalled ones.
+    pub(crate) grown: Ledger,
     /// Upstream resets it may still cause before it gets connections of its own.
     resets_left: u32,
     resets_at: Instant,
@@ -41,6 +43,8 @@ pub(crate) struct Caller {
     private_until: Instant,
 }
 
+/// By how much the windows of one caller's calls may grow, all together, bytes.
+const GROWN_BYTES_MAX: u64 = 8 << 20;
 /// How long a caller that was over its reset budget stays by itself.
 const PRIVATE_NS: u64 = 60 * SECOND;
 
@@ -78,6 +82,7 @@ impl Callers {
             connections: 0,
             calls: 0,
             pool: Ledger::new(self.pool_bytes),
+            grown: Ledger::new(GROWN_BYTES_MAX),
             resets_left: self.resets_per_second,
             resets_at: Instant(0),
             private_until: Instant(0),

@@ -13,6 +13,7 @@ use crate::slab::Key;
 
 /// The EWMA's decay, nanoseconds (Linkerd's 10 s).
 const DECAY_NS: f64 = 10e9;
+const DECAY_NS_INT: u64 = 10 * SECOND;
 /// Lines of waiting calls that are kept when they are empty.
 const KEPT_LINES: usize = 8;
 /// A call may ask for another attempt at an endpoint this long after the last one began.
@@ -107,7 +108,9 @@ impl Endpoint {
 
     /// Its answer time now, nanoseconds: decays while nothing is heard, so that a peak is tried again.
     pub(crate) fn latency_ns(&self, now: Instant) -> u64 {
-        let decayed = self.latency_ns * self.weight_of_past(now);
+        // Within a thousandth of the decay nothing has faded: the division is saved where calls are many.
+        let is_recent = now.since_ns(self.latency_at) < DECAY_NS_INT / 1000;
+        let decayed = if is_recent { self.latency_ns } else { self.latency_ns * self.weight_of_past(now) };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and bounded")]
         let ns = decayed as u64;
         // An endpoint that has answered is never as good as one that nobody has asked yet.

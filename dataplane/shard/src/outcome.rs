@@ -131,6 +131,7 @@ impl Core {
         self.pool.sub(call.charged);
         let (caller, program) = (call.caller, call.program);
         self.callers.get_mut(caller).pool.sub(call.charged);
+        self.callers.get_mut(caller).grown.sub(call.grown);
         call.clear();
         self.calls.remove(key);
         self.callers.end_call(caller);

@@ -73,11 +73,6 @@ impl Ledger {
         self.used -= bytes;
     }
 
-    /// Less than a quarter is used.
-    pub(crate) const fn is_mostly_free(&self) -> bool {
-        self.used < self.max / 4
-    }
-
     pub(crate) const fn level(&self) -> Level {
         if self.used < self.max / 2 {
             Level::Ample
