@@ -4,6 +4,7 @@ mod flow;
 mod honest;
 mod hostile;
 mod lifecycle;
+mod memo;
 mod memory;
 mod pair;
 mod random;

@@ -242,3 +242,74 @@ fn updates_wait_for_half_the_window_unless_the_peer_stalls() {
     assert_eq!(writable(&told), [1]);
     assert_eq!(pair.client.send_data(c, &[0; 1000], false), 124);
 }
+
+#[test]
+fn more_than_was_received_cannot_be_released() {
+    let mut pair = Pair::new(&Config::default(), &small(1000));
+    let (c, s) = pair.call(1, false);
+    pair.client.send_data(c, &[0; 600], false);
+    pair.run();
+    for _ in 0..5 {
+        pair.server.release(s, usize::MAX);
+    }
+    pair.run();
+    assert_eq!(pair.client.streams.get(c).unwrap().send_window, 1000);
+}
+
+#[test]
+fn a_stream_in_line_whose_window_falls_below_zero_leaves_the_line() {
+    let roomy = Config { tx_bytes_max: 1 << 20, ..Config::default() };
+    let mut pair = Pair::new(&roomy, &Config { conn_window_bytes: 0, ..small(65_535) });
+    let (a, _) = pair.call(1, false);
+    let (b, s) = pair.call(2, false);
+    assert_eq!(pair.client.send_data(b, &[0; 10_000], false), 10_000);
+    assert_eq!(pair.client.send_data(a, &[0; 65_535], false), 55_535);
+    assert_eq!(pair.client.send_data(b, &[0; 10_000], false), 0);
+    // Both wait for the connection; then the new initial window takes the stream's own.
+    let mut lower = Vec::new();
+    crate::h2::frame::push(&mut lower, kind::SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 100]);
+    feed(&mut pair.client, pair.now, &lower);
+    let mut more = Vec::new();
+    crate::h2::frame::push(&mut more, kind::WINDOW_UPDATE, 0, 0, &50_000_u32.to_be_bytes());
+    let (told, _) = feed(&mut pair.client, pair.now, &more);
+    assert_eq!(writable(&told), []);
+    more.clear();
+    crate::h2::frame::push(&mut more, kind::WINDOW_UPDATE, 0, s.id, &50_000_u32.to_be_bytes());
+    let (told, _) = feed(&mut pair.client, pair.now, &more);
+    assert_eq!(writable(&told), [2]);
+}
+
+/// A DATA frame of one byte of body and 200 of padding.
+fn padded(id: u32) -> Vec<u8> {
+    let mut frame = Head { len: 202, kind: kind::DATA, flags: 8, id }.emit().to_vec();
+    frame.extend([200, b'x']);
+    frame.extend([0; 200]);
+    frame
+}
+
+#[test]
+fn section_6_1_padding_counts_against_both_windows() {
+    let mut pair = Pair::new(&Config::default(), &small(10_000));
+    let (_, s) = pair.call(1, false);
+    let left = pair.server.recv.left();
+    feed(&mut pair.server, pair.now, &padded(s.id));
+    assert_eq!(pair.server.recv.left(), left - 202);
+    let stream = pair.server.streams.get(s).unwrap();
+    assert_eq!((stream.recv_rel, stream.recv_pending, stream.recv_held), (-202, 201, 1));
+}
+
+#[test]
+fn a_stream_reset_in_the_middle_of_a_cut_frame_takes_the_rest_with_it() {
+    for cut in 10..211 {
+        let mut pair = Pair::default();
+        let (_, s) = pair.call(1, false);
+        let frame = padded(s.id);
+        feed(&mut pair.server, pair.now, &frame[..cut]);
+        pair.server.reset(s, Reason::CANCEL);
+        let (seen, error) = feed(&mut pair.server, pair.now, &frame[cut..]);
+        assert!(seen.is_empty() && error.is_none(), "{cut}");
+        let (_, error) = feed(&mut pair.server, pair.now, &[0, 0, 0, 99, 0, 0, 0, 0, 0]);
+        assert_eq!(error, None, "{cut}");
+        assert!(pair.server.part.is_empty());
+    }
+}
