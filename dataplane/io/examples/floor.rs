@@ -72,7 +72,7 @@ fn main() {
         ("uring block", Server::Ours(Backend::Uring, Poll::Block, false)),
         ("uring busy", Server::Ours(Backend::Uring, Poll::Busy, false)),
     ];
-    let loads = [(1, 1, 0), (16, 1, 0), (1, 64, 0), (16, 8, 0), (1, 1, 5000), (4, 1, 5000)];
+    let loads = [(1, 1, 0), (16, 1, 0), (1, 64, 0), (16, 8, 0), (1, 4096, 0), (1, 1, 5000), (4, 1, 5000)];
     println!(
         "{:<7}{:<13}{:<14}{:>10}{:>10}{:>10}{:>9}{:>8}  spun/paid/blocked",
         "", "server", "load", "msg/s", "p50 us", "CPU us", "sys/msg", "core"
@@ -249,7 +249,7 @@ fn plain_echo(listener: &TcpListener, stop: &AtomicBool, measure: &AtomicBool) -
                     Ok(0) => break,
                     Ok(n) => {
                         syscalls += 1;
-                        conn.write_all(&space[..n]).unwrap();
+                        write_all(conn, &space[..n]);
                         if n < space.len() {
                             break;
                         }
@@ -287,7 +287,7 @@ fn drive(addr: SocketAddr, load: Load, time: Duration, measure: &AtomicBool) -> 
     };
     if load.rate == 0 {
         for (conn, _) in &mut conns {
-            conn.write_all(&message(began).repeat(load.depth)).unwrap();
+            write_all(conn, &message(began).repeat(load.depth));
         }
     }
     let gap = 1_000_000_000u64.checked_div(load.rate).unwrap_or(0);
@@ -313,8 +313,12 @@ fn drive(addr: SocketAddr, load: Load, time: Duration, measure: &AtomicBool) -> 
         poll.poll(&mut events, Some(timeout)).unwrap();
         for event in &events {
             let (conn, rest) = &mut conns[event.token().0];
-            let Ok(n) = conn.read(&mut space) else { continue };
-            rest.extend_from_slice(&space[..n]);
+            while let Ok(n) = conn.read(&mut space) {
+                rest.extend_from_slice(&space[..n]);
+                if n < space.len() {
+                    break;
+                }
+            }
             now = clock(ClockId::Monotonic);
             let whole = rest.len() / MESSAGE;
             for sent in rest.chunks_exact(MESSAGE) {
@@ -328,7 +332,7 @@ fn drive(addr: SocketAddr, load: Load, time: Duration, measure: &AtomicBool) -> 
             }
             rest.drain(..whole * MESSAGE);
             if load.rate == 0 && whole > 0 {
-                conn.write_all(&message(now).repeat(whole)).unwrap();
+                write_all(conn, &message(now).repeat(whole));
             }
         }
         if load.rate > 0 && events.is_empty() {
@@ -337,4 +341,15 @@ fn drive(addr: SocketAddr, load: Load, time: Duration, measure: &AtomicBool) -> 
     }
     times.sort_unstable();
     (messages, times.get(times.len() / 2).copied().unwrap_or(0), time.as_secs_f64())
+}
+
+/// Writes to a socket that does not block; whoever reads is not this thread.
+fn write_all(conn: &mut TcpStream, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match conn.write(bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }

@@ -190,7 +190,7 @@ impl RxRing {
 #[expect(unsafe_code, reason = "memory shared with the kernel")]
 pub(super) fn incremental_works() -> bool {
     const INCREMENTAL: u16 = 2;
-    let Ok(ring) = super::ring::build(1, 2) else { return false };
+    let Ok(ring) = super::ring::build(1, 2, false) else { return false };
     let Ok(pages) = Pages::new(4 * core::mem::size_of::<BufRingEntry>()) else { return false };
     let submitter = ring.submitter();
     // SAFETY: page aligned and large enough; the io_uring is dropped before the pages are, below.

@@ -58,7 +58,7 @@ impl UringTransport {
         placement: Arc<Placement>,
         waker: Waker,
     ) -> io::Result<Self> {
-        let ring = Ring::new()?;
+        let ring = Ring::new(config.force_baseline)?;
         let limits = &config.limits;
         let rx = RxRing::register(&ring.submitter(), limits.rx_buffers, limits.rx_buffer_bytes)?;
         let base = Base::new(config, listeners, shard, placement, waker);
