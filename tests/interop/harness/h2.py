@@ -78,7 +78,8 @@ class Conn:
         self.conn_window, self.windows, self.initial = 65535, {}, 65535
         self.queued, self.stalled = {}, set()
         self.next_stream = 1
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if greet:
             hello = emit_settings(settings)
             if auto:
