@@ -1,9 +1,9 @@
 //! `towpath demo`: three backends, the chain of the introduction and a load, all in this process.
 //!
 //! ```text
-//!   load ──► shard (the chain) ──► catalog 1   answers after 0.5 ms
-//!                              ├─► catalog 2   answers after 0.5 ms
-//!                              └─► catalog 3   answers after 1.5 ms: balancing shows
+//!   load ──► shard (the chain) ──► catalog 1   answers after 1 ms
+//!                              ├─► catalog 2   answers after 1 ms
+//!                              └─► catalog 3   answers after 3 ms: balancing shows
 //! ```
 //! Nothing is simulated: every byte goes through the kernel's sockets. Needs neither root nor a free core.
 

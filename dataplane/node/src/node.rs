@@ -88,7 +88,7 @@ impl Node {
             listeners: listeners.clone(),
             writer,
             said,
-            addrs,
+            addrs: addrs.clone(),
             backend: plan.io.backend,
             program: program.clone(),
             listings,
@@ -100,7 +100,7 @@ impl Node {
             let setup = Setup {
                 program: program.clone(),
                 sinks: sinks.clone(),
-                listeners: plan.listen.iter().map(listener).collect(),
+                listeners: plan.listen.iter().zip(&addrs).map(|(l, (_, addr))| listener(l, addr)).collect(),
                 limits: plan.limits,
                 // Odd multiples of a large constant: no two shards draw the same numbers.
                 seed: plan.seed ^ (shard as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
@@ -238,9 +238,10 @@ impl Node {
     }
 }
 
-fn listener(listen: &Listen) -> shard::Listener {
+/// A listener without a name goes by its address, in messages.
+fn listener(listen: &Listen, addr: &Addr) -> shard::Listener {
     shard::Listener {
-        name: listen.name.clone(),
+        name: if listen.name.is_empty() { addr.to_string() } else { listen.name.clone() },
         unix_path: match &listen.address {
             Addr::Unix(path) => Some(path.clone()),
             Addr::Ip(_) => None,

@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 
@@ -172,6 +173,28 @@ fn the_ready_line_names_addresses_and_the_admin_addresses_answer() {
         let code = node.stop();
         assert_eq!(code, Some(0));
     }
+}
+
+#[test]
+fn a_client_that_speaks_tls_or_http1_is_named_in_one_line_each() {
+    let folder = Folder::new("tls");
+    let app = folder.write("shop.adn", SHOP);
+    let node = Towpath::start(&folder, &app, &[]);
+    let hello = [0x16, 3, 1, 0, 200, 1, 0, 0, 196, 3, 3];
+    for (bytes, what) in
+        [(&hello[..], "client_speaks_tls"), (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n", "client_speaks_http1")]
+    {
+        let mut stream = TcpStream::connect(node.listening()).unwrap();
+        stream.write_all(bytes).unwrap();
+        let said = node.says();
+        assert!(said.contains(what) && said.contains(&node.listening().to_string()), "{said}");
+        let metrics = http_get(node.admin(), "/metrics").unwrap();
+        assert!(
+            metrics.contains(&format!("towpath_downstream_faults_total{{fault=\"{what}\"}} 1")),
+            "{metrics}"
+        );
+    }
+    assert_eq!(node.stop(), Some(0));
 }
 
 #[test]

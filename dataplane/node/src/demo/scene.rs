@@ -12,15 +12,15 @@ use shard::ListenerId;
 
 use crate::failure::{Failure, Outcome};
 
-/// How long each backend holds an answer back.
+/// How long each backend holds an answer back: long enough to stand out from a busy machine's noise.
 pub(super) const LATENCIES: [Duration; 3] =
-    [Duration::from_micros(500), Duration::from_micros(500), Duration::from_micros(1500)];
+    [Duration::from_millis(1), Duration::from_millis(1), Duration::from_millis(3)];
 /// What the client calls.
 const METHOD: &str = "/shop.Catalog/List";
 /// Bytes of a request's message, and so of its answer.
 pub(super) const MESSAGE_BYTES: u32 = 2048;
-const CONNS: u32 = 4;
-const STREAMS: u32 = 16;
+pub(super) const CONNS: u32 = 4;
+pub(super) const STREAMS: u32 = 8;
 
 /// The application, with the backends that have just been started.
 pub(super) fn application(backends: &[Addr]) -> String {

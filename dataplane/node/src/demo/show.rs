@@ -7,7 +7,7 @@ use abi::Addr;
 use pktgen::Summary;
 use pktgen::stats::{Histogram, Snapshot};
 
-use super::scene::{LATENCIES, MESSAGE_BYTES};
+use super::scene::{CONNS, LATENCIES, MESSAGE_BYTES, STREAMS};
 use crate::figures::Figures;
 use crate::status::{cost, percent};
 use crate::table::Table;
@@ -132,10 +132,11 @@ pub(super) fn summary(
     say(
         "calls",
         format!(
-            "{} in {:.1} s: {} a second through one core, plain gRPC on both sides",
+            "{} in {:.1} s: {} a second, {} at a time, plain gRPC on both sides",
             show_count(client.calls()),
             client.elapsed_ns as f64 / 1e9,
-            show_count(rounded(client.calls_per_s()))
+            show_count(rounded(client.calls_per_s())),
+            CONNS * STREAMS
         ),
     );
     say("latency", format!("p50 {}, p90 {}, p99 {} as the client saw it", q(0.5), q(0.9), q(0.99)));
@@ -164,7 +165,7 @@ pub(super) fn summary(
         let own = format!("{latency:?}");
         table.row(vec![e.addr.clone(), own, show_count(e.calls), percent(e.calls, all)]);
     }
-    let _ = write!(out, "\nwhere calls went: the slower endpoint gets fewer\n{}", table.text("  "));
+    let _ = write!(out, "\nwhere calls went: most to those that answer soonest\n{}", table.text("  "));
 
     let mut table = Table::new(&["element", ">forwarded", ">rejected", ">cost per call"]);
     for e in elements() {

@@ -174,10 +174,28 @@ fn field(out: &mut Vec<u8>, value: &LogValue<'_>) {
     };
 }
 
+/// What to do about the faults that a setting on the other side mends.
+fn advice(what: &str) -> Option<&'static str> {
+    Some(match what {
+        "client_speaks_tls" => {
+            "a client speaks TLS to this cleartext listener; give it an insecure (plaintext) channel"
+        }
+        "client_speaks_http1" => {
+            "a client speaks HTTP/1.1; this listener takes HTTP/2 with prior knowledge (gRPC)"
+        }
+        "server_speaks_tls" => {
+            "the endpoint speaks TLS; Towpath speaks cleartext HTTP/2 to it: give it a plaintext port"
+        }
+        "server_speaks_http1" => "the endpoint speaks HTTP/1.1; is this the port of its gRPC server?",
+        _ => return None,
+    })
+}
+
 /// Appends a notice: a line for people, on standard error.
 pub(super) fn notice(out: &mut Vec<u8>, n: &Notice<'_>) {
     out.extend_from_slice(b"towpath: ");
-    for part in [n.what, ": ", n.subject, ": ", n.text] {
+    let text = advice(n.what).unwrap_or(n.text);
+    for part in [n.subject, ": ", text, " (", n.what, ")"] {
         let shown = part.as_bytes();
         for byte in shown.iter().take(TEXT_BYTES_MAX) {
             // A peer's bytes must not drive a terminal.
@@ -322,8 +340,18 @@ mod tests {
     fn a_notice_cannot_drive_a_terminal() {
         let mut out = Vec::new();
         let n =
-            Notice { at: Instant(0), what: "client_speaks_tls", subject: "\x1b[2J", text: "use\ncleartext" };
+            Notice { at: Instant(0), what: "frame_length", subject: "\x1b[2J", text: "a caller\nbroke it" };
         notice(&mut out, &n);
-        assert_eq!(out, b"towpath: client_speaks_tls: ?[2J: use?cleartext\n");
+        assert_eq!(out, b"towpath: ?[2J: a caller?broke it (frame_length)\n");
+    }
+
+    #[test]
+    fn a_client_that_speaks_tls_is_told_what_to_do() {
+        let mut out = Vec::new();
+        let n = Notice { at: Instant(0), what: "client_speaks_tls", subject: "pods", text: "" };
+        notice(&mut out, &n);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("towpath: pods: a client speaks TLS"), "{text}");
+        assert!(text.ends_with("channel (client_speaks_tls)\n"), "{text}");
     }
 }
