@@ -1,4 +1,5 @@
 //! Calls through a running node: pktgen's echo behind it, pktgen's load before it, both in this process.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The binary as users and scripts meet it: messages, exit codes, ready line, drain.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -13,21 +13,21 @@ use std::time::Duration;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A folder of the test's own, removed at the end.
-pub struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("towpath-cli-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.join(name).display().to_string()
     }
 
-    pub fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         fs::write(self.0.join(name), text).unwrap();
         self.path(name)
     }
@@ -40,16 +40,16 @@ impl Drop for Folder {
 }
 
 /// What a finished command left.
-pub struct Done {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// A running node.
-pub struct Towpath {
+pub(crate) struct Towpath {
     child: Child,
-    pub ready: String,
+    pub(crate) ready: String,
     socket: String,
     lines: Receiver<String>,
     stdout: Option<std::thread::JoinHandle<String>>,
@@ -68,7 +68,7 @@ fn command(args: &[&str]) -> Command {
 
 impl Towpath {
     /// Runs a command that ends by itself.
-    pub fn run(args: &[&str]) -> Done {
+    pub(crate) fn run(args: &[&str]) -> Done {
         let output = command(args).output().unwrap();
         Done {
             code: output.status.code().unwrap_or(-1),
@@ -78,7 +78,7 @@ impl Towpath {
     }
 
     /// Starts `towpath run` on ports of the kernel's choice and waits for its ready line.
-    pub fn start(folder: &Folder, app: &str, more: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Folder, app: &str, more: &[&str]) -> Self {
         let socket = folder.path("admin.sock");
         let unix = format!("unix:{socket}");
         let mut args =
@@ -114,34 +114,34 @@ impl Towpath {
         rest.split([',', ' ']).next().unwrap().parse().unwrap()
     }
 
-    pub fn listening(&self) -> SocketAddr {
+    pub(crate) fn listening(&self) -> SocketAddr {
         self.after(", listening ")
     }
 
-    pub fn admin(&self) -> SocketAddr {
+    pub(crate) fn admin(&self) -> SocketAddr {
         self.after(", admin ")
     }
 
-    pub fn socket(&self) -> String {
+    pub(crate) fn socket(&self) -> String {
         self.socket.clone()
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args(["-s", name, &self.pid().to_string()]).status().unwrap();
         assert!(status.success());
     }
 
     /// The next line on standard error.
-    pub fn says(&self) -> String {
+    pub(crate) fn says(&self) -> String {
         self.lines.recv_timeout(TIMEOUT).unwrap()
     }
 
     /// Waits for the end: exit code and what it wrote to standard output.
-    pub fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         for _ in 0..600 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return (status.code(), self.stdout.take().unwrap().join().unwrap());
@@ -153,7 +153,7 @@ impl Towpath {
     }
 
     /// SIGTERM, and the exit code.
-    pub fn stop(self) -> Option<i32> {
+    pub(crate) fn stop(self) -> Option<i32> {
         self.signal("TERM");
         self.end().0
     }
@@ -167,7 +167,7 @@ impl Drop for Towpath {
 }
 
 /// The body of a GET, or the whole answer if it is not 200.
-pub fn http_get(addr: SocketAddr, path: &str) -> Result<String, String> {
+pub(crate) fn http_get(addr: SocketAddr, path: &str) -> Result<String, String> {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: towpath\r\n\r\n").unwrap();
