@@ -124,7 +124,8 @@ pub enum LogValue<'a> {
     Text(&'a str),
 }
 
-/// What a suspended chain keeps: numbers, and bytes that its views were copied to.
+/// What a chain keeps of a call: live values over a suspension, and the texts of call-parameters from
+/// `Request` to `Response`. The shard clears it when the slot gets another call, and not before.
 #[derive(Clone, Debug, Default)]
 pub struct Spill {
     /// Live values, in the chain's own layout.

@@ -320,9 +320,10 @@ impl Checker<'_> {
         let Some(found) = self.matched(name, args, names, names.len(), span) else { return error_at(span) };
         let values: Vec<HExpr> = found.into_iter().flatten().map(|e| self.expr(e, None)).collect();
         // The type of all is that of the first that is more than a literal; a float among them wins.
-        let ty = values.iter().map(|v| &v.ty).find(|t| **t == Ty::Float);
-        let ty =
-            ty.or_else(|| values.iter().map(|v| &v.ty).find(|t| **t != Ty::Num)).cloned().unwrap_or(Ty::Uint);
+        let literals = if values.iter().any(super::is_negated) { Ty::Int } else { Ty::Uint };
+        let float = values.iter().map(|v| &v.ty).find(|t| **t == Ty::Float);
+        let first = values.iter().map(|v| &v.ty).find(|t| **t != Ty::Num);
+        let ty = float.or(first).cloned().unwrap_or(literals);
         if !ty.is_number() && !matches!(ty, Ty::Duration | Ty::Instant | Ty::Rate | Ty::Error) {
             let error = Diagnostic::error(span, format!("`{name}` needs numbers, this is {ty}"))
                 .label("expected numbers, durations, instants or rates");

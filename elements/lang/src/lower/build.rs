@@ -316,6 +316,7 @@ impl<'a> Builder<'a> {
             && self.label < self.code.ops.len()
             && let Some(
                 Op::Bin { d: made, .. }
+                | Op::BinSmall { d: made, .. }
                 | Op::Un { d: made, .. }
                 | Op::EpNum { d: made, .. }
                 | Op::Num { d: made, .. },

@@ -70,8 +70,12 @@ impl Builder<'_> {
                 value => Val::Some(Box::new(value)),
             },
             HKind::Bin(op, left, right) => {
-                let (a, b) = (self.scalar(left), self.scalar(right));
                 let (bin, swapped) = bin_of(*op, &left.ty, &right.ty);
+                if let (Some(n), false) = (self.small(right), swapped || left.ty == Ty::Str) {
+                    let a = self.scalar(left);
+                    return self.one(|d| Op::BinSmall { op: bin, d, a, n });
+                }
+                let (a, b) = (self.scalar(left), self.scalar(right));
                 let (a, b) = if swapped { (b, a) } else { (a, b) };
                 if left.ty == Ty::Str {
                     let op = if matches!(bin, Bin::LtU) { StrBin::Lt } else { StrBin::Le };
@@ -138,6 +142,14 @@ impl Builder<'_> {
     pub(super) fn scalar(&mut self, e: &HExpr) -> Reg {
         let value = self.expr(e);
         self.reg(&value)
+    }
+
+    /// A constant that fits into an instruction.
+    fn small(&self, e: &HExpr) -> Option<u32> {
+        match self.fold(e)? {
+            Const::Word(w) => u32::try_from(w).ok(),
+            _ => None,
+        }
     }
 
     fn one(&mut self, op: impl FnOnce(Reg) -> Op) -> Val {
@@ -275,6 +287,13 @@ impl Builder<'_> {
                 self.store(&same, &Ty::Bool, d);
                 self.land(&[absent]);
                 self.negated(value, negate)
+            }
+            (_, Val::Const(Const::Word(w)))
+                if !matches!(left.ty, Ty::Float | Ty::Rate) && u32::try_from(*w).is_ok() =>
+            {
+                let (a, n) = (self.reg(&l), u32::try_from(*w).unwrap_or(0));
+                let same = self.one(|d| Op::BinSmall { op: Bin::Eq, d, a, n });
+                self.negated(same, negate)
             }
             _ => {
                 let (a, b) = (self.reg(&l), self.reg(&r));
@@ -460,6 +479,12 @@ impl Builder<'_> {
     }
 
     fn func(&mut self, func: Func, args: &[HExpr], e: &HExpr) -> Val {
+        if let (Func::Min | Func::Max, [left, right]) = (func, args)
+            && let Some(n) = self.small(right)
+        {
+            let a = self.scalar(left);
+            return self.one(|d| Op::BinSmall { op: extreme(func, &e.ty), d, a, n });
+        }
         let mut regs = [0; 3];
         // The tables of weights are constants, not registers.
         if func != Func::WeightedMap {

@@ -139,6 +139,13 @@ pub(crate) enum Op {
         a: Reg,
         b: Reg,
     },
+    /// The same with a small constant on the right.
+    BinSmall {
+        op: Bin,
+        d: Reg,
+        a: Reg,
+        n: u32,
+    },
     Un {
         op: Un,
         d: Reg,

@@ -118,6 +118,7 @@ impl<'a> Run<'a> {
                 Op::Small { d, n } => r!(d) = u64::from(n),
                 Op::Move { d, a } => r!(d) = r!(a),
                 Op::Bin { op, d, a, b } => r!(d) = arith::bin(op, r!(a), r!(b)),
+                Op::BinSmall { op, d, a, n } => r!(d) = arith::bin(op, r!(a), u64::from(n)),
                 Op::Un { op, d, a } => r!(d) = arith::un(op, r!(a)),
                 Op::Jump { to } => pc = to as usize,
                 Op::JumpIf { a, to } => {

@@ -48,6 +48,11 @@ impl Run<'_> {
     /// The next item from place `i`, which moves behind it.
     #[inline]
     pub(super) fn next(&self, list: u64, i: &mut u64) -> Option<u64> {
+        if let (Where::Scratch, at, len) = slice_parts(list) {
+            let place = usize::try_from(*i).ok().filter(|p| *p < len)?;
+            *i += 1;
+            return self.scratch.words.get(at + place).copied();
+        }
         let places = self.places(list);
         while let Some(place) = usize::try_from(*i).ok().filter(|p| *p < places) {
             *i += 1;
@@ -120,9 +125,16 @@ impl Run<'_> {
         if places == 0 || wanted == 0 {
             return out;
         }
+        let mut draw = self.draw();
+        if wanted == 2
+            && places >= 2
+            && let Some(pair) = self.two(list, places, draw)
+        {
+            self.scratch.words.extend_from_slice(&pair);
+            return slice_word(self.scratch.words.len() - 2, 2, false);
+        }
         let mut taken = [usize::MAX; SAMPLE_MAX];
         let mut found = 0;
-        let mut draw = self.draw();
         if places > wanted {
             for _ in 0..2 * wanted + 8 {
                 // Each draw serves two places: its upper and its lower half.
@@ -159,6 +171,15 @@ impl Run<'_> {
             }
         }
         out
+    }
+
+    /// Two different places by one draw, if both hold an item: the usual case of the usual policy.
+    #[inline]
+    fn two(&self, list: u64, places: usize, draw: u64) -> Option<[u64; 2]> {
+        let first = below(draw, places);
+        let second = below(draw << 32, places - 1);
+        let second = second + usize::from(second >= first);
+        Some([self.at(list, first)?, self.at(list, second)?])
     }
 
     /// By turns: the destination's pick number decides.
