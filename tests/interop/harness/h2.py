@@ -8,6 +8,7 @@ Every wait is bounded. Frames: RFC 9113 section 4 and 6.
 
 import socket
 import struct
+import threading
 import time
 
 from . import hpack
@@ -72,6 +73,7 @@ class Conn:
 
     def __init__(self, sock, client, auto=True, settings=((INITIAL_WINDOW, 1 << 24),), greet=True):
         self.sock, self.client, self.auto = sock, client, auto
+        self.lock = threading.RLock()  # answers may be sent by other threads than the one that reads
         self.buffer, self.decoder = b"", hpack.Decoder()
         self.goaway = None
         self.peer_settings = {}
@@ -90,7 +92,8 @@ class Conn:
 
     def raw(self, data):
         try:
-            self.sock.sendall(data)
+            with self.lock:
+                self.sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError, socket.timeout, TimeoutError) as error:
             raise Closed(str(error)) from error
 
@@ -112,13 +115,15 @@ class Conn:
 
     def data(self, stream, payload, end_stream=False):
         """DATA within the peer's windows; what does not fit waits for its WINDOW_UPDATE in `read`."""
-        self.queued.setdefault(stream, []).append([memoryview(payload), end_stream])
-        self._send_queued(stream)
+        with self.lock:
+            self.queued.setdefault(stream, []).append([memoryview(payload), end_stream])
+            self._send_queued(stream)
 
     def trailers(self, stream, fields):
         """A trailer section after all queued DATA."""
-        self.queued.setdefault(stream, []).append([list(fields), True])
-        self._send_queued(stream)
+        with self.lock:
+            self.queued.setdefault(stream, []).append([list(fields), True])
+            self._send_queued(stream)
 
     def _send_queued(self, stream):
         waiting = self.queued.get(stream, [])
@@ -180,7 +185,8 @@ class Conn:
         frame = Frame(head[3], head[4], struct.unpack(">I", head[5:9])[0] & 0x7FFFFFFF, whole[9:])
         if frame.kind == HEADERS:
             self._join(frame, until)
-        self._react(frame)
+        with self.lock:
+            self._react(frame)
         return frame
 
     def _peek(self, size, until):

@@ -4,6 +4,7 @@ Used where a library would hide what matters: flags of single messages, header l
 """
 
 import gzip
+import heapq
 import socket
 import struct
 import threading
@@ -41,6 +42,34 @@ def request_fields(path=ECHO_PATH, authority="echo.test", extra=(), method="POST
         ("te", "trailers"),
         *extra,
     ]
+
+
+class Later:
+    """Runs functions after a delay, all on one thread."""
+
+    def __init__(self):
+        self.heap, self.news, self.count = [], threading.Condition(), 0
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def __call__(self, seconds, function):
+        with self.news:
+            self.count += 1
+            heapq.heappush(self.heap, (time.monotonic() + seconds, self.count, function))
+            self.news.notify()
+
+    def _run(self):
+        while True:
+            with self.news:
+                while not self.heap or self.heap[0][0] > time.monotonic():
+                    self.news.wait(self.heap[0][0] - time.monotonic() if self.heap else None)
+                function = heapq.heappop(self.heap)[2]
+            try:
+                function()
+            except (h2.Closed, OSError):
+                pass  # the peer has gone meanwhile
+
+
+later = Later()
 
 
 class Answer:

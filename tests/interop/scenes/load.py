@@ -111,7 +111,7 @@ def three_thousand_calls_at_once(backend, _):
 
     def answer(conn, stream, call):
         if call.path.endswith("/Slow"):
-            threading.Timer(1.5, lambda: wire.Backend.echo(conn, stream, call)).start()
+            wire.later(1.5, lambda: wire.Backend.echo(conn, stream, call))
         else:
             wire.Backend.echo(conn, stream, call)
 
