@@ -56,6 +56,7 @@ counters! {
     calls_message_malformed: "Calls with a message that could not be read.",
     calls_message_too_large: "Calls with a message above message_bytes_max.",
     calls_message_encoding: "Calls with a message encoding that is not known.",
+    calls_outlived: "Calls ended because sixteen reloads came while they ran.",
     calls_drained: "Calls ended because the drain's time was up.",
     metadata_refused: "Metadata an element wrote that may not travel.",
     messages_compressed: "Messages compressed.",

@@ -41,6 +41,8 @@ struct Cached {
 
 #[derive(Debug)]
 pub(crate) struct Generation {
+    /// Counts adoptions, from 1.
+    pub(crate) number: u64,
     pub(crate) program: Arc<Program>,
     pub(crate) sinks: Vec<u16>,
     /// Service, endpoint: the shard-wide endpoint.
@@ -64,6 +66,7 @@ const NONE: u32 = u32::MAX;
 
 impl Generation {
     pub(crate) fn new(
+        number: u64,
         program: Arc<Program>,
         sinks: Vec<u16>,
         listeners: &[Listener],
@@ -84,6 +87,7 @@ impl Generation {
         let chains = program.chains.iter().map(|c| ChainStats::new(c.plan().elements.len())).collect();
         let picks = alloc::vec![0; program.services.len()];
         Self {
+            number,
             sinks,
             endpoints,
             picks,

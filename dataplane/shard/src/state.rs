@@ -28,6 +28,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The connection window we hold open. It is credited on receipt, so it bounds a burst, not memory.
 const CONN_WINDOW_BYTES: u32 = 4 << 20;
 
+/// Programs alive at once; the next reload ends the calls of the oldest.
+const GENERATIONS_MAX: usize = 16;
+
 /// What fires.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Timer {
@@ -149,6 +152,9 @@ impl Core {
 
     /// Takes a new program; endpoints that both name keep their connections.
     pub(crate) fn adopt(&mut self, program: Arc<Program>, sinks: Vec<u16>) {
+        while self.generations_alive() >= GENERATIONS_MAX {
+            self.end_oldest_generation();
+        }
         let mut places = Vec::with_capacity(program.services.len());
         for service in &program.services {
             let mut of_service = Vec::with_capacity(service.endpoints.len());
@@ -161,7 +167,7 @@ impl Core {
         }
         self.metrics.resize(self.metrics.len().max(program.metrics.len()), MetricValue::default());
         self.adopted += 1;
-        let generation = Generation::new(program, sinks, &self.listeners, places);
+        let generation = Generation::new(self.adopted, program, sinks, &self.listeners, places);
         let previous = self.current;
         let place = self.generations.iter().position(Option::is_none).unwrap_or(self.generations.len());
         if place == self.generations.len() {
@@ -172,6 +178,24 @@ impl Core {
         if self.adopted > 1 {
             self.retire_if_idle(previous);
         }
+    }
+
+    /// Too many reloads for the calls that outlive them: those of the oldest program end.
+    fn end_oldest_generation(&mut self) {
+        let oldest = (0u8..)
+            .zip(&self.generations)
+            .filter(|(place, _)| *place != self.current)
+            .filter_map(|(place, g)| g.as_ref().map(|g| (g.number, place)))
+            .min();
+        let Some((_, place)) = oldest else { return };
+        for index in 0..self.calls.slots() {
+            let key = self.calls.key_at(index);
+            if let Some(key) = key.filter(|k| self.calls.get(*k).is_some_and(|c| c.program == place)) {
+                self.counters.calls_outlived += 1;
+                self.end_now(key, "a newer application has replaced the one this call was in");
+            }
+        }
+        self.retire_if_idle(place);
     }
 
     /// How many programs calls are in, the current one included.

@@ -154,17 +154,21 @@ impl Core {
         }
     }
 
+    /// Ends a call with UNAVAILABLE, whether its reader takes that or not.
+    pub(crate) fn end_now(&mut self, key: Key, text: &str) {
+        self.fail(key, Status::UNAVAILABLE, Flag::Overflow, text);
+        if self.calls.get(key).is_some() {
+            self.judge_response_now(key);
+            self.end_call(key);
+        }
+    }
+
     /// The drain's time is up: what is left ends now.
     pub(crate) fn on_drain_over(&mut self) {
         for index in 0..self.calls.slots() {
             if let Some(key) = self.calls.key_at(index) {
                 self.counters.calls_drained += 1;
-                self.fail(key, Status::UNAVAILABLE, Flag::Overflow, "this node is shutting down");
-                // A reader that has stopped reading holds nobody up.
-                if self.calls.get(key).is_some() {
-                    self.judge_response_now(key);
-                    self.end_call(key);
-                }
+                self.end_now(key, "this node is shutting down");
             }
         }
         for index in 0..self.conns.slots() {
