@@ -3,8 +3,8 @@
 //! Two buffers: `flight` is what the kernel is being given and does not move until it has been taken; `next`
 //! collects what is accepted meanwhile. An idle connection has neither.
 
-/// Bytes of a fresh buffer.
-const FIRST_BYTES: usize = 4 * 1024;
+/// Bytes of a fresh buffer. It grows to what is needed and keeps that in the pool.
+const FIRST_BYTES: usize = 1024;
 /// A larger buffer is not kept.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// Bytes the pool keeps in all.

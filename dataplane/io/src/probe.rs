@@ -43,6 +43,14 @@ impl Report {
         if self.refusal.is_none() { Backend::Uring } else { Backend::Epoll }
     }
 
+    /// The same for a configuration with `force_baseline`: nothing newer than Linux 6.1 is used.
+    pub fn baseline(mut self) -> Self {
+        for feature in &mut self.features {
+            feature.used &= feature.required;
+        }
+        self
+    }
+
     /// One line for the log: what `asked` becomes, and why.
     pub fn line(&self, asked: Backend) -> String {
         match (asked, &self.refusal) {
@@ -217,6 +225,7 @@ mod tests {
         let report = probe();
         println!("{}", report.line(Backend::Auto));
         assert_eq!(report.refusal.is_none(), report.choice() == Backend::Uring);
+        assert!(!report.clone().baseline().line(Backend::Auto).contains("no iowait"));
         for feature in report.features.iter().filter(|f| f.required) {
             assert!(feature.works || report.refusal.is_some(), "{feature:?}");
         }

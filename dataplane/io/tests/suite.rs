@@ -12,7 +12,7 @@ use std::thread;
 
 use abi::Addr;
 use shard::{ListenerId, Transport, Via, Why};
-use towpath_io::{Config, ListenerSpec, Listeners, Placement};
+use towpath_io::{Backend, Config, ListenerSpec, Listeners, Placement};
 
 use rig::{Rig, loopback, pattern};
 
@@ -72,6 +72,7 @@ on_each_backend! {
     a_waker_ends_a_wait,
     a_wait_keeps_its_time,
     two_shards_share_connections_by_load,
+    shards_of_different_backends_share_a_listener,
     after_stop_accepting_connecting_is_refused_and_the_rest_goes_on,
     a_busy_shard_polls_by_itself,
 }
@@ -611,6 +612,32 @@ fn two_shards_share_connections_by_load(config: &Config) {
     counters.sort_by_key(|c| c.0);
     assert_eq!(counters[0].1.accepts, 0, "{counters:?}");
     assert_eq!(counters[1].1.accepts, 20, "{counters:?}");
+}
+
+fn shards_of_different_backends_share_a_listener(config: &Config) {
+    let listeners = Listeners::bind(&[ListenerSpec { id: ListenerId(1), addr: loopback() }]).unwrap();
+    let Addr::Ip(addr) = listeners.local_addrs()[0].1 else { panic!() };
+    let placement = Placement::new(2);
+    let mut ours = Rig::shard(config, &listeners, 0, placement.clone());
+    let epoll = Config { backend: Backend::Epoll, ..*config };
+    let mut other = Rig::shard(&epoll, &listeners, 1, placement);
+    (ours.echo, other.echo) = (true, true);
+    let clients = thread::spawn(move || {
+        for _ in 0..40 {
+            let mut client = TcpStream::connect(addr).unwrap();
+            client.write_all(b"anybody").unwrap();
+            client.read_exact(&mut [0; 7]).unwrap();
+        }
+    });
+    // Each sleeps while the other works.
+    while !clients.is_finished() {
+        ours.idle(Duration::from_millis(1));
+        other.idle(Duration::from_millis(1));
+    }
+    clients.join().unwrap();
+    assert_eq!(ours.counters().accepts + other.counters().accepts, 40);
+    assert!(ours.counters().accepts > 0 && other.counters().accepts > 0);
+    assert_eq!(ours.counters().accept_errors + other.counters().accept_errors, 0);
 }
 
 fn after_stop_accepting_connecting_is_refused_and_the_rest_goes_on(config: &Config) {
