@@ -55,6 +55,7 @@ class Bench:
         self.work = Path(tempfile.mkdtemp(prefix="towpath-bench-"))
         self.pktgen = args.pktgen
         self.backends = None
+        self.made = 0  # calls since this was last set to 0
         self.result = {"machine": machine(), "versions": {}, "parts": {}}
         envoy = peers.find_envoy(not args.no_install)
         haproxy = peers.find_haproxy(not args.no_install)
@@ -65,7 +66,7 @@ class Bench:
                 self.makers[f"towpath {backend}"] = lambda w, b=backend: peers.Towpath(w, PROXY_CORE, towpath, b)
         if envoy:
             self.makers["envoy"] = lambda w: peers.Envoy(w, PROXY_CORE, envoy)
-            self.result["versions"]["envoy"] = version([envoy, "--version"])
+            self.result["versions"]["envoy"] = version([envoy, "--version"]).split("/")[1:2][0]
         if haproxy:
             self.makers["haproxy"] = lambda w: peers.HAProxy(w, PROXY_CORE, haproxy)
             self.result["versions"]["haproxy"] = version([haproxy, "-v"])
@@ -107,7 +108,9 @@ class Bench:
         done = subprocess.run(self.call_command(port, *options), capture_output=True, text=True, timeout=timeout)
         if not done.stdout:
             raise RuntimeError(f"pktgen call: {done.stderr.strip()}")
-        return json.loads(done.stdout)
+        seen = json.loads(done.stdout)
+        self.made += seen["calls"] + seen["uncounted_calls"]
+        return seen
 
     def proxy(self, name, ports, **how):
         work = self.work / name.replace(" ", "-")
@@ -150,10 +153,13 @@ class Bench:
                     proxy = None
                     try:
                         proxy = self.proxy(name, ports, share=share, is_l4=is_l4)
+                        self.made = 0
                         self.call(proxy.port, *load, "--for", "300ms", "--warm-up", "0s")
                         one = self.measured_run(proxy, load, self.args.seconds)
                         if run == 0 and proxy.pid:
                             one["syscalls_per_call"] = self.count_syscalls(proxy, load)
+                            if not is_l4:
+                                one["logged_share"] = self.logged_share(proxy)
                         runs[name].append(one)
                         say(f"{part}: {cell}: {name}: run {run + 1}: {one['cpu_us']:.2f} µs a call, "
                             f"{one['calls_per_s']:.0f} calls/s")
@@ -165,6 +171,11 @@ class Bench:
                         self.stop_backends()
             systems[cell] = {name: median(list_of) for name, list_of in runs.items() if list_of}
         self.result["parts"][part] = systems
+
+    def logged_share(self, proxy):
+        """Lines in the access log over calls made: whoever does not write has an easy time."""
+        time.sleep(1.5)  # Envoy writes once a second
+        return proxy.log_lines() / max(1, self.made)
 
     def count_syscalls(self, proxy, load):
         """System calls per call in a short extra run, as the kernel counts them, and the proxy's own count."""
@@ -342,9 +353,17 @@ def calls_table(cells):
                 ratio(cpu, envoy) if is_ours else "–", ratio(cpu, haproxy) if is_ours else "–",
                 figure(f.get("syscalls_per_call"), "{:.3f}"), figure(f.get("calls_per_s"), "{:,.0f}"),
                 figure(f.get("p50_us"), "{:,.0f}"), figure(f.get("p99_us"), "{:,.0f}"),
-                figure(f.get("failed_share"), "{:.1%}")])
+                figure(f.get("failed_share"), "{:.1%}"), figure(f.get("logged_share"), "{:.1%}")])
     return table(["cell", "system", "CPU µs/call", "range", "Envoy needs", "HAProxy needs", "syscalls/call", "calls/s",
-                  "p50 µs", "p99 µs", "failed"], rows)
+                  "p50 µs", "p99 µs", "failed", "logged"], rows)
+
+
+def cpu_table(cells):
+    """CPU per call alone, a row a cell: what the README shows."""
+    names = [n for n in dict.fromkeys(n for systems in cells.values() for n in systems) if n != "direct"]
+    rows = [[cell] + [figure(systems.get(n, {}).get("cpu_us"), "{:.2f}") for n in names]
+            for cell, systems in cells.items()]
+    return table(["CPU per call, µs"] + names, rows)
 
 
 def rate_table(cells):
@@ -434,7 +453,7 @@ def report(result, args):
               "relay": "TCP relay, closed loop"}
     for part, title in titles.items():
         if parts.get(part):
-            out += [f"## {title}", "", calls_table(parts[part])]
+            out += [f"## {title}", "", cpu_table(parts[part]), calls_table(parts[part])]
     if parts.get("rate"):
         out += [f"## {args.rate} calls a second, open loop, latency from the time due", "", rate_table(parts["rate"])]
     if parts.get("memory"):
