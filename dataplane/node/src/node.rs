@@ -65,6 +65,7 @@ impl Node {
     pub(crate) fn start(plan: Plan, compiled: Compiled, sinks: Vec<(String, Target)>) -> Outcome<Self> {
         machine::raise_file_limit();
         check_listeners(&plan.listen, &compiled.program)?;
+        check_loops(&plan.listen, &compiled.program)?;
         let specs: Vec<io::ListenerSpec> = (0..)
             .zip(&plan.listen)
             .map(|(id, listen)| io::ListenerSpec { id: ListenerId(id), addr: listen.address.clone() })
@@ -277,6 +278,29 @@ pub(crate) fn check_listeners(listen: &[Listen], program: &abi::Program) -> Outc
                 program.file,
                 names.join(", ")
             )));
+        }
+    }
+    Ok(())
+}
+
+/// An endpoint that is this node's own listener would send every call round until the limits end it.
+pub(crate) fn check_loops(listen: &[Listen], program: &abi::Program) -> Outcome<()> {
+    for service in &program.services {
+        for endpoint in &service.endpoints {
+            let is_own = |one: &&Listen| match (&one.address, &endpoint.addr) {
+                (Addr::Ip(own), Addr::Ip(to)) => {
+                    let covers = own.ip() == to.ip() || own.ip().is_unspecified() && to.ip().is_loopback();
+                    own.port() != 0 && own.port() == to.port() && covers
+                }
+                (own, to) => own == to,
+            };
+            if let Some(one) = listen.iter().find(is_own) {
+                return Err(Failure::line(format!(
+                    "service {}: its endpoint {} is this node's own listener {}; calls would go round for ever. \
+                     Give the server another port, or this node another --listen",
+                    service.name, endpoint.addr, one.address
+                )));
+            }
         }
     }
     Ok(())
