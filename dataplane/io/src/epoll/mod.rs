@@ -23,6 +23,9 @@ use mio::{Events, Interest, Poll, Token};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags, accept_with};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
 use shard::{Burst, Event, ListenerId, Peer, Why};
 
 pub(crate) use self::buffers::Filled;
@@ -42,12 +45,16 @@ const BURSTS_PER_POLL: u32 = 8;
 const SPINS_PER_POLL: u32 = 16;
 /// A read's buffer is this many of the configured size: one read takes many calls.
 const BUFFERS_PER_READ: u32 = 4;
+/// A wait shorter than this is timed by a timer.
+const TIMER_BELOW_NS: u64 = 10_000_000;
 /// Tokens below are slots.
 const TOKEN_DOORS: usize = 1 << 40;
+const TOKEN_TIMER: Token = Token(usize::MAX - 1);
 const TOKEN_WAKE: Token = Token(usize::MAX);
 /// Kernel sockets of one shard over epoll.
 pub struct EpollTransport {
     poll: Poll,
+    timer: OwnedFd,
     reports: Events,
     pool: Rc<Pool>,
     slots: Slots<Conn>,
@@ -77,6 +84,9 @@ impl EpollTransport {
             TOKEN_WAKE,
             Interest::READABLE,
         )?;
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), TOKEN_TIMER, Interest::READABLE)?;
         let base = Base::new(config, listeners, shard, placement, waker);
         for (at, door) in base.doors.iter().enumerate() {
             rustix::io::ioctl_fionbio(&door.fd, true)?;
@@ -85,6 +95,7 @@ impl EpollTransport {
         }
         Ok(Self {
             poll,
+            timer,
             reports: Events::with_capacity(REPORTS),
             pool,
             slots: Slots::new(),
@@ -118,6 +129,18 @@ impl EpollTransport {
         }
     }
 
+    /// Waits until something is ready, and not much longer than `ns`; true if anything is. epoll counts in
+    /// milliseconds, so a short wait has a timer's help.
+    fn poll_for(&mut self, ns: u64) -> bool {
+        if ns < TIMER_BELOW_NS {
+            let value = Timespec { tv_sec: 0, tv_nsec: i64::try_from(ns.max(1)).unwrap_or(1) };
+            let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+            // A refusal makes the wait late, no more.
+            let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
+        }
+        self.poll(Some(Duration::from_nanos(ns)))
+    }
+
     /// Asks the kernel what is ready; true if anything is.
     fn poll(&mut self, timeout: Option<Duration>) -> bool {
         self.bursts_since_poll = 0;
@@ -127,9 +150,11 @@ impl EpollTransport {
             // Interrupted.
             reports.clear();
         }
+        let mut any = false;
         for report in &reports {
+            any |= report.token() != TOKEN_TIMER;
             match report.token() {
-                TOKEN_WAKE => {}
+                TOKEN_WAKE | TOKEN_TIMER => {}
                 Token(at) if at >= TOKEN_DOORS => {
                     if let Some(ready) = self.doors_ready.get_mut(at - TOKEN_DOORS) {
                         *ready = true;
@@ -138,7 +163,6 @@ impl EpollTransport {
                 Token(at) => self.on_report(u32::try_from(at).unwrap_or(u32::MAX), report),
             }
         }
-        let any = !reports.is_empty();
         self.reports = reports;
         any
     }

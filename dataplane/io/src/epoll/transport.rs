@@ -257,16 +257,15 @@ impl Transport for EpollTransport {
         }
         while !event && !self.base.waker.is_pending() && until.is_none_or(|until| now < until) {
             blocks = limit.is_some_and(|limit| limit <= now);
-            let timeout = if blocks {
-                add(&self.base.counters.blocks, 1);
-                until.map(|until| Duration::from_nanos(until.since_ns(now)))
-            } else {
-                Some(Duration::ZERO)
-            };
-            event = self.poll(timeout);
             if blocks {
+                add(&self.base.counters.blocks, 1);
+                event = match until {
+                    Some(until) => self.poll_for(until.since_ns(now)),
+                    None => self.poll(None),
+                };
                 break;
             }
+            event = self.poll(Some(Duration::ZERO));
             for _ in 0..SPINS_PER_POLL {
                 core::hint::spin_loop();
             }
