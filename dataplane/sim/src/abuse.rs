@@ -31,14 +31,19 @@ enum Abuse {
     Hoard,
     /// Begins messages and does not end them.
     Starve,
+    /// Opens calls and drops the whole connection.
+    Churn,
+    /// Asks for deadlines that cannot be met.
+    Hurry,
     /// Calls the hostile backend.
     BadCompany,
     /// Breaks the protocol.
     Trick,
 }
 
-fn abuser(world: &mut World, rng: &mut Rng, abuse: Abuse, at: usize, bytes_max: usize) {
-    let in_ns = rng.below(20 * MS);
+fn abuser(world: &mut World, rng: &mut Rng, abuse: Abuse, at: usize, bytes_max: usize, is_strict: bool) {
+    // One after another, so that the first few use up their caller's budget.
+    let in_ns = if is_strict { at as u64 * 40 * MS } else { rng.below(20 * MS) };
     let start = world.net.now + in_ns;
     let link = world.net.arrive(in_ns, ListenerId(0), caller_addr(2, at));
     if abuse == Abuse::Trick {
@@ -51,7 +56,8 @@ fn abuser(world: &mut World, rng: &mut Rng, abuse: Abuse, at: usize, bytes_max: 
     manner.abort_after_ns = Some(rng.pick(&[20 * MS, SECOND, 10 * SECOND]));
     let mix = Mix { bytes_max, ..Mix::PLAIN };
     let mut todo = Vec::new();
-    for _ in 0..rng.skewed(200) {
+    let calls = if is_strict { 15 } else { rng.skewed(200) };
+    for _ in 0..calls {
         let mut plan = CallPlan::draw(rng, &mix);
         match abuse {
             Abuse::RapidCancel => {
@@ -66,12 +72,21 @@ fn abuser(world: &mut World, rng: &mut Rng, abuse: Abuse, at: usize, bytes_max: 
                 plan.request = vec![bytes_max; 3];
                 plan.gap_ns = 100 * SECOND;
             }
+            Abuse::Churn => {
+                plan.server_delay_ns = SECOND;
+                manner.abort_after_ns = Some(12 * MS);
+            }
+            Abuse::Hurry => {
+                plan.server_delay_ns = SECOND;
+                plan.deadline_ns = Some(rng.between(1, 3) * MS);
+            }
             Abuse::BadCompany => plan.to = 1,
             Abuse::Trick => {}
         }
         let call = world.ledger.call(plan);
         world.ledger.calls[call].is_abuse = true;
-        todo.push((start + rng.below(50 * MS), call));
+        let spread = if is_strict { 3 * MS } else { 50 * MS };
+        todo.push((start + rng.below(spread), call));
     }
     todo.sort_unstable();
     world.seat(link, Box::new(Client::new(manner, todo)), start, true);
@@ -88,7 +103,11 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     let calls = rng.skewed(20);
     let bytes_max = (plan.bytes_max() / (conns * calls)).clamp(8, 1 << 18);
     let mix = Mix { cancel: 0, ..Mix::draw(&mut rng, bytes_max) };
+    // The honest endpoints protect themselves from resets: nobody may make the shard break their patience.
+    let is_strict = rng.chance(250);
+    let mix = if is_strict { Mix { deadline: 0, early: 0, failure: 0, server_reset: 0, ..mix } } else { mix };
     let mut limits = Limits::DEFAULT;
+    limits.caller_resets_per_second = 20;
     limits.stream_window_bytes = rng.pick(&[16 << 10, 64 << 10]);
     limits.stream_idle_ns = 20 * SECOND;
     limits.message_bytes_max = 4 << 20;
@@ -115,15 +134,21 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         }
         let mut manner = ServerManner::draw(rng, &[Leave::Never], advertises, 1024);
         manner.config.stream_window_bytes = manner.config.stream_window_bytes.max(16_384);
+        if is_strict {
+            manner.resets_max = 60;
+        }
         Box::new(Server::new(manner))
     });
     let mut world = World::new(net, setup, birth, make);
-    seat_callers(&mut world, &mut rng, &mix, conns, calls, false);
-    let kinds =
-        [Abuse::RapidCancel, Abuse::Hoard, Abuse::Starve, Abuse::BadCompany, Abuse::Trick, Abuse::Trick];
-    for at in 0..rng.skewed(12) {
+    seat_callers(&mut world, &mut rng, &mix, conns, calls, false, false);
+    let kinds = if is_strict {
+        vec![Abuse::RapidCancel, Abuse::Churn, Abuse::Hurry]
+    } else {
+        vec![Abuse::RapidCancel, Abuse::Hoard, Abuse::Starve, Abuse::BadCompany, Abuse::Trick, Abuse::Trick]
+    };
+    for at in 0..if is_strict { 20 } else { rng.skewed(12) } {
         let abuse = rng.pick(&kinds);
-        abuser(&mut world, &mut rng, abuse, at, bytes_max);
+        abuser(&mut world, &mut rng, abuse, at, bytes_max, is_strict);
     }
     if rng.chance(200) {
         let at = world.net.now + rng.below(100 * MS);
@@ -138,6 +163,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         streams_max: limits.streams_max,
         fault: app.fault(),
         logs: app.logs(),
+        retry_bytes_max: limits.retry_bytes_max.into(),
         recodes: app.compresses(),
     };
     let end = world.net.now + 400 * SECOND;

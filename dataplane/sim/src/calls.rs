@@ -144,11 +144,13 @@ pub(crate) fn seat_callers(
     conns: usize,
     calls: usize,
     foul: bool,
+    is_tight: bool,
 ) {
     let spread = rng.pick(&[0, 100_000, 20 * MS, 500 * MS]);
     for at in 0..conns {
         let in_ns = rng.below(spread);
         let mut manner = Manner::draw(rng, &["catalog".into(), "evil".into()]);
+        manner.may_be_refused = is_tight;
         if foul && rng.chance(150) {
             manner.abort_after_ns = Some(rng.skewed(200_000_000) as u64);
         }
@@ -181,6 +183,16 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     limits.retry_bytes_max = rng.pick(&[100, 4 << 10, 64 << 10]);
     limits.endpoint_connections_max = rng.pick(&[1, 2, 8]);
     limits.message_bytes_max = rng.pick(&[1 << 10, 64 << 10, 4 << 20]);
+    let is_tight = rng.chance(200);
+    if is_tight {
+        limits.pool_bytes = rng.pick(&[64 << 10, 300 << 10, 2 << 20]);
+        limits.caller_pool_bytes = limits.pool_bytes;
+        limits.small_window_bytes = rng.pick(&[256, 4 << 10]);
+        limits.queue_max = rng.pick(&[1, 5, 1024]);
+        limits.calls_max = rng.pick(&[3, 20, 1000]);
+        limits.connections_max = rng.pick(&[3, 10, 1000]);
+        limits.stream_idle_ns = 60 * SECOND;
+    }
     let app = App {
         endpoints: (0..u16::try_from(rng.size(1, 3)).unwrap_or(1)).map(backend_addr).collect(),
         evil: vec![backend_addr(100)],
@@ -214,7 +226,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         peer
     });
     let mut world = World::new(net, setup, birth, make);
-    seat_callers(&mut world, &mut rng, &mix, conns, calls, foul);
+    seat_callers(&mut world, &mut rng, &mix, conns, calls, foul, is_tight);
     if rng.chance(300) {
         for _ in 0..rng.size(1, 4) {
             let at = world.net.now + rng.below(100 * MS);
@@ -230,10 +242,11 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         is_fair: !foul,
         drains: world.drain_at.is_some(),
         message_bytes_max: limits.message_bytes_max as usize,
-        is_tight: false,
+        is_tight,
         streams_max: limits.streams_max,
         fault: app.fault(),
         logs: app.logs(),
+        retry_bytes_max: limits.retry_bytes_max.into(),
         recodes: app.compresses(),
     };
     let end = world.net.now + 400 * SECOND;

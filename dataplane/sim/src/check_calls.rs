@@ -28,6 +28,8 @@ pub(crate) struct Terms {
     pub(crate) streams_max: u32,
     /// What an element that draws lots ends calls with.
     pub(crate) fault: Option<Status>,
+    /// Request bytes kept for another attempt.
+    pub(crate) retry_bytes_max: u64,
     /// An element logs.
     pub(crate) logs: bool,
     /// An element compresses, so that messages are held until they are whole.
@@ -71,7 +73,7 @@ fn logged(terms: &Terms, call: &Call, mine: &[&Line]) -> Result<(), String> {
         return Err(format!("{} access-log lines", mine.len()));
     }
     let sink = if terms.logs { CHAIN_SINK } else { 0 };
-    if mine.iter().any(|line| line.sink != sink) {
+    if !terms.is_tight && mine.iter().any(|line| line.sink != sink) {
         return Err(format!("its line should have gone to sink {sink}"));
     }
     if !call.attempts.is_empty() && mine.is_empty() {
@@ -90,7 +92,8 @@ fn logged(terms: &Terms, call: &Call, mine: &[&Line]) -> Result<(), String> {
         if (line.attempts as usize) < call.attempts.len() {
             return Err(format!("{} attempts reached servers", call.attempts.len()));
         }
-        let is_plain = !terms.recodes && call.plan.sends.is_none() && !call.plan.server_sends;
+        let is_plain =
+            !call.is_abuse && !terms.recodes && call.plan.sends.is_none() && !call.plan.server_sends;
         let is_whole =
             call.end.is_some_and(|(_, end)| end == End::Status(Status::OK)) && call.plan.early.is_none();
         if is_plain && is_whole && (line.request_bytes, line.response_bytes) != bodies(&call.plan) {
@@ -124,7 +127,7 @@ fn one(world: &World, terms: &Terms, call: &Call) -> Result<(), String> {
     match end {
         End::Cancelled if call.plan.cancel != Cancel::Never => return Ok(()),
         End::Cancelled => return Err("cancelled by nobody".into()),
-        End::NotSent | End::ConnLost if is_own_fault || !terms.is_fair => return Ok(()),
+        End::NotSent | End::ConnLost if is_own_fault || !terms.is_fair || terms.is_tight => return Ok(()),
         End::NotSent | End::ConnLost => return Err("its connection ended without a reason".into()),
         End::Reset(Reason::REFUSED_STREAM) if terms.is_tight || terms.drains || terms.streams_max < 100 => {
             let is_untouched = call.attempts.is_empty();
@@ -237,7 +240,8 @@ fn explained(world: &World, terms: &Terms, call: &Call, status: Status) -> Resul
         let away = world.ledger.backend_faults;
         let is_explained =
             !terms.is_fair || terms.drains || terms.is_tight || refused + away.min(9) as usize >= 2;
-        let cannot_repeat = refused + away.min(9) as usize >= 1;
+        // What is no longer kept whole cannot be repeated.
+        let cannot_repeat = away > 0 || refused > 0 && bodies(plan).0 > terms.retry_bytes_max;
         return if is_explained || cannot_repeat {
             Ok(())
         } else {

@@ -26,6 +26,8 @@ pub(crate) struct Manner {
     pub(crate) read_gap_ns: u64,
     /// Never gives stream window back.
     pub(crate) hoards: bool,
+    /// Limits are so small that its connection may be refused.
+    pub(crate) may_be_refused: bool,
     /// Whatever it does is abuse: what the proxy answers is not judged.
     pub(crate) is_abuse: bool,
     /// It stays so long after its last call, and then sends no FIN but is served one.
@@ -41,6 +43,7 @@ impl Manner {
             read_bytes_max: rng.pick(&[100, 4096, usize::MAX, usize::MAX]),
             read_gap_ns: rng.pick(&[0, 0, 0, 10_000, 1_000_000]),
             hoards: false,
+            may_be_refused: false,
             is_abuse: false,
             config: Config {
                 stream_window_bytes: rng.pick(&[64, 1000, 16_384, 65_535, 1 << 20]),
@@ -448,8 +451,11 @@ impl Peer for Client {
         }
         let end = io.end();
         if end != End::Open {
-            let is_expected =
-                self.finished_at.is_some() || self.goes_away || self.manner.is_abuse || io.is_faulted();
+            let is_expected = self.finished_at.is_some()
+                || self.goes_away
+                || self.manner.is_abuse
+                || self.manner.may_be_refused
+                || io.is_faulted();
             if !is_expected {
                 ledger.problem(format!("an honest caller's connection ended: {end:?}"));
             }

@@ -11,7 +11,7 @@ use crate::client::{custom, send};
 use crate::h2_io::H2Io;
 use crate::ledger::{Attempt, AttemptEnd, Ledger};
 use crate::peer::{End, Peer, PeerIo, Wake};
-use crate::plan::MS;
+use crate::plan::{MS, SECOND};
 use crate::plan_call::{CallPlan, Kind, fields};
 use crate::rng::Rng;
 
@@ -36,6 +36,8 @@ pub(crate) struct ServerManner {
     pub(crate) config: Config,
     /// Says that it reads gzip and deflate.
     pub(crate) advertises: bool,
+    /// Leaves with ENHANCE_YOUR_CALM at so many resets within a second, as servers do that protect themselves.
+    pub(crate) resets_max: usize,
 }
 
 impl ServerManner {
@@ -54,6 +56,7 @@ impl ServerManner {
                 ..Config::default()
             },
             advertises,
+            resets_max: usize::MAX,
         }
     }
 }
@@ -86,6 +89,7 @@ pub(crate) struct Server {
     next_read: u64,
     drain_finish_at: Option<u64>,
     is_draining: bool,
+    resets: VecDeque<u64>,
 }
 
 impl Server {
@@ -100,11 +104,12 @@ impl Server {
             next_read: 0,
             drain_finish_at: None,
             is_draining: false,
+            resets: VecDeque::new(),
         }
     }
 
     fn receive(&mut self, io: &mut PeerIo<'_>, ledger: &mut Ledger, max: usize) {
-        let Self { h2, serving, next_tag, seen, credits, manner, .. } = self;
+        let Self { h2, serving, next_tag, seen, credits, manner, resets, .. } = self;
         let Some(h2) = h2 else { return };
         h2.receive(io, max, |conn, io, event, data| {
             let now = io.now();
@@ -172,6 +177,7 @@ impl Server {
                     }
                 }
                 H2Event::Reset { tag, reason, .. } => {
+                    resets.push_back(now);
                     if let Some(it) = serving.remove(&tag) {
                         io.note(format_args!("call {} is reset: {reason:?}", it.call));
                         ended(ledger, &it, now, AttemptEnd::Reset(reason));
@@ -209,6 +215,17 @@ impl Server {
     fn leave(&mut self, io: &mut PeerIo<'_>, ledger: &mut Ledger) -> bool {
         let now = io.now();
         let Some(h2) = &mut self.h2 else { return false };
+        while self.resets.front().is_some_and(|at| at + SECOND < now) {
+            self.resets.pop_front();
+        }
+        if self.resets.len() > self.manner.resets_max {
+            io.note(format_args!("has had enough resets"));
+            h2.conn.goaway(Reason::ENHANCE_YOUR_CALM);
+            h2.transmit(io);
+            self.lose_all(now, ledger);
+            io.close();
+            return true;
+        }
         match self.manner.leave {
             Leave::Drain(after) if self.seen >= after && !self.is_draining => {
                 io.note(format_args!("drains"));

@@ -33,7 +33,7 @@ fn direct(seed: u64, prints: bool) -> Result<(), String> {
         Box::new(Server::new(manner)) as Box<dyn Peer>
     });
     let mut world = World::new(net, setup, birth, mini);
-    seat_callers(&mut world, &mut rng, &mix, 3, calls, false);
+    seat_callers(&mut world, &mut rng, &mix, 3, calls, false, false);
     let end = world.net.now + 300 * SECOND;
     world.run_callers(end)?;
     world.run_for(SECOND)?;
