@@ -147,6 +147,9 @@ impl Diagnostics {
         let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(110);
         let mut out = String::new();
         for item in &self.list {
+            if !out.is_empty() {
+                out.push('\n');
+            }
             // Rendering into a String fails only if the label lies outside the text; then one line must do.
             if handler.render_report(&mut out, self.report(item).as_ref()).is_err() {
                 out.push_str(&self.line(item));

@@ -1,5 +1,7 @@
 //! Services, rules and routes; what comes from outside the file.
 
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
 mod common;
 
 use std::net::SocketAddr;

@@ -414,7 +414,6 @@ impl Checker<'_> {
         want: Option<&Ty>,
     ) -> HExpr {
         let cond = self.condition(cond);
-        let mut ty = want.cloned();
         let mut then_block = self.block(then, true, want);
         let Some(or_else) = or_else else {
             if then_block.diverges {
@@ -436,11 +435,9 @@ impl Checker<'_> {
                 ),
             };
         };
-        self.arm_value(&mut then_block, &mut ty, then.span);
-        let mut or_else_block = self.block(or_else, true, ty.as_ref());
-        self.arm_value(&mut or_else_block, &mut ty, or_else.span);
-        let ty =
-            if then_block.diverges && or_else_block.diverges { Ty::Never } else { ty.unwrap_or(Ty::Error) };
+        let mut or_else_block = self.block(or_else, true, want);
+        let ty = self.join(vec![(&mut then_block, then.span), (&mut or_else_block, or_else.span)], want);
+        let ty = if then_block.diverges && or_else_block.diverges { Ty::Never } else { ty };
         node(HKind::If { cond: Box::new(cond), then: then_block, or_else: or_else_block }, ty, span)
     }
 

@@ -146,7 +146,6 @@ impl Checker<'_> {
         let of = self.expr(of, None);
         let of = self.settle(of);
         let mut out: Vec<HArm> = Vec::new();
-        let mut ty: Option<Ty> = want.cloned();
         for arm in arms {
             if let Some(span) = self.unreachable_arm(&out, &arm.pattern) {
                 self.error(
@@ -156,12 +155,14 @@ impl Checker<'_> {
             }
             self.scopes.push(Vec::new());
             let pattern = self.pattern(&arm.pattern, &of.ty);
-            let mut body = self.block(&arm.body, wants_value, ty.as_ref());
+            let body = self.block(&arm.body, wants_value, want);
             self.scopes.pop();
-            if wants_value {
-                self.arm_value(&mut body, &mut ty, arm.body.span);
-            }
             out.push(HArm { pattern, body });
+        }
+        let mut ty = None;
+        if wants_value {
+            let blocks = out.iter_mut().zip(arms).map(|(o, a)| (&mut o.body, a.body.span)).collect();
+            ty = Some(self.join(blocks, want));
         }
         self.exhaustive(&of.ty, &out, span);
         let diverges = !out.is_empty() && out.iter().all(|a| a.body.diverges);
@@ -173,31 +174,29 @@ impl Checker<'_> {
         HExpr { kind: HKind::Match { of: Box::new(of), arms: out }, ty, span }
     }
 
-    /// Makes the value of a branch agree with those before it.
-    pub(super) fn arm_value(&mut self, body: &mut HBlock, ty: &mut Option<Ty>, span: Span) {
-        if body.diverges {
-            return;
+    /// Gives the values of all branches one type: that of the first that says more than a literal, absent
+    /// if one may be, a float if one is.
+    pub(super) fn join(&mut self, blocks: Vec<(&mut HBlock, Span)>, want: Option<&Ty>) -> Ty {
+        let values: Vec<&HExpr> = blocks.iter().filter_map(|(b, _)| b.value.as_deref()).collect();
+        let known =
+            || values.iter().map(|v| v.ty.bare()).filter(|t| !matches!(t, Ty::Num | Ty::NoneLit | Ty::Never));
+        let literals = || match want.map(Ty::bare) {
+            Some(want) if values.iter().all(|v| v.ty == Ty::NoneLit) || want.is_number() => want.clone(),
+            _ if values.iter().any(|v| super::is_negated(v)) => Ty::Int,
+            _ => Ty::Uint,
+        };
+        let float = known().find(|t| **t == Ty::Float).filter(|_| known().all(Ty::is_number));
+        let bare = float.or_else(|| known().next()).cloned().unwrap_or_else(literals);
+        let ty = if values.iter().any(|v| v.ty.is_opt()) { bare.opt() } else { bare };
+        for (block, span) in blocks.into_iter().filter(|(b, _)| !b.diverges) {
+            match block.value.take() {
+                Some(value) => block.value = Some(Box::new(self.coerce(*value, &ty))),
+                None => self.error(
+                    Diagnostic::error(span, "this branch has no value").label("expected a value at its end"),
+                ),
+            }
         }
-        let Some(value) = body.value.take() else {
-            self.error(
-                Diagnostic::error(span, "this branch has no value").label("expected a value at its end"),
-            );
-            return;
-        };
-        let value = match ty {
-            Some(want) => {
-                if let (Ty::Num, Ty::Int | Ty::Uint | Ty::Float) = (&*want, &value.ty) {
-                    *want = value.ty.clone();
-                }
-                self.coerce(*value, want)
-            }
-            None => {
-                let value = self.settle(*value);
-                *ty = Some(value.ty.clone());
-                value
-            }
-        };
-        body.value = Some(Box::new(value));
+        ty
     }
 
     fn pattern(&mut self, pattern: &Pattern, of: &Ty) -> HPattern {

@@ -92,7 +92,11 @@ impl Parser<'_> {
             let span = start.to(list.span);
             return Ok(Stmt::For { name, list, body: self.block()?, span });
         }
-        if matches!(self.token().tok, Tok::Punct("(" | "[" | "{" | "-")) {
+        // Only the first of a block or arm: anywhere else it would go on with what stands before.
+        let is_first = self.at.checked_sub(1).and_then(|at| self.lexed.tokens.get(at));
+        let is_first = is_first.is_some_and(|t| matches!(t.tok, Tok::Punct("{" | "=>")));
+        let begins = matches!(self.token().tok, Tok::Punct("(" | "[" | "-"));
+        if (begins && !is_first) || self.is("{") {
             return self.expected("a statement (none begins with `(`, `[`, `{` or `-`)");
         }
         let place = self.expr()?;

@@ -131,6 +131,7 @@ fn expressions_survive_printing() {
         ("\"a{b + 1}c{\"d{e}\"}\"", "\"a{(b + 1)}c{\"d{e}\"}\""),
         ("call.metadata[\"k\"][0].x", "call.metadata[\"k\"][0].x"),
         ("{ a: 1, \"b\": 2 }", "{ a: 1, \"b\": 2 }"),
+        ("if a { -1 } else { (b) }", "if a { (-1) } else { b }"),
         ("1/5s > 3/s", "(0.2/s > 3.0/s)"),
     ] {
         let once = print(&condition(text));
