@@ -28,6 +28,8 @@ pub(crate) use client::ask;
 const CONNECTIONS_MAX: usize = 16;
 /// How long the control thread may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// After an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What the socket is called.
 const SOCKET_NAME: &str = "towpath.sock";
 
@@ -161,7 +163,8 @@ pub(crate) fn bind_unix(path: &Path, may_move: bool) -> Result<(UnixListener, Pa
 pub(crate) fn serve_tcp(listener: TcpListener, forward: Forward) -> io::Result<()> {
     let busy = Arc::new(AtomicUsize::new(0));
     spawn("admin-tcp", move || {
-        for stream in listener.incoming().flatten() {
+        for stream in listener.incoming() {
+            let Some(stream) = accepted(stream) else { continue };
             let forward = forward.clone();
             let _ = stream.set_read_timeout(Some(http::IO_TIMEOUT));
             let _ = stream.set_write_timeout(Some(http::IO_TIMEOUT));
@@ -179,7 +182,8 @@ pub(crate) fn serve_tcp(listener: TcpListener, forward: Forward) -> io::Result<(
 pub(crate) fn serve_unix(listener: UnixListener, forward: Forward) -> io::Result<()> {
     let busy = Arc::new(AtomicUsize::new(0));
     spawn("admin-unix", move || {
-        for stream in listener.incoming().flatten() {
+        for stream in listener.incoming() {
+            let Some(stream) = accepted(stream) else { continue };
             let is_known = rustix::net::sockopt::socket_peercred(&stream)
                 .is_ok_and(|peer| peer.uid.is_root() || peer.uid == geteuid());
             if !is_known {
@@ -193,6 +197,14 @@ pub(crate) fn serve_unix(listener: UnixListener, forward: Forward) -> io::Result
             });
         }
     })
+}
+
+/// Out of descriptors, mostly: trying again at once would only burn a core.
+fn accepted<S>(stream: io::Result<S>) -> Option<S> {
+    if stream.is_err() {
+        crate::clock::sleep(ACCEPT_PAUSE);
+    }
+    stream.ok()
 }
 
 /// Runs a connection on a thread of its own, if there are not too many.

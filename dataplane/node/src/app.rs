@@ -8,7 +8,7 @@ use abi::Addr;
 use lang::{Compiled, Loader, Overrides, SourceText};
 
 use crate::config::Listen;
-use crate::failure::{Failure, Outcome, is_coloured};
+use crate::failure::{Failure, Outcome, is_coloured, print};
 
 /// No source file is larger.
 const SOURCE_BYTES_MAX: u64 = 4 << 20;
@@ -60,7 +60,7 @@ pub(crate) fn check(app: &App, listen: &[Listen]) -> Outcome<()> {
     if !compiled.notes.is_empty() {
         eprint!("{}", compiled.notes.render(is_coloured()));
     }
-    println!("{}", summary(&compiled));
+    print(&format!("{}\n", summary(&compiled)));
     Ok(())
 }
 

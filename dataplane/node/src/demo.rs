@@ -23,7 +23,7 @@ use crate::app;
 use crate::cli::Demo;
 use crate::clock;
 use crate::config::Listen;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, print};
 use crate::log::Target;
 use crate::machine;
 use crate::node::{Node, Plan};
@@ -77,7 +77,7 @@ pub(crate) fn demo(args: &Demo) -> Outcome<()> {
     let mut node = Node::start(plan, compiled, vec![("stdout".into(), sink)])?;
     let addr = node.addrs().into_iter().next().ok_or_else(|| Failure::line("the demo listens nowhere"))?;
 
-    println!("{}", show::opening(&text, &backend_name(&report, node.backend()), &addr));
+    print(&format!("{}\n", show::opening(&text, &backend_name(&report, node.backend()), &addr)));
     let client = Client::start(io_config, addr, args.duration, stop.clone())?;
     watch(&node, &client, &stop);
     let summary = client.finish()?;
@@ -88,10 +88,7 @@ pub(crate) fn demo(args: &Demo) -> Outcome<()> {
     node.is_drained(DRAIN);
     drop(node);
     drop(backends);
-    print!(
-        "{}",
-        show::summary(&summary, &figures, cpu_ns, rejected.get().map(String::as_str), path.as_deref())
-    );
+    print(&show::summary(&summary, &figures, cpu_ns, rejected.get().map(String::as_str), path.as_deref()));
     if summary.seen.ok() == 0 {
         return Err(Failure::line("no call came through; `towpath doctor` may say why"));
     }

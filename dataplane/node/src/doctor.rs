@@ -55,7 +55,7 @@ pub(crate) fn doctor() {
     limits(&mut report);
     cores(&mut report);
     devices(&mut report);
-    print!("{}", report.0);
+    crate::failure::print(&report.0);
 }
 
 fn backends(r: &mut Report) {

@@ -1,7 +1,7 @@
-//! What a command ends with when it does not succeed: text for standard error.
+//! What a command says: data on standard output, and why it did not succeed on standard error.
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
 
@@ -67,6 +67,15 @@ pub(crate) fn draw(name: &str, text: &str, problems: &[Problem]) -> String {
         }
     }
     out
+}
+
+/// Writes data to standard output. Whoever reads it may stop when it has seen enough (`| head`): then there
+/// is nothing left to do.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
 }
 
 /// True if standard error is a terminal that shows colours.

@@ -72,7 +72,7 @@ fn ask(args: &Ask, method: &str, path: &str) -> Outcome<()> {
     let answer = admin::ask(args.admin.as_deref(), method, path).map_err(Failure::line)?;
     match answer.code {
         200 => {
-            print!("{}", answer.body);
+            failure::print(&answer.body);
             Ok(())
         }
         _ => Err(Failure::drawn(answer.body)),

@@ -99,7 +99,11 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
     let far = written.len() / 3 + 1;
     known
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(written, name), name))
+        // The beginning of a name is as near as one slip: `streams` means `streams_max`.
+        .map(|name| match written.len() >= 4 && name.starts_with(written) {
+            true => (1, name),
+            false => (strsim::damerau_levenshtein(written, name), name),
+        })
         .filter(|(distance, _)| *distance <= far)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
@@ -210,5 +214,6 @@ mod tests {
     fn near_names_are_offered_and_far_ones_are_not() {
         assert_eq!(nearest("adress", ["address", "socket"]), Some("address"));
         assert_eq!(nearest("zebra", ["address", "socket"]), None);
+        assert_eq!(nearest("streams", ["stream_idle", "streams_max"]), Some("streams_max"));
     }
 }

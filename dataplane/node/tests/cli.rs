@@ -199,6 +199,15 @@ fn a_client_that_speaks_tls_or_http1_is_named_in_one_line_each() {
 }
 
 #[test]
+fn a_reader_that_stops_early_does_no_harm() {
+    let closed = std::process::Command::new("sh")
+        .args(["-c", "\"$0\" doctor | true; \"$0\" demo --for 1s | head -n 1", env!("CARGO_BIN_EXE_towpath")])
+        .output()
+        .unwrap();
+    assert!(!String::from_utf8_lossy(&closed.stderr).contains("panicked"), "{closed:?}");
+}
+
+#[test]
 fn memory_after_start_is_under_fifteen_mebibytes() {
     let folder = Folder::new("memory");
     let app = folder.write("shop.adn", SHOP);

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -53,6 +53,7 @@ pub(crate) struct Towpath {
     socket: String,
     lines: Receiver<String>,
     stdout: Option<std::thread::JoinHandle<String>>,
+    finish: Option<Sender<()>>,
 }
 
 fn command(args: &[&str]) -> Command {
@@ -79,6 +80,11 @@ impl Towpath {
 
     /// Starts `towpath run` on ports of the kernel's choice and waits for its ready line.
     pub(crate) fn start(folder: &Folder, app: &str, more: &[&str]) -> Self {
+        Self::start_with(folder, app, more, true)
+    }
+
+    /// The same; with `reads` false, nobody reads its standard output.
+    pub(crate) fn start_with(folder: &Folder, app: &str, more: &[&str], reads: bool) -> Self {
         let socket = folder.path("admin.sock");
         let unix = format!("unix:{socket}");
         let mut args =
@@ -87,8 +93,12 @@ impl Towpath {
         let mut child = command(&args).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();
         let mut out = child.stdout.take().unwrap();
+        let (finish, wait) = channel::<()>();
         let stdout = std::thread::spawn(move || {
             let mut text = String::new();
+            if !reads {
+                let _ = wait.recv();
+            }
             let _ = out.read_to_string(&mut text);
             text
         });
@@ -106,7 +116,7 @@ impl Towpath {
                 Err(_) => panic!("no ready line: {said:?}"),
             }
         };
-        Self { child, ready, socket, lines, stdout: Some(stdout) }
+        Self { child, ready, socket, lines, stdout: Some(stdout), finish: Some(finish) }
     }
 
     fn after(&self, word: &str) -> SocketAddr {
@@ -144,6 +154,7 @@ impl Towpath {
     pub(crate) fn end(mut self) -> (Option<i32>, String) {
         for _ in 0..600 {
             if let Some(status) = self.child.try_wait().unwrap() {
+                drop(self.finish.take());
                 return (status.code(), self.stdout.take().unwrap().join().unwrap());
             }
             #[expect(clippy::disallowed_methods, reason = "a test waits for a process")]
