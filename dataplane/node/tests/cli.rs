@@ -25,17 +25,24 @@ fn check_says_in_one_line_what_it_found() {
 
 #[test]
 fn what_the_documents_show_is_accepted() {
-    let docs = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
-    let text = fs::read_to_string(format!("{docs}/operating.md")).unwrap();
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let text = fs::read_to_string(format!("{root}/docs/operating.md")).unwrap();
     let (_, from) = text.split_once("## node.toml\n\n").unwrap();
     let (block, _) = from.split_once("\n\n").unwrap();
     let folder = Folder::new("docs");
     let every = folder.write("every.adn", "every * -> *: Logging\n");
     let config: String = block.lines().map(|line| format!("{}\n", line.trim())).collect();
     let config = folder.write("node.toml", &config.replace("/etc/towpath/every.adn", &every));
-    let done = Towpath::run(&["check", &format!("{docs}/shop.adn"), "--config", &config]);
+    let done = Towpath::run(&["check", &format!("{root}/examples/shop.adn"), "--config", &config]);
     assert_eq!(done.code, 0, "{}", done.stderr);
-    assert!(done.stdout.contains("2 rules"), "{}", done.stdout);
+    let done = Towpath::run(&[
+        "check",
+        &format!("{root}/examples/seed.adn"),
+        "--set",
+        "service.S2.endpoints=127.0.0.1:1",
+    ]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains("1 endpoint, 1 rule, 4 elements"), "{}", done.stdout);
 }
 
 #[test]
