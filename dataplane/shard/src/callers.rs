@@ -41,6 +41,8 @@ pub(crate) struct Caller {
     resets_at: Instant,
     /// Until when its calls travel on connections of their own.
     private_until: Instant,
+    /// In the table; false for a free place.
+    is_listed: bool,
 }
 
 /// By how much the windows of one caller's calls may grow, all together, bytes.
@@ -86,6 +88,7 @@ impl Callers {
             resets_left: self.resets_per_second,
             resets_at: Instant(0),
             private_until: Instant(0),
+            is_listed: true,
         }
     }
 
@@ -126,11 +129,29 @@ impl Callers {
     }
 
     fn forget_idle(&mut self, id: CallerId) {
-        let entry = &self.entries[usize::from(id.0)];
-        if id.0 != 0 && entry.connections == 0 && entry.calls == 0 {
+        let per_second = self.resets_per_second;
+        let entry = &mut self.entries[usize::from(id.0)];
+        let is_gone = id.0 != 0 && entry.is_listed && entry.connections == 0 && entry.calls == 0;
+        // Who has spent of its budget is remembered: leaving and coming again does not fill it.
+        if is_gone && entry.resets_left == per_second && entry.private_until == Instant(0) {
             assert!(entry.pool.used == 0, "a caller left with bytes");
+            entry.is_listed = false;
             self.by_who.remove(&entry.who);
             self.free.push(id.0);
+        }
+    }
+
+    /// Once a second: budgets that are full again are no reason to remember who has left.
+    pub(crate) fn refresh(&mut self, now: Instant) {
+        for id in 0..u16::try_from(self.entries.len()).unwrap_or(u16::MAX) {
+            let entry = &mut self.entries[usize::from(id)];
+            if entry.private_until <= now {
+                entry.private_until = Instant(0);
+                if now.since_ns(entry.resets_at) >= SECOND {
+                    entry.resets_left = self.resets_per_second;
+                }
+            }
+            self.forget_idle(CallerId(id));
         }
     }
 
@@ -203,6 +224,14 @@ mod tests {
         assert!(callers.spend_reset(a, now));
         assert!(!callers.spend_reset(a, now));
         assert!(callers.is_private(a, now));
+        // Leaving and coming again changes nothing; time does.
+        callers.disconnect(a);
+        assert_eq!(callers.connect(ip(1)), a);
+        assert!(callers.is_private(a, now));
+        callers.disconnect(a);
+        callers.refresh(now.after_ns(PRIVATE_NS));
+        assert_eq!(callers.len(), 0);
+        callers.connect(ip(1));
         assert!(!callers.is_private(a, now.after_ns(PRIVATE_NS)));
     }
 }

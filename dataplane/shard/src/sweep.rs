@@ -31,7 +31,7 @@ pub(crate) struct Sweep {
 impl Core {
     /// When the sweep wants a turn.
     pub(crate) fn sweep_due(&self) -> Option<Instant> {
-        let is_needed = self.conns.len() > 0 || self.calls.len() > 0;
+        let is_needed = self.conns.len() > 0 || self.calls.len() > 0 || self.callers.len() > 0;
         is_needed.then_some(if self.sweep.is_running { self.now } else { self.sweep.due })
     }
 
@@ -40,6 +40,7 @@ impl Core {
             if self.now < self.sweep.due {
                 return;
             }
+            self.callers.refresh(self.now);
             self.sweep = Sweep { due: self.now.after_ns(SECOND), conn: 0, call: 0, is_running: true };
         }
         let (conn_end, call_end) = (self.conns.slots(), self.calls.slots());
