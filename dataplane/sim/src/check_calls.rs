@@ -241,7 +241,8 @@ fn explained(world: &World, terms: &Terms, call: &Call, status: Status) -> Resul
         let is_explained =
             !terms.is_fair || terms.drains || terms.is_tight || refused + away.min(9) as usize >= 2;
         // What is no longer kept whole cannot be repeated.
-        let cannot_repeat = away > 0 || refused > 0 && bodies(plan).0 > terms.retry_bytes_max;
+        let packing = if plan.sends.is_some() { 64 * plan.request.len() as u64 } else { 0 };
+        let cannot_repeat = away > 0 || refused > 0 && bodies(plan).0 + packing > terms.retry_bytes_max;
         return if is_explained || cannot_repeat {
             Ok(())
         } else {

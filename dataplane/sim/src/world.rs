@@ -23,6 +23,8 @@ const IDLE_TURNS_MAX: u32 = 200;
 /// What a relay may hold of one direction: the shard pauses at 256 KiB, and what its transport had received
 /// by then may still come.
 const RELAY_BYTES_MAX: u64 = 600 << 10;
+/// How often the pool is looked at, in turns.
+const POOL_LOOK_TURNS: u64 = 256;
 /// Turns of one run.
 const TURNS_MAX: u64 = 3_000_000;
 
@@ -240,6 +242,9 @@ impl World {
             return Err(what.clone());
         }
         self.backpressure()?;
+        if self.turns.is_multiple_of(POOL_LOOK_TURNS) {
+            self.pool()?;
+        }
         if count.events > 32 {
             return Err(format!("a turn took {} events", count.events));
         }
@@ -258,6 +263,16 @@ impl World {
             return Err("too many turns".into());
         }
         Ok(())
+    }
+
+    /// What calls were granted never exceeds the byte pool.
+    fn pool(&self) -> Result<(), String> {
+        let gauges = self.shard.snapshot().gauges;
+        let value = |name| gauges.iter().find(|(n, ..)| *n == name).map(|(_, _, value)| *value);
+        match (value("pool_bytes_used"), value("pool_bytes_max")) {
+            (Some(used), Some(max)) if used > max => Err(format!("{used} bytes of a pool of {max} are used")),
+            _ => Ok(()),
+        }
     }
 
     /// A relay holds no more of a stream than it must: its reader's pace reaches its writer.
