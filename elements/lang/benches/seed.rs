@@ -11,7 +11,7 @@ mod common;
 use std::hint::black_box;
 
 use abi::Entry;
-use common::{Mock, one};
+use common::one;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 fn bench(c: &mut Criterion) {

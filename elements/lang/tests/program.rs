@@ -179,3 +179,13 @@ fn rendering_shows_file_line_and_source() {
     }
     assert!(errors.render(true).contains("\u{1b}["));
 }
+
+#[test]
+fn what_could_not_be_read_is_not_unknown_too() {
+    let app = "service a\nservice b { endpoints [] }\nelement X { request { let } }\nelement Y { requst { } }\na -> b: X - Y - Logging";
+    let errors = compile("x", app, &NoFiles, &Overrides::default()).unwrap_err();
+    let lines: Vec<u32> = errors.iter().map(|e| errors.sources().place(e.span).0).collect();
+    assert_eq!(lines, [2, 3, 4], "{errors}");
+    let empty = compile("x", "service a", &NoFiles, &Overrides::default()).unwrap_err();
+    assert!(empty.to_string().contains("this file has no rule"));
+}

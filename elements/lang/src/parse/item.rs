@@ -15,9 +15,13 @@ impl Parser<'_> {
     pub(super) fn file(&mut self) -> Vec<Item> {
         let mut items = Vec::new();
         while self.token().tok != Tok::Eof && self.errors.len() < ERRORS_MAX {
+            self.name = None;
             match self.item() {
                 Ok(item) => items.push(item),
-                Err(Told) => self.skip_to_item(),
+                Err(Told) => {
+                    self.failed.extend(self.name.take());
+                    self.skip_to_item();
+                }
             }
         }
         items
@@ -61,6 +65,7 @@ impl Parser<'_> {
         }
         if names && self.eat_word("chain") {
             let name = self.ident("a name for the chain")?;
+            self.name = Some(name.text.clone());
             self.expect("=", "and the chain's links")?;
             return Ok(Item::Chain { name, links: self.links()? });
         }
@@ -72,6 +77,7 @@ impl Parser<'_> {
 
     fn service(&mut self) -> Parsed<Item> {
         let name = self.name("the service's name")?;
+        self.name = Some(name.text.clone());
         let mut entries = Vec::new();
         if self.eat("{") {
             while !self.eat("}") {
@@ -207,6 +213,7 @@ impl Parser<'_> {
 
     fn element(&mut self) -> Parsed<Element> {
         let name = self.ident("the element's name")?;
+        self.name = Some(name.text.clone());
         let mut params = Vec::new();
         if self.eat("(") {
             while !self.eat(")") {

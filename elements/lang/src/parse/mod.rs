@@ -29,6 +29,8 @@ type Parsed<T> = Result<T, Told>;
 #[derive(Debug)]
 pub(crate) struct File {
     pub(crate) items: Vec<Item>,
+    /// Names of items that could not be read: they are not unknown.
+    pub(crate) failed: Vec<String>,
     pub(crate) errors: Vec<Diagnostic>,
 }
 
@@ -37,7 +39,7 @@ pub(crate) fn parse(text: &str, file: u16) -> File {
     let end = u32::try_from(text.len()).unwrap_or(u32::MAX);
     let mut parser = Parser::new(text, lex(text, Span { file, start: 0, end }), 0);
     let items = parser.file();
-    File { items, errors: parser.errors }
+    File { items, failed: parser.failed, errors: parser.errors }
 }
 
 struct Parser<'a> {
@@ -50,12 +52,25 @@ struct Parser<'a> {
     errors: Vec<Diagnostic>,
     /// What comes after the last token.
     end: &'static str,
+    /// The item at hand, once its name is read.
+    name: Option<String>,
+    failed: Vec<String>,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str, mut lexed: Lexed, depth: u16) -> Self {
         let errors = std::mem::take(&mut lexed.errors);
-        Self { text, lexed, at: 0, depth, no_message: false, errors, end: "the end of the file" }
+        Self {
+            text,
+            lexed,
+            at: 0,
+            depth,
+            no_message: false,
+            errors,
+            end: "the end of the file",
+            name: None,
+            failed: Vec::new(),
+        }
     }
 
     fn token(&self) -> Token {

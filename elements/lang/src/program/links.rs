@@ -81,6 +81,9 @@ impl World<'_> {
 
     fn link(&mut self, link: &ast::Link) -> Option<Link> {
         let Some(element) = self.elements.get(&link.name.text).cloned() else {
+            if self.failed.contains(&link.name.text) {
+                return None;
+            }
             let known: Vec<String> = self.elements.keys().chain(self.chains.keys()).cloned().collect();
             let error = Diagnostic::error(link.name.span, format!("unknown element `{}`", link.name.text))
                 .label("expected an element or a chain")

@@ -48,6 +48,8 @@ struct World<'a> {
     rules: Vec<RuleItem>,
     parsed: Vec<(ast::Element, Owner)>,
     files: Vec<String>,
+    /// Names of items that could not be read.
+    failed: Vec<String>,
 }
 
 /// The whole way from a text to a program.
@@ -69,6 +71,7 @@ pub(crate) fn compile(
         rules: Vec::new(),
         parsed: Vec::new(),
         files: Vec::new(),
+        failed: Vec::new(),
     };
     world.file(name, source, Owner::Application);
     for file in &overrides.every {
@@ -101,6 +104,7 @@ impl World<'_> {
         let file = self.sources.add(name, text);
         let parsed = parse(text, file);
         self.errors.extend(parsed.errors);
+        self.failed.extend(parsed.failed);
         for item in parsed.items {
             self.item(name, item, owner);
         }

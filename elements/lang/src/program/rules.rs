@@ -148,7 +148,7 @@ impl World<'_> {
                 Diagnostic::note(rule.span, "this `every` rule meets no other rule").label("it does nothing"),
             );
         }
-        if table.routes.is_empty() && rules.is_empty() {
+        if table.routes.is_empty() && rules.is_empty() && self.errors.is_empty() {
             let end = u32::try_from(self.sources.file(0).map_or(0, |f| f.text.len())).unwrap_or(0);
             self.errors.push(
                 Diagnostic::error(Span { file: 0, start: end, end }, "this file has no rule")
@@ -202,6 +202,9 @@ impl World<'_> {
     fn service_named(&mut self, name: &Ident) -> Option<ServiceIdx> {
         if let Some(at) = self.names.iter().position(|n| *n == name.text) {
             return u16::try_from(at).ok().map(ServiceIdx);
+        }
+        if self.failed.contains(&name.text) {
+            return None;
         }
         let error = Diagnostic::error(name.span, format!("unknown service `{}`", name.text));
         let near = crate::suggest::nearest(&name.text, self.names.iter().map(String::as_str));
