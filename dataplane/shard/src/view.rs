@@ -109,7 +109,8 @@ impl CallView for View<'_> {
     }
 
     fn set_metadata(&mut self, side: Side, name: &str, value: Option<&[u8]>) -> bool {
-        if !may_write(name.as_bytes()) || value.is_some_and(|v| !is_field_value(v)) {
+        let is_valid = wire::h2::field_is_valid(name.as_bytes(), value.unwrap_or(b""));
+        if !is_valid || !may_write(name.as_bytes()) {
             self.counters.metadata_refused += 1;
             return false;
         }
@@ -272,21 +273,11 @@ impl CallView for View<'_> {
 
 /// Elements may write ordinary metadata only.
 fn may_write(name: &[u8]) -> bool {
-    !name.is_empty()
-        && name.iter().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
-        && !name.starts_with(b"grpc-")
+    !name.starts_with(b"grpc-")
         && !matches!(
             Token::of(name),
             Token::Te | Token::ContentType | Token::ContentLength | Token::Host | Token::ConnectionSpecific
         )
-}
-
-/// RFC 9113 section 8.2.1: no control characters, no blanks at the ends.
-fn is_field_value(value: &[u8]) -> bool {
-    let is_blank = |b: Option<&u8>| matches!(b, Some(b' ' | b'\t'));
-    value.iter().all(|b| *b >= 0x20 && *b != 0x7f || *b == b'\t')
-        && !is_blank(value.first())
-        && !is_blank(value.last())
 }
 
 /// SplitMix64's finaliser.
