@@ -7,6 +7,7 @@ Standard library only. Exit status 1 when anything failed.
 """
 
 import argparse
+import struct
 import sys
 import time
 
@@ -82,7 +83,7 @@ def run_one(box, good, name, attack):
         attack(box)
     except Failed as reason:
         return str(reason)
-    except (h2.Closed, TimeoutError, OSError, ValueError) as error:
+    except (h2.Closed, TimeoutError, OSError, ValueError, struct.error) as error:
         return f"{type(error).__name__}: {error}"
     if not box.node.alive():
         return f"the node died\n{box.node.process.tail()}"

@@ -45,7 +45,7 @@ def _huffman_codes():
 _CODES = _huffman_codes()
 
 
-class HpackError(Exception):
+class HpackError(ValueError):
     """The block does not decode."""
 
 
