@@ -40,6 +40,15 @@ pub struct ListenerSpec {
 pub struct Listeners {
     addrs: Vec<(ListenerId, Addr)>,
     doors: Vec<Arc<Door>>,
+    files: Vec<SocketFile>,
+}
+
+/// A unix socket's file, told from what somebody else may have put in its place since: a successor may have
+/// bound the path while this process drained.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
 }
 
 /// One listening socket.
@@ -136,6 +145,11 @@ impl Listeners {
                 Addr::Unix(path) => bind_unix(path).map(|fd| (fd, spec.addr.clone())),
             };
             let (fd, addr) = bound.map_err(|kind| BindError { addr: spec.addr.clone(), kind })?;
+            if let Addr::Unix(path) = &addr
+                && !is_abstract(path)
+            {
+                listeners.files.extend(SocketFile::at(path));
+            }
             let unix = matches!(addr, Addr::Unix(_));
             listeners.addrs.push((spec.id, addr));
             listeners.doors.push(Arc::new(Door { id: spec.id, fd, unix, open: AtomicUsize::new(0) }));
@@ -145,7 +159,7 @@ impl Listeners {
 
     /// No listeners: for a client.
     pub fn none() -> Self {
-        Self { addrs: Vec::new(), doors: Vec::new() }
+        Self { addrs: Vec::new(), doors: Vec::new(), files: Vec::new() }
     }
 
     /// Where each listens, with the ports the kernel chose.
@@ -158,17 +172,27 @@ impl Listeners {
     }
 }
 
-impl Drop for Listeners {
+impl SocketFile {
+    fn at(path: &str) -> Option<Self> {
+        let path = PathBuf::from(path);
+        let identity = identity(&path)?;
+        Some(Self { path, identity })
+    }
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        for (_, addr) in &self.addrs {
-            if let Addr::Unix(path) = addr
-                && !is_abstract(path)
-            {
-                // Somebody else may have removed it already.
-                let _ = std::fs::remove_file(path);
-            }
+        if identity(&self.path) == Some(self.identity) {
+            // Nothing is left to do about a failure.
+            let _ = std::fs::remove_file(&self.path);
         }
     }
+}
+
+/// Device and inode.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
 }
 
 fn bind_tcp(addr: SocketAddr) -> Result<(OwnedFd, SocketAddr), BindErrorKind> {
@@ -304,6 +328,15 @@ mod tests {
 
         drop(live);
         assert!(!path.exists(), "removed at the end");
+
+        // A successor binds while this one only drains: nobody answers, so the path counts as stale.
+        let draining = Listeners::bind(&[spec(addr.clone())]).unwrap();
+        rustix::net::shutdown(&draining.doors[0].fd, rustix::net::Shutdown::Both).unwrap();
+        let successor = Listeners::bind(&[spec(addr.clone())]).unwrap();
+        drop(draining);
+        assert!(path.exists(), "the successor's file is not ours to remove");
+        drop(successor);
+        assert!(!path.exists());
 
         std::fs::write(&path, b"precious").unwrap();
         let error = Listeners::bind(&[spec(addr)]).unwrap_err();

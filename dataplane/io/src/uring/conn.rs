@@ -83,3 +83,12 @@ impl Conn {
         self.stage == Stage::Open && self.recv == Recv::Off && !self.paused && !self.eof
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_idle_connection_is_small() {
+        // Its buffers are with the pools; ten thousand of them take little more than a megabyte.
+        assert!(size_of::<super::Conn>() <= 128, "{} bytes", size_of::<super::Conn>());
+    }
+}
