@@ -178,7 +178,8 @@ impl CallView for Mock {
         self.flag = Some(flag);
     }
     fn set_reject_text(&mut self, text: &str) {
-        self.reject_text = text.into();
+        self.reject_text.clear();
+        self.reject_text.push_str(text);
     }
     fn passed(&self) -> u16 {
         self.passed
