@@ -193,3 +193,63 @@ fn large_files_are_bounded() {
     let errors = compile("big.adn", &"x".repeat(mib + 1), &NoFiles, &Overrides::default()).unwrap_err();
     assert!(errors.to_string().contains("expected at most 1048576"));
 }
+
+/// As deep as the grammar allows, in every direction: no pass overflows the 2 MiB of a test's stack.
+#[test]
+fn the_deepest_texts_compile() {
+    let app = |body: &str| {
+        format!(
+            "service a\nservice b {{ endpoints: [\"127.0.0.1:1\"] }}\na -> b: X\nelement X {{ request {{ {body} }} }}"
+        )
+    };
+    let (n, wide) = (28, 240);
+    for body in [
+        format!("{} count(\"x\") {}", "if call.attempt > 0 { ".repeat(n), "}".repeat(n)),
+        format!("let x = call.attempt{}  observe(\"x\", x)", " + call.id".repeat(wide)),
+        format!("let x = {}call.attempt{}  observe(\"x\", x)", "(1 + ".repeat(n - 4), ")".repeat(n - 4)),
+        format!("if call.attempt > 0{} {{ count(\"x\") }}", " && call.id == 0".repeat(wide)),
+        format!(
+            "let x = call.metadata[\"k\"]{} ?? \"z\"  reject(ABORTED, x)",
+            " ?? call.metadata[\"k\"]".repeat(wide)
+        ),
+        format!(
+            "let x = {}1{}  observe(\"x\", x)",
+            "match call.method { \"a\" => 2 _ => ".repeat(n - 8),
+            " }".repeat(n - 8)
+        ),
+        format!("{} count(\"x\") {}", "for e in call.destination.endpoints { ".repeat(n), "}".repeat(n)),
+        format!(
+            "if call.attempt == 0 {{ count(\"x\") }} {}",
+            "else if call.attempt == 7 { count(\"y\") } ".repeat(n)
+        ),
+    ] {
+        let text = app(&body);
+        let compiled = compile("deep.adn", &text, &NoFiles, &Overrides::default());
+        assert!(
+            compiled.is_ok(),
+            "{}\n{}",
+            &body[..80],
+            compiled.err().map(|e| e.to_string()).unwrap_or_default()
+        );
+        if !body.starts_with("for") {
+            survive(&text);
+        }
+    }
+}
+
+#[test]
+fn chains_within_chains_are_bounded() {
+    let services = "service a\nservice b { endpoints: [\"127.0.0.1:1\"] }\n";
+    let doubling: String = (0..40).map(|n| format!("chain c{n} = c{} - c{}\n", n + 1, n + 1)).collect();
+    let long: String = (0..20_000).map(|n| format!("chain c{n} = c{}\n", n + 1)).collect();
+    let rules: String = (0..10_000).map(|n| format!("a -> b.p.S/M{n}: Logging\n")).collect();
+    for text in [
+        format!("{services}{doubling}a -> b: c30"),
+        format!("{services}{doubling}a -> b: c38"),
+        format!("{services}{doubling}chain c40 = Logging\na -> b: c26"),
+        format!("{services}{long}a -> b: c0"),
+        format!("{services}{rules}"),
+    ] {
+        assert!(!survive(&text));
+    }
+}

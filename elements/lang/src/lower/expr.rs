@@ -70,12 +70,16 @@ impl Builder<'_> {
                 value => Val::Some(Box::new(value)),
             },
             HKind::Bin(op, left, right) => {
+                let mark = self.next;
                 let (bin, swapped) = bin_of(*op, &left.ty, &right.ty);
                 if let (Some(n), false) = (self.small(right), swapped || left.ty == Ty::Str) {
                     let a = self.scalar(left);
+                    self.next = mark;
                     return self.one(|d| Op::BinSmall { op: bin, d, a, n });
                 }
                 let (a, b) = (self.scalar(left), self.scalar(right));
+                // Operands are read before the result is written: it may take their place.
+                self.next = mark;
                 let (a, b) = if swapped { (b, a) } else { (a, b) };
                 if left.ty == Ty::Str {
                     let op = if matches!(bin, Bin::LtU) { StrBin::Lt } else { StrBin::Le };
@@ -165,7 +169,9 @@ impl Builder<'_> {
     }
 
     fn un(&mut self, op: Un, of: &HExpr) -> Val {
+        let mark = self.next;
         let a = self.scalar(of);
+        self.next = mark;
         self.one(|d| Op::Un { op, d, a })
     }
 
@@ -304,10 +310,27 @@ impl Builder<'_> {
     }
 
     fn coalesce(&mut self, left: &HExpr, right: &HExpr, ty: &Ty) -> Val {
+        let before = self.next;
         match self.expr(left) {
             Val::Const(Const::None) => self.expr(right),
             Val::Some(value) if !ty.is_opt() => *value,
             value @ (Val::Const(_) | Val::Some(_)) => value,
+            // A value of its own is completed in place.
+            Val::Opt(opt) if u16::from(opt) >= before => {
+                self.next = u16::from(opt) + 2;
+                let there = self.emit(Op::JumpIf { a: opt, to: 0 });
+                let mark = self.next;
+                let other = self.expr(right);
+                let (d, value) = if ty.is_opt() {
+                    (opt, Val::Opt(opt))
+                } else {
+                    (opt.wrapping_add(1), Val::Reg(opt.wrapping_add(1)))
+                };
+                self.store(&other, ty, d);
+                self.land(&[there]);
+                self.next = mark;
+                value
+            }
             Val::Opt(opt) => {
                 let (d, value) = self.place_for(ty);
                 let mark = self.next;

@@ -13,13 +13,17 @@ use super::World;
 
 /// Elements of one chain, after expansion.
 const LINKS_MAX: usize = 256;
+/// Chains within chains.
+const CHAIN_DEPTH_MAX: usize = 16;
+/// Links looked at for one rule, right or wrong.
+const STEPS_MAX: usize = 1024;
 
 impl World<'_> {
     /// The links of a rule; None if one of them is wrong.
     pub(super) fn links(&mut self, links: &[ast::Link]) -> Option<Vec<Link>> {
         let mut out = Vec::new();
-        let mut trail = Vec::new();
-        let is_right = self.expand(links, &mut trail, &mut out);
+        self.steps = 0;
+        let is_right = self.expand(links, &mut Vec::new(), &mut out);
         self.reachable(&out);
         is_right.then_some(out)
     }
@@ -31,7 +35,11 @@ impl World<'_> {
                 self.error(Diagnostic::unsupported(wire, "`|` (the wire between nodes)"));
                 is_right = false;
             }
-            if out.len() >= LINKS_MAX {
+            self.steps += 1;
+            if self.steps > STEPS_MAX {
+                return false;
+            }
+            if out.len() >= LINKS_MAX || self.steps == STEPS_MAX {
                 self.error(Diagnostic::error(
                     link.span,
                     format!("more than {LINKS_MAX} elements in one chain"),
@@ -69,6 +77,16 @@ impl World<'_> {
             self.error(
                 Diagnostic::error(link.span, format!("the chain `{name}` contains itself"))
                     .label(format!("{} → {name}", trail.join(" → "))),
+            );
+            return false;
+        }
+        if trail.len() >= CHAIN_DEPTH_MAX {
+            self.error(
+                Diagnostic::error(
+                    link.span,
+                    format!("more than {CHAIN_DEPTH_MAX} chains within one another"),
+                )
+                .label("name the elements themselves"),
             );
             return false;
         }

@@ -50,6 +50,8 @@ struct World<'a> {
     files: Vec<String>,
     /// Names of items that could not be read.
     failed: Vec<String>,
+    /// Links looked at for the rule at hand.
+    steps: usize,
 }
 
 /// The whole way from a text to a program.
@@ -72,6 +74,7 @@ pub(crate) fn compile(
         parsed: Vec::new(),
         files: Vec::new(),
         failed: Vec::new(),
+        steps: 0,
     };
     world.file(name, source, Owner::Application);
     for file in &overrides.every {

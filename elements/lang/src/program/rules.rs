@@ -101,6 +101,16 @@ pub(super) struct Table {
 
 impl World<'_> {
     pub(super) fn table(&mut self, rules: &[RuleItem], mut services: Vec<Service>) -> Table {
+        let rules = match rules.get(ROUTES_MAX) {
+            Some(first) => {
+                self.errors.push(
+                    Diagnostic::error(first.rule.span, format!("more than {ROUTES_MAX} rules"))
+                        .label("the first that is too many"),
+                );
+                &[]
+            }
+            None => rules,
+        };
         let mut resolved: Vec<Resolved> =
             rules.iter().filter_map(|item| self.resolve(&item.rule, item.owner, &mut services)).collect();
         self.check_sources(rules, &services);
