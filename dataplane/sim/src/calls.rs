@@ -246,6 +246,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         streams_max: limits.streams_max,
         fault: app.fault(),
         logs: app.logs(),
+        small_ns_max: if is_tight { u64::MAX } else { 10 * SECOND },
         retry_bytes_max: limits.retry_bytes_max.into(),
         recodes: app.compresses(),
     };

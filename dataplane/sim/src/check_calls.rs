@@ -30,6 +30,8 @@ pub(crate) struct Terms {
     pub(crate) fault: Option<Status>,
     /// Request bytes kept for another attempt.
     pub(crate) retry_bytes_max: u64,
+    /// No small call may take longer, whatever others do, ns.
+    pub(crate) small_ns_max: u64,
     /// An element logs.
     pub(crate) logs: bool,
     /// An element compresses, so that messages are held until they are whole.
@@ -137,6 +139,11 @@ fn one(world: &World, terms: &Terms, call: &Call) -> Result<(), String> {
         End::Reset(_) if call.partial > 0 => {}
         End::Reset(reason) => return Err(format!("reset ({}) instead of a status", reason.0)),
         End::Status(status) => contents(call, status)?,
+    }
+    let size = bodies(&call.plan);
+    let took = ended_at - call.sent_at.unwrap_or(ended_at);
+    if terms.is_fair && size.0 + size.1 < 1000 && !call.plan.is_hopeless() && took > terms.small_ns_max {
+        return Err(format!("a small call took {} ms", took / 1_000_000));
     }
     if let Some(deadline) = call.plan.deadline_ns
         && call.plan.is_hopeless()
