@@ -65,7 +65,10 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
     };
     let unix = unix.transpose().map_err(Failure::line)?;
     let socket_file = unix.as_ref().map(|(_, path)| RemoveAtEnd(path.clone()));
-    let report = probe(config.backend)?;
+    let mut report = probe(config.backend)?;
+    if config.force_baseline {
+        report = report.baseline();
+    }
     let node = Node::start(plan(&config, cores), compiled, Vec::new())?;
 
     let mut line = ready_line(&node, &report, &config);
