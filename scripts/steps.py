@@ -42,16 +42,22 @@ def run(command, seconds, env=None):
         print(f"  ended after {seconds} s: {command[0]}", flush=True)
         return False
     finally:
+        end(child)
+
+
+def end(child):
+    """Asks the child to end what it started in groups of their own, then ends its group."""
+    if child.poll() is None:
+        child.terminate()
         try:
-            os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
+            child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
             pass
-        child.wait()
-
-
-def needs(program):
-    if not shutil.which(program):
-        raise Skip(f"{program} is not installed")
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    child.wait()
 
 
 def cargo_component(binary, component):
@@ -170,4 +176,5 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

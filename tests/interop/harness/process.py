@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[3]
 CACHE = ROOT / ".cache"
 LIVE = []
+# Whoever ends a suite early ends what it started too: each program's main calls `end_all` on its way out.
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 class NotReady(Exception):
@@ -77,11 +80,7 @@ class Process:
         return status
 
     def kill(self):
-        try:
-            os.killpg(self.child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        self.child.wait()
+        _end_group(self.child)
         if self in LIVE:
             LIVE.remove(self)
 
@@ -117,6 +116,16 @@ def bounded(command, seconds, cwd=None, env=None, quiet=True):
         out, _ = child.communicate(timeout=seconds)
         return child.returncode, (out or b"").decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
+        _end_group(child)
         out, _ = child.communicate()
         return None, (out or b"").decode("utf-8", "replace") + f"\nended after {seconds} s"
+    finally:
+        _end_group(child)
+
+
+def _end_group(child):
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    child.wait()
