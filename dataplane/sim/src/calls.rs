@@ -27,6 +27,7 @@ pub(crate) const CHAIN_SINK: u16 = 7;
 
 /// The application: honest callers from 10.1/16, hostile ones from 10.2/16, one honest destination and one
 /// hostile one.
+#[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) endpoints: Vec<Addr>,
     pub(crate) evil: Vec<Addr>,
@@ -120,15 +121,11 @@ impl App {
 
 /// A listener for everybody.
 pub(crate) fn setup(program: Arc<Program>, limits: Limits, seed: u64) -> Setup {
+    let protocol = if seed.is_multiple_of(4) { Protocol::Auto } else { Protocol::H2 };
     Setup {
         sinks: vec![CHAIN_SINK; program.sinks.len()],
         program,
-        listeners: vec![Listener {
-            name: "pods".into(),
-            unix_path: None,
-            destination: None,
-            protocol: Protocol::H2,
-        }],
+        listeners: vec![Listener { name: "pods".into(), unix_path: None, destination: None, protocol }],
         limits,
         seed,
         clock: || Instant(0),
@@ -230,7 +227,12 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     if rng.chance(300) {
         for _ in 0..rng.size(1, 4) {
             let at = world.net.now + rng.below(100 * MS);
-            let program = app.program(&passages)?;
+            // An endpoint goes or comes back: what it has is finished, the rest goes elsewhere.
+            let mut next = app.clone();
+            if next.endpoints.len() > 1 && rng.chance(600) {
+                next.endpoints.remove(rng.size(0, next.endpoints.len() - 1));
+            }
+            let program = next.program(&passages)?;
             world.swaps.push(Swap { at, sinks: vec![CHAIN_SINK; program.sinks.len()], program });
         }
         world.swaps.sort_by_key(|s| s.at);

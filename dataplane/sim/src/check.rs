@@ -17,7 +17,9 @@ pub(crate) fn relay(world: &World) -> Result<(), String> {
         }
         let is_clean = !flow.aborted && !link(flow).is_faulted;
         let Some(partner) = flow.partner.map(|p| &flows[p]) else {
-            let must_meet = is_clean && flow.is_client && world.net.plan.weather == Weather::Fair;
+            // `auto` waits for a first byte.
+            let must_meet =
+                is_clean && flow.sent > 0 && flow.is_client && world.net.plan.weather == Weather::Fair;
             let all_silent = flows.iter().any(|f| !f.is_client && f.sent == 0 || f.aborted);
             if must_meet && !all_silent {
                 return Err(format!("flow {at}: nothing failed, and yet it reached nobody"));

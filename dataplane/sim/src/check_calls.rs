@@ -124,8 +124,9 @@ fn one(world: &World, terms: &Terms, call: &Call) -> Result<(), String> {
     if call.is_abuse {
         return Ok(());
     }
-    // The caller's own connection failed it.
-    let is_own_fault = call.link.is_some_and(|link| world.net.links[link.0].is_faulted) || terms.drains;
+    // The caller's own connection failed it, or a drain sent it away before anybody had seen it.
+    let is_lost = call.link.is_some_and(|link| world.net.links[link.0].is_faulted);
+    let is_own_fault = is_lost || terms.drains && call.attempts.is_empty();
     match end {
         End::Cancelled if call.plan.cancel != Cancel::Never => return Ok(()),
         End::Cancelled => return Err("cancelled by nobody".into()),
@@ -245,8 +246,7 @@ fn explained(world: &World, terms: &Terms, call: &Call, status: Status) -> Resul
         let refused =
             call.attempts.iter().filter(|a| matches!(a.end, Some((_, AttemptEnd::Refused)))).count();
         let away = world.ledger.backend_faults;
-        let is_explained =
-            !terms.is_fair || terms.drains || terms.is_tight || refused + away.min(9) as usize >= 2;
+        let is_explained = !terms.is_fair || terms.is_tight || refused + away.min(9) as usize >= 2;
         // What is no longer kept whole cannot be repeated.
         let packing = if plan.sends.is_some() { 64 * plan.request.len() as u64 } else { 0 };
         let cannot_repeat = away > 0 || refused > 0 && bodies(plan).0 + packing > terms.retry_bytes_max;

@@ -42,7 +42,7 @@ pub(crate) fn service(name: &str, endpoints: &[Addr]) -> Service {
     }
 }
 
-fn setup(seed: u64, endpoints: &[Addr], limits: Limits) -> Setup {
+fn setup(seed: u64, endpoints: &[Addr], limits: Limits, protocol: Protocol) -> Setup {
     let program = Program {
         file: "sim.adn".into(),
         services: vec![service("frontend", &[]), service("catalog", endpoints)],
@@ -51,12 +51,8 @@ fn setup(seed: u64, endpoints: &[Addr], limits: Limits) -> Setup {
         sinks: Vec::new(),
         metrics: Vec::new(),
     };
-    let listener = Listener {
-        name: "relay".into(),
-        unix_path: None,
-        destination: Some("catalog".into()),
-        protocol: Protocol::Tcp,
-    };
+    let listener =
+        Listener { name: "relay".into(), unix_path: None, destination: Some("catalog".into()), protocol };
     Setup {
         program: Arc::new(program),
         sinks: Vec::new(),
@@ -83,7 +79,8 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     let endpoints: Vec<Addr> = (0..u16::try_from(rng.size(1, 3)).unwrap_or(1)).map(backend_addr).collect();
     let mut limits = Limits::DEFAULT;
     limits.tx_bytes_max = rng.pick(&[4 << 10, 64 << 10, 256 << 10]);
-    let setup = setup(rng.word(), &endpoints, limits);
+    let protocol = rng.pick(&[Protocol::Tcp, Protocol::Tcp, Protocol::Auto]);
+    let setup = setup(rng.word(), &endpoints, limits, protocol);
     let mut net = Net::new(rng.fork(2), plan, trace);
     net.backends = endpoints.iter().map(|addr| Backend { addr: addr.clone(), down: Vec::new() }).collect();
     if weather == Weather::Foul && rng.chance(300) {
