@@ -1,5 +1,6 @@
 //! Runs seeds: `towpath-sim [--scenario S] [--seed N [--trace] | --from N --seeds N] [--keep-going]`.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use sim::{Scenario, run};
@@ -45,6 +46,8 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Whoever reads may stop early.
+    let mut out = std::io::stdout().lock();
     let mut failures = 0_u64;
     for scenario in &options.scenarios {
         let (mut runs, mut turns, mut events, mut items) = (0_u64, 0, 0, 0);
@@ -56,19 +59,23 @@ fn main() -> ExitCode {
                     events += outcome.events;
                     items += outcome.items;
                     if options.seeds == 1 {
-                        println!("hash {:016x}", outcome.hash);
+                        let _ = writeln!(out, "hash {:016x}", outcome.hash);
                     }
                 }
                 Err(failure) => {
                     failures += 1;
-                    println!("{failure}");
+                    let _ = writeln!(out, "{failure}");
                     if !options.keeps_going {
                         return ExitCode::FAILURE;
                     }
                 }
             }
         }
-        println!("{}: {runs} runs clean, {items} items, {turns} turns, {events} events", scenario.name());
+        let _ = writeln!(
+            out,
+            "{}: {runs} runs clean, {items} items, {turns} turns, {events} events",
+            scenario.name()
+        );
     }
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -15,17 +15,17 @@ fn hunt(scenario: Scenario, seeds: u64) {
 
 #[test]
 fn relayed_streams_arrive_as_they_were_sent() {
-    hunt(Scenario::Relay, 400);
+    hunt(Scenario::Relay, 600);
 }
 
 #[test]
 fn every_call_ends_once_and_as_it_must() {
-    hunt(Scenario::Calls, 400);
+    hunt(Scenario::Calls, 700);
 }
 
 #[test]
 fn hostile_peers_harm_nobody_else() {
-    hunt(Scenario::Abuse, 40);
+    hunt(Scenario::Abuse, 100);
 }
 
 #[test]
