@@ -1,5 +1,5 @@
-//! Scenario: hostile callers and a hostile backend beside honest callers, in fair weather. Whatever the
-//! hostile ones do, the honest calls must end as if nobody else were there.
+//! Scenario: hostile callers and a hostile backend beside honest callers. In fair weather the honest
+//! calls must end as if nobody else were there, whatever the hostile ones do.
 
 use std::sync::Arc;
 
@@ -95,7 +95,9 @@ fn abuser(world: &mut World, rng: &mut Rng, abuse: Abuse, at: usize, bytes_max: 
 /// Runs one seed.
 pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String> {
     let mut rng = Rng::new(seed);
-    let mut plan = FaultPlan::draw(&mut rng, Weather::Fair);
+    let weather = if rng.chance(250) { Weather::Foul } else { Weather::Fair };
+    let foul = weather == Weather::Foul;
+    let mut plan = FaultPlan::draw(&mut rng, weather);
     // Tiny steps have their own scenario; here there is much to do.
     plan.chunk_bytes_max = plan.chunk_bytes_max.max(1460);
     plan.capacity_bytes_min = plan.capacity_bytes_min.max(16_384);
@@ -104,7 +106,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     let bytes_max = (plan.bytes_max() / (conns * calls)).clamp(8, 1 << 18);
     let mix = Mix { cancel: 0, ..Mix::draw(&mut rng, bytes_max) };
     // The honest endpoints protect themselves from resets: nobody may make the shard break their patience.
-    let is_strict = rng.chance(250);
+    let is_strict = !foul && rng.chance(300);
     let mix = if is_strict { Mix { deadline: 0, early: 0, failure: 0, server_reset: 0, ..mix } } else { mix };
     let mut limits = Limits::DEFAULT;
     limits.caller_resets_per_second = 20;
@@ -140,7 +142,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         Box::new(Server::new(manner))
     });
     let mut world = World::new(net, setup, birth, make);
-    seat_callers(&mut world, &mut rng, &mix, conns, calls, false, false);
+    seat_callers(&mut world, &mut rng, &mix, conns, calls, foul, false);
     let kinds = if is_strict {
         vec![Abuse::RapidCancel, Abuse::Churn, Abuse::Hurry]
     } else {
@@ -156,7 +158,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         world.swaps.push(Swap { at, sinks: vec![CHAIN_SINK; program.sinks.len()], program });
     }
     let terms = Terms {
-        is_fair: true,
+        is_fair: !foul,
         drains: false,
         message_bytes_max: limits.message_bytes_max as usize,
         is_tight: false,
