@@ -6,12 +6,17 @@
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use abi::Program;
 use shard::{Instant, Setup, Shard, Snapshot, Transport};
 
 use crate::log::ShardLog;
 
+/// How long a drained shard goes on for connections that are closed and not sent yet.
+const LINGER: Duration = Duration::from_secs(1);
+/// How often it looks.
+const LINGER_STEP: Duration = Duration::from_millis(5);
 /// Commands that wait for a turn to end.
 const COMMANDS_MAX: usize = 16;
 
@@ -147,9 +152,10 @@ fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), 
     let log_wait = boot.log.oldest();
     let mut shard = Shard::new(boot.setup, offload, Box::new(boot.log));
     let (backend, counters) = (sockets.backend(), sockets.counters());
-    let _ = say.send(Said::Ready { shard: boot.shard, backend, waker, counters });
+    let _ = say.send(Said::Ready { shard: boot.shard, backend, waker, counters: counters.clone() });
 
     let mut is_draining = false;
+    let mut linger_until = None;
     loop {
         let now = sockets.now();
         let turn = shard.turn(now, &mut sockets);
@@ -167,11 +173,14 @@ fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), 
             }
         }
         if is_draining && shard.is_drained() {
-            // What the last turn wrote may still be on its way out.
-            sockets.flush();
-            return Ok(());
-        }
-        if !turn.did_work {
+            // Closed connections go on sending what was accepted: the last answers of a drain.
+            let end = *linger_until.get_or_insert(now.after(LINGER));
+            let is_sent = counters.snapshot().conns_open <= shard.connections();
+            if is_sent || now >= end {
+                return Ok(());
+            }
+            sockets.wait(Some(now.after(LINGER_STEP)));
+        } else if !turn.did_work {
             sockets.wait(sooner(turn.until, log_wait.due()));
         }
     }

@@ -158,6 +158,11 @@ impl<T: Transport, O: Offload> Shard<T, O> {
         self.core.is_draining && self.core.calls.len() == 0 && self.core.callers.connections == 0
     }
 
+    /// Connections it holds, of both sides. What a transport has beyond them is closed and still sending.
+    pub fn connections(&self) -> u64 {
+        self.core.conns.len() as u64
+    }
+
     /// A copy of all it counts.
     pub fn snapshot(&self) -> Snapshot {
         self.core.snapshot()
