@@ -20,6 +20,9 @@ const BUSY_WITHIN_NS: u64 = 200 * MS;
 /// Jobs up to this size go first: nobody's small message waits for another's large one. Bytes.
 const SMALL_JOB_BYTES: usize = 16 << 10;
 
+/// A recoder stops when this much of what it wrote waits for the receiver, bytes.
+const RECODED_AHEAD: usize = 64 << 10;
+
 /// A direction of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Way {
@@ -97,8 +100,16 @@ impl Core {
         if pipe.recoder.is_some() { self.recode(key, way) } else { self.send_waiting(key, way) }
     }
 
-    /// Offers what waits to the receiver; ends its stream when all has gone and the sender has finished.
+    /// Goes on with a direction whose receiver may take more.
     pub(crate) fn send_waiting(&mut self, key: Key, way: Way) {
+        self.offer(key, way);
+        if self.pipe(key, way).is_some_and(|p| p.recoder.as_ref().is_some_and(|r| r.held() > 0)) {
+            self.recode(key, way);
+        }
+    }
+
+    /// Offers what waits to the receiver; ends its stream when all has gone and the sender has finished.
+    fn offer(&mut self, key: Key, way: Way) {
         let Some(leg) = self.receiver(key, way) else { return };
         let retry_max = self.limits.retry_bytes_max as usize;
         let Some(call) = self.calls.get_mut(key) else { return };
@@ -121,6 +132,7 @@ impl Core {
         pipe.head += taken;
         let is_drained = pipe.waiting() == 0;
         pipe.end_sent |= is_last && is_drained;
+        let inflated = if is_drained { core::mem::take(&mut pipe.inflated) } else { 0 };
         let mut freed = pipe.head - pipe.credited.min(pipe.head);
         pipe.credited = pipe.credited.max(pipe.head);
         if pipe.recoder.is_some() {
@@ -151,6 +163,7 @@ impl Core {
             h2.send_headers(leg.stream, &trailers, true);
         }
         self.mark_dirty(leg.conn);
+        self.discharge(key, inflated);
         self.credit(key, way, freed);
         if way == Way::ToCaller && is_done && is_drained {
             self.finish_answer(key);
@@ -218,6 +231,17 @@ impl Core {
         true
     }
 
+    /// Gives back what `charge` took.
+    fn discharge(&mut self, key: Key, bytes: u64) {
+        if bytes > 0
+            && let Some(call) = self.calls.get_mut(key)
+        {
+            call.charged -= bytes;
+            self.pool.sub(bytes);
+            self.callers.get_mut(call.caller).pool.sub(bytes);
+        }
+    }
+
     // ---- recoding ------------------------------------------------------------------------------------
 
     /// Puts a recoder into a direction; bytes that wait already go through it.
@@ -233,44 +257,49 @@ impl Core {
         let min = call.compress.map_or(0, |c| c.min_bytes);
         let pipe = if way == Way::ToEndpoint { &mut call.to_endpoint } else { &mut call.to_caller };
         let mut recoder = Recoder::new(decode, encode, min, limit);
-        recoder.push(&pipe.buf);
-        pipe.uncredited += pipe.buf.len();
+        recoder.push(pipe.buf.get(pipe.head..).unwrap_or(&[]));
+        pipe.uncredited += pipe.waiting();
         pipe.buf.clear();
         pipe.head = 0;
         pipe.credited = 0;
         pipe.recoder = Some(alloc::boxed::Box::new(recoder));
     }
 
-    /// Lets a direction's recoder work until it needs a job's result or more bytes.
+    /// Lets a direction's recoder work until it needs a job's result or more bytes, or the receiver is behind.
     pub(crate) fn recode(&mut self, key: Key, way: Way) {
-        let mut spare = self.buffers.take();
-        let Some(pipe) = self.pipe(key, way) else { return };
-        let Some(mut recoder) = pipe.recoder.take() else { return };
-        let step = recoder.step(&mut spare, &mut pipe.buf);
-        let (message_len, window) = (recoder.message_len(), pipe.window as usize);
-        let is_cut = pipe.has_ended && recoder.is_cut();
-        pipe.recoder = Some(recoder);
-        self.buffers.give(spare);
-        match step {
-            Ok(Step::Job(work, input)) => self.submit(key, way, work, input),
-            Ok(Step::Wait) if is_cut => {
-                self.recode_failed(key, RecodeError::Malformed);
-                return;
-            }
-            Ok(Step::Wait) => {
-                // The sender could never finish a message longer than its window.
-                if let Some(len) = message_len
-                    && len > window
-                {
-                    self.widen(key, way, len - window);
+        loop {
+            let mut spare = self.buffers.take();
+            let Some(pipe) = self.pipe(key, way) else { return self.buffers.give(spare) };
+            let is_behind = pipe.waiting() > RECODED_AHEAD;
+            let Some(mut recoder) = pipe.recoder.take_if(|_| !is_behind) else {
+                return self.buffers.give(spare);
+            };
+            let before = recoder.held();
+            let room = pipe.head + RECODED_AHEAD;
+            let step = recoder.step(&mut spare, &mut pipe.buf, room);
+            let (message_len, window) = (recoder.message_len(), pipe.window as usize);
+            let is_cut = pipe.has_ended && recoder.is_cut() && recoder.held() == before;
+            let has_moved = recoder.held() < before;
+            pipe.recoder = Some(recoder);
+            self.buffers.give(spare);
+            match step {
+                Ok(Step::Job(work, input)) => self.submit(key, way, work, input),
+                Ok(Step::Wait) if is_cut => return self.recode_failed(key, RecodeError::Malformed),
+                Ok(Step::Wait) => {
+                    // The sender could never finish a message longer than its window.
+                    if let Some(len) = message_len
+                        && len > window
+                    {
+                        self.widen(key, way, len - window);
+                    }
                 }
+                Err(error) => return self.recode_failed(key, error),
             }
-            Err(error) => {
-                self.recode_failed(key, error);
+            self.offer(key, way);
+            if !has_moved {
                 return;
             }
         }
-        self.send_waiting(key, way);
     }
 
     fn submit(&mut self, key: Key, way: Way, work: crate::Work, input: alloc::vec::Vec<u8>) {
@@ -331,9 +360,16 @@ impl Core {
             return;
         };
         let Some(mut recoder) = pipe.recoder.take() else { return };
+        let before = pipe.buf.len();
         let step = recoder.finish_job(result, &input, &mut output, &mut pipe.buf);
         let stats = core::mem::take(&mut recoder.stats);
         pipe.recoder = Some(recoder);
+        // A message that has grown beyond its window is on the caller's account until the receiver has it.
+        let inflated = pipe.buf.len().saturating_sub(before).saturating_sub(RECODED_AHEAD) as u64;
+        let has_room = inflated == 0 || self.charge(key, inflated);
+        if has_room && let Some(pipe) = self.pipe(key, way) {
+            pipe.inflated += inflated;
+        }
         self.counters.messages_compressed += stats.compressed;
         self.counters.messages_decompressed += stats.decompressed;
         self.counters.compression_in_bytes += stats.in_bytes;
@@ -345,8 +381,16 @@ impl Core {
         self.buffers.give(input);
         self.buffers.give(output);
         match step {
+            _ if !has_room => {
+                self.counters.calls_pool_exhausted += 1;
+                let text = "no room in the byte pool for a decompressed message";
+                self.fail(key, Status::RESOURCE_EXHAUSTED, Flag::Overflow, text);
+            }
             Ok(Step::Job(work, input)) => self.submit(key, way, work, input),
-            Ok(Step::Wait) => self.recode(key, way),
+            Ok(Step::Wait) => {
+                self.offer(key, way);
+                self.recode(key, way);
+            }
             Err(error) => self.recode_failed(key, error),
         }
     }

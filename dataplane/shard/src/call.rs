@@ -64,6 +64,8 @@ pub(crate) struct Pipe {
     /// Bytes given back since the window last grew, and when that was.
     pub(crate) since_growth: u32,
     pub(crate) grown_at: Instant,
+    /// Bytes of the pools held by `buf` beyond windows: messages that grew when they were decompressed.
+    pub(crate) inflated: u64,
     /// Messages are read and written anew on their way.
     pub(crate) recoder: Option<Box<Recoder>>,
 }
@@ -83,15 +85,18 @@ impl Pipe {
         self.buf.len() - self.head
     }
 
-    /// Forgets what has gone.
+    /// Forgets what has gone: all at once, or when it is half of the buffer, so that a receiver that takes a
+    /// byte at a time does not have the rest moved for each.
     pub(crate) fn forget_sent(&mut self) {
         if self.head == self.buf.len() {
             self.buf.clear();
-        } else {
+        } else if self.head * 2 >= self.buf.len() {
             self.buf.drain(..self.head);
+        } else {
+            return;
         }
+        self.credited = self.credited.saturating_sub(self.head);
         self.head = 0;
-        self.credited = 0;
     }
 }
 

@@ -105,11 +105,17 @@ impl Recoder {
         self.input.extend_from_slice(bytes);
     }
 
-    /// Works on until a job is needed or bytes are: whole messages are appended to `out`. `spare` serves
+    /// Works on until a job is needed or bytes are, or `out` is longer than `room`: whole messages are
+    /// appended to it. `spare` serves
     /// a job as its input.
-    pub(crate) fn step(&mut self, spare: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<Step, RecodeError> {
+    pub(crate) fn step(
+        &mut self,
+        spare: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+        room: usize,
+    ) -> Result<Step, RecodeError> {
         loop {
-            if matches!(self.state, State::Working { .. }) {
+            if matches!(self.state, State::Working { .. }) || out.len() > room {
                 return Ok(Step::Wait);
             }
             let Some(head) = self.input.get(self.at..self.at + PREFIX_LEN) else {
@@ -224,7 +230,7 @@ mod tests {
             let (mut out, mut spare) = (Vec::new(), Vec::new());
             for part in stream.chunks(chunk) {
                 recoder.push(part);
-                assert!(matches!(recoder.step(&mut spare, &mut out), Ok(Step::Wait)));
+                assert!(matches!(recoder.step(&mut spare, &mut out, usize::MAX), Ok(Step::Wait)));
             }
             assert_eq!(out, stream);
             assert!(recoder.is_between_messages());
@@ -237,14 +243,16 @@ mod tests {
         let (mut out, mut spare) = (Vec::new(), Vec::new());
         recoder.push(&frame(0, b"abcdef"));
         recoder.push(&frame(0, b"xy"));
-        let Ok(Step::Job(Work::Compress(Encoding::Gzip), input)) = recoder.step(&mut spare, &mut out) else {
+        let Ok(Step::Job(Work::Compress(Encoding::Gzip), input)) =
+            recoder.step(&mut spare, &mut out, usize::MAX)
+        else {
             unreachable!()
         };
-        assert!(matches!(recoder.step(&mut spare, &mut out), Ok(Step::Wait)));
+        assert!(matches!(recoder.step(&mut spare, &mut out, usize::MAX), Ok(Step::Wait)));
         assert!(out.is_empty(), "the second message waits for the first");
         let mut output = b"longer than that".to_vec();
         assert!(matches!(recoder.finish_job(Ok(()), &input, &mut output, &mut out), Ok(Step::Wait)));
-        assert!(matches!(recoder.step(&mut spare, &mut out), Ok(Step::Wait)));
+        assert!(matches!(recoder.step(&mut spare, &mut out, usize::MAX), Ok(Step::Wait)));
         let mut expected = frame(0, b"abcdef");
         expected.extend(frame(0, b"xy"));
         assert_eq!(out, expected);
@@ -256,7 +264,7 @@ mod tests {
         let step = |bytes: &[u8]| {
             let mut recoder = Recoder::new(None, None, 0, 100);
             recoder.push(bytes);
-            recoder.step(&mut Vec::new(), &mut Vec::new()).map(|_| ())
+            recoder.step(&mut Vec::new(), &mut Vec::new(), usize::MAX).map(|_| ())
         };
         assert_eq!(step(&frame(255, b"a")), Err(RecodeError::Malformed));
         assert_eq!(step(&[0, 0, 0, 1, 0]), Err(RecodeError::TooLarge));

@@ -73,6 +73,13 @@ impl Core {
                     call.to_caller.recoder = None;
                 }
                 self.end_call(key);
+            } else if call.phase == crate::call::Phase::Queued {
+                self.fail(
+                    key,
+                    Status::UNAVAILABLE,
+                    Flag::Overflow,
+                    "no stream of the endpoint became free in time",
+                );
             } else {
                 self.fail(
                     key,

@@ -41,6 +41,10 @@ impl Core {
             return;
         }
         let caller = call.caller;
+        // What has been compressed already goes to an endpoint that reads it: the last one does.
+        let reads =
+            |place: u32| call.request_encoding.is_none_or(|e| self.endpoints[place as usize].accepts(e));
+        let place = if reads(place) { place } else { call.served_by.unwrap_or(place) };
         let endpoint = &mut self.endpoints[place as usize];
         if !endpoint.is_healthy() {
             if endpoint.may_be_asked_again(self.now) {
