@@ -130,6 +130,9 @@ impl Core {
             _ => bytes.len(),
         };
         pipe.head += taken;
+        if taken > 0 {
+            call.last_moved = self.now;
+        }
         let is_drained = pipe.waiting() == 0;
         pipe.end_sent |= is_last && is_drained;
         let inflated = if is_drained { core::mem::take(&mut pipe.inflated) } else { 0 };

@@ -103,6 +103,8 @@ pub(crate) struct Conn {
     pub(crate) is_dirty: bool,
     /// Its last bytes are on their way: closed as soon as they are out.
     pub(crate) is_closing: bool,
+    /// They are out, and so is a FIN: it goes when the peer's comes.
+    pub(crate) has_said_end: bool,
     /// It holds no more memory than an idle connection needs.
     pub(crate) is_trimmed: bool,
     pub(crate) last_rx: Instant,

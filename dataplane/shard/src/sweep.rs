@@ -13,8 +13,8 @@ use crate::state::{Core, Op};
 const CONNS_A_TURN: u32 = 512;
 /// Calls looked at in one turn.
 const CALLS_A_TURN: u32 = 1024;
-/// A peer that does not take our last bytes is left after this.
-const CLOSING_NS: u64 = 5 * SECOND;
+/// A peer that does not take our last bytes, or does not close after them, is left after this.
+const CLOSING_NS: u64 = 2 * SECOND;
 /// gRPC servers permit one ping per five minutes (grpc-go's and grpc-core's enforcement policy); a peer
 /// that pings more is told ENHANCE_YOUR_CALM.
 const UPSTREAM_KEEPALIVE_MIN_NS: u64 = 310 * SECOND;
@@ -67,12 +67,7 @@ impl Core {
             self.counters.calls_stream_idle += 1;
             if call.phase == crate::call::Phase::Ending {
                 // The outcome has been judged; its reader has stopped reading.
-                if let Some(call) = self.calls.get_mut(key) {
-                    call.to_caller.buf.clear();
-                    call.to_caller.head = 0;
-                    call.to_caller.recoder = None;
-                }
-                self.end_call(key);
+                self.cut_off(key);
             } else if call.phase == crate::call::Phase::Queued {
                 self.fail(
                     key,
@@ -167,8 +162,18 @@ impl Core {
         self.fail(key, Status::UNAVAILABLE, Flag::Overflow, text);
         if self.calls.get(key).is_some() {
             self.judge_response_now(key);
-            self.end_call(key);
+            self.cut_off(key);
         }
+    }
+
+    /// Ends a call whose reader does not take its answer's end: its stream is reset.
+    fn cut_off(&mut self, key: Key) {
+        if let Some(down) = self.calls.get(key).and_then(|c| c.down)
+            && let Some(h2) = self.conns.get_mut(down.conn).and_then(|c| c.h2.as_mut())
+        {
+            h2.reset(down.stream, wire::h2::Reason::CANCEL);
+        }
+        self.end_call(key);
     }
 
     /// The drain's time is up: what is left ends now.
