@@ -11,6 +11,7 @@ use crate::downstream::is_grpc;
 use crate::limits::MS;
 use crate::slab::Key;
 use crate::state::Core;
+use crate::upstream::broke_text;
 
 /// An endpoint's RST_STREAM(CANCEL) this close to the deadline is the deadline's doing.
 const DEADLINE_SLACK_NS: u64 = 5 * MS;
@@ -255,7 +256,7 @@ impl Core {
         match by {
             ResetBy::Fault(fault) => {
                 self.counters.calls_upstream_malformed += 1;
-                let text = alloc::format!("{addr} broke HTTP/2 ({})", fault.name());
+                let text = broke_text(&addr, fault);
                 self.fail(key, Status::INTERNAL, Flag::UpstreamProtocolError, &text);
             }
             ResetBy::Goaway => {

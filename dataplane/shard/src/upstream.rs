@@ -467,6 +467,6 @@ impl Core {
 }
 
 /// What an endpoint did wrong, for the caller's `grpc-message`.
-fn broke_text(addr: &str, fault: Fault) -> String {
+pub(crate) fn broke_text(addr: &str, fault: Fault) -> String {
     alloc::format!("{addr} broke HTTP/2 ({})", fault.name())
 }
