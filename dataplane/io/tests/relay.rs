@@ -122,6 +122,7 @@ fn setup(endpoint: SocketAddr) -> Setup {
         protocol: Protocol::Tcp,
     };
     Setup {
+        shard: 0,
         program: Arc::new(program),
         sinks: Vec::new(),
         listeners: vec![listener],

@@ -68,7 +68,7 @@ pub(crate) fn check(app: &App, listen: &[Listen]) -> Outcome<()> {
 pub(crate) fn summary(compiled: &Compiled) -> String {
     let program = &compiled.program;
     let endpoints: usize = program.services.iter().map(|s| s.endpoints.len()).sum();
-    let elements: usize = program.chains.iter().map(|c| c.plan().elements.len()).sum();
+    let elements: usize = compiled.images.iter().map(|i| i.plan.elements.len()).sum();
     let counted = [
         (program.services.len(), "service"),
         (endpoints, "endpoint"),

@@ -5,7 +5,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::time::Duration;
 
 use abi::Addr;
-use lang::Compiled;
+use lang::state::{StateReport, Store};
+use lang::vm::Image;
+use lang::{Compiled, Interpreter};
 use shard::{AccessWhen, Instant, ListenerId, Setup};
 
 use crate::clock;
@@ -50,7 +52,9 @@ pub(crate) struct Node {
     addrs: Vec<(ListenerId, Addr)>,
     backend: io::Backend,
     program: Arc<abi::Program>,
-    listings: Vec<String>,
+    images: Vec<Arc<Image>>,
+    /// What elements remember, over all programs.
+    store: Store,
     started: Instant,
     generation: u64,
     left: usize,
@@ -79,7 +83,10 @@ impl Node {
         for (name, target) in sinks {
             writer.add(&name, target).map_err(Failure::line)?;
         }
-        let Compiled { program, listings, .. } = compiled;
+        let mut compiled = compiled;
+        let mut store = Store::new(count);
+        compiled.link(&mut store, &mut Interpreter);
+        let Compiled { program, images, .. } = compiled;
         let program = Arc::new(program);
         let sinks = sinks_of(&program, &mut writer).map_err(Failure::line)?;
         let placement = io::Placement::new(count);
@@ -92,13 +99,15 @@ impl Node {
             addrs: addrs.clone(),
             backend: plan.io.backend,
             program: program.clone(),
-            listings,
+            images,
+            store,
             started: clock::monotonic(),
             generation: 1,
             left: count,
         };
         for ((shard, core), log) in plan.cores.iter().enumerate().zip(logs) {
             let setup = Setup {
+                shard: u16::try_from(shard).unwrap_or(u16::MAX),
                 program: program.clone(),
                 sinks: sinks.clone(),
                 listeners: plan.listen.iter().zip(&addrs).map(|(l, (_, addr))| listener(l, addr)).collect(),
@@ -157,9 +166,9 @@ impl Node {
         self.seats.iter().map(|s| s.core).collect()
     }
 
-    /// Its program, and the listing of each chain.
-    pub(crate) fn program(&self) -> (&abi::Program, &[String]) {
-        (&self.program, &self.listings)
+    /// Its program, and the byte code of each chain.
+    pub(crate) fn program(&self) -> (&abi::Program, &[Arc<Image>]) {
+        (&self.program, &self.images)
     }
 
     /// How many programs it has taken over, the first included.
@@ -176,17 +185,18 @@ impl Node {
     ///
     /// # Errors
     /// One line when a log file of it cannot be opened; then nothing has changed.
-    pub(crate) fn adopt(&mut self, compiled: Compiled) -> Result<(), String> {
-        let Compiled { program, listings, .. } = compiled;
-        let sinks = sinks_of(&program, &mut self.writer)?;
+    pub(crate) fn adopt(&mut self, mut compiled: Compiled) -> Result<StateReport, String> {
+        let sinks = sinks_of(&compiled.program, &mut self.writer)?;
+        let report = compiled.link(&mut self.store, &mut Interpreter);
+        let Compiled { program, images, .. } = compiled;
         let program = Arc::new(program);
         for seat in &self.seats {
             seat.insist(Command::Adopt(program.clone(), sinks.clone()));
         }
         self.program = program;
-        self.listings = listings;
+        self.images = images;
         self.generation += 1;
-        Ok(())
+        Ok(report)
     }
 
     /// What all shards count, copied between their turns.

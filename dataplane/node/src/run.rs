@@ -334,7 +334,7 @@ impl Control {
 
 /// The rules in force and the code of their chains.
 fn explain(node: &Node) -> String {
-    let (program, listings) = node.program();
+    let (program, images) = node.program();
     let mut out = format!("{}, generation {}\n", program.file, node.generation());
     let name = |at: Option<abi::ServiceIdx>| {
         at.and_then(|at| program.services.get(usize::from(at.0))).map_or("*", |s| s.name.as_str())
@@ -355,7 +355,7 @@ fn explain(node: &Node) -> String {
             route.line,
             name(route.source),
             name(route.destination),
-            listings.get(chain).map_or("", String::as_str)
+            images.get(chain).map_or_else(String::new, |image| image.listing())
         );
     }
     out

@@ -67,11 +67,14 @@ fn run(backend: Backend, message_bytes: u32) -> (u64, u64) {
         "service frontend\nservice catalog {{ endpoints: [\"{echo_addr}\"] }}\n\
          frontend -> catalog: LoadBalancing - Logging - Compression - FaultInjection(0.1)\n"
     );
-    let program =
-        lang::compile("seed.adn", &source, &lang::NoFiles, &lang::Overrides::default()).unwrap().program;
+    let mut compiled =
+        lang::compile("seed.adn", &source, &lang::NoFiles, &lang::Overrides::default()).unwrap();
+    compiled.link(&mut lang::state::Store::new(1), &mut lang::Interpreter);
+    let program = compiled.program;
     let logged = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let mut sockets = Sockets::open(&config(backend), &listeners, 0, Placement::new(1)).unwrap();
     let setup = Setup {
+        shard: 0,
         sinks: vec![1; program.sinks.len()],
         program: Arc::new(program),
         listeners: vec![Listener {

@@ -1,13 +1,13 @@
 //! Bodies on their way: from one leg's received bytes to the other leg's connection, with the sender's
 //! window given back as the receiver takes them.
 
-use abi::{Encoding, Flag, Status};
+use abi::{Encoding, Flag, Status, Unreadable};
 use wire::h2::Reason;
 
 use crate::call::{Leg, Phase, Pipe};
 use crate::limits::MS;
 use crate::pool::Level;
-use crate::recode::{RecodeError, Recoder, Step};
+use crate::recode::{Recoder, Step};
 use crate::slab::Key;
 use crate::state::Core;
 use crate::{Done, Job, JobKey};
@@ -287,7 +287,7 @@ impl Core {
             self.buffers.give(spare);
             match step {
                 Ok(Step::Job(work, input)) => self.submit(key, way, work, input),
-                Ok(Step::Wait) if is_cut => return self.recode_failed(key, RecodeError::Malformed),
+                Ok(Step::Wait) if is_cut => return self.fail_unreadable(key, Unreadable::Malformed),
                 Ok(Step::Wait) => {
                     // The sender could never finish a message longer than its window.
                     if let Some(len) = message_len
@@ -296,7 +296,7 @@ impl Core {
                         self.widen(key, way, len - window);
                     }
                 }
-                Err(error) => return self.recode_failed(key, error),
+                Err(error) => return self.fail_unreadable(key, error),
             }
             self.offer(key, way);
             if !has_moved {
@@ -394,26 +394,8 @@ impl Core {
                 self.offer(key, way);
                 self.recode(key, way);
             }
-            Err(error) => self.recode_failed(key, error),
+            Err(error) => self.fail_unreadable(key, error),
         }
-    }
-
-    fn recode_failed(&mut self, key: Key, error: RecodeError) {
-        let (status, text) = match error {
-            RecodeError::Malformed => {
-                self.counters.calls_message_malformed += 1;
-                (Status::INTERNAL, "a message is malformed")
-            }
-            RecodeError::TooLarge => {
-                self.counters.calls_message_too_large += 1;
-                (Status::RESOURCE_EXHAUSTED, "a message is larger than message_bytes_max")
-            }
-            RecodeError::UnknownEncoding => {
-                self.counters.calls_message_encoding += 1;
-                (Status::UNIMPLEMENTED, "a message's encoding is not known")
-            }
-        };
-        self.fail(key, status, Flag::None, text);
     }
 
     /// Takes a call off its endpoint: out of the queue, or off its stream. `reason` resets a stream that

@@ -1,6 +1,6 @@
 //! Running a call's chain.
 
-use abi::{Entry, Plan, Reject, Suspend, Verdict};
+use abi::{Entry, Flag, Plan, Reject, Status, Suspend, Unreadable, Verdict};
 
 use crate::call::Decider;
 use crate::slab::Key;
@@ -40,6 +40,7 @@ impl Core {
             log: &mut self.log,
             now: self.now,
             seed: self.seed,
+            shard: self.shard,
             clock: self.clock,
             is_pick: entry == Entry::Pick,
         };
@@ -125,7 +126,35 @@ impl Core {
                 false
             }
             Verdict::Suspend(Suspend::Job { .. }) => true,
+            Verdict::Unreadable(why) => {
+                self.fail_unreadable(key, why);
+                true
+            }
         }
+    }
+
+    /// A message the chain reads cannot be read: the call ends, and says why.
+    pub(crate) fn fail_unreadable(&mut self, key: Key, why: Unreadable) {
+        let (count, status, text) = match why {
+            Unreadable::Malformed => {
+                (&mut self.counters.calls_message_malformed, Status::INTERNAL, "a message is malformed")
+            }
+            Unreadable::TooLarge => (
+                &mut self.counters.calls_message_too_large,
+                Status::RESOURCE_EXHAUSTED,
+                "a message is larger than message_bytes_max",
+            ),
+            Unreadable::UnknownEncoding => (
+                &mut self.counters.calls_message_encoding,
+                Status::UNIMPLEMENTED,
+                "a message's encoding is not known",
+            ),
+            Unreadable::NotOne => {
+                (&mut self.counters.calls_message_malformed, Status::INTERNAL, "expected exactly one message")
+            }
+        };
+        *count += 1;
+        self.fail(key, status, Flag::None, text);
     }
 
     /// The same for a call that ends at once: waits are skipped, effects are not.

@@ -271,6 +271,7 @@ impl Core {
                 self.fresh.push(key);
             }
             Verdict::Reject(reject) => self.reject(key, reject),
+            Verdict::Unreadable(why) => self.fail_unreadable(key, why),
             Verdict::Suspend(Suspend::Timer { ns, segment, element }) => {
                 call.resume_segment = segment;
                 call.wait_timer = Some(self.wheel.insert(self.now.after_ns(ns), Timer::Wait(key)));

@@ -3,21 +3,10 @@
 
 use alloc::vec::Vec;
 
-use abi::Encoding;
+use abi::{Encoding, Unreadable};
 use wire::grpc::{PREFIX_LEN, Prefix};
 
 use crate::{JobError, Work};
-
-/// Why a direction cannot go on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum RecodeError {
-    /// Not a gRPC message, or its compressed bytes are broken.
-    Malformed,
-    /// Longer than `message_bytes_max`, plain or not.
-    TooLarge,
-    /// Marked as compressed, and `grpc-encoding` did not say how.
-    UnknownEncoding,
-}
 
 /// What the owner has to do next.
 #[derive(Debug)]
@@ -113,7 +102,7 @@ impl Recoder {
         spare: &mut Vec<u8>,
         out: &mut Vec<u8>,
         room: usize,
-    ) -> Result<Step, RecodeError> {
+    ) -> Result<Step, Unreadable> {
         loop {
             if matches!(self.state, State::Working { .. }) || out.len() > room {
                 return Ok(Step::Wait);
@@ -123,10 +112,10 @@ impl Recoder {
                 return Ok(Step::Wait);
             };
             let head: [u8; PREFIX_LEN] = head.try_into().unwrap_or_default();
-            let prefix = Prefix::parse(head).ok_or(RecodeError::Malformed)?;
+            let prefix = Prefix::parse(head).ok_or(Unreadable::Malformed)?;
             let len = prefix.len as usize;
             if len > self.message_bytes_max {
-                return Err(RecodeError::TooLarge);
+                return Err(Unreadable::TooLarge);
             }
             let start = self.at + PREFIX_LEN;
             let Some(body) = self.input.get(start..start + len) else {
@@ -134,7 +123,7 @@ impl Recoder {
                 return Ok(Step::Wait);
             };
             if prefix.is_compressed {
-                let encoding = self.decode.ok_or(RecodeError::UnknownEncoding)?;
+                let encoding = self.decode.ok_or(Unreadable::UnknownEncoding)?;
                 let mut input = core::mem::take(spare);
                 input.extend_from_slice(body);
                 self.at = start + len;
@@ -164,11 +153,11 @@ impl Recoder {
         input: &[u8],
         output: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Result<Step, RecodeError> {
+    ) -> Result<Step, Unreadable> {
         let State::Working { is_compressing } = self.state else { return Ok(Step::Wait) };
         result.map_err(|e| match e {
-            JobError::Corrupt => RecodeError::Malformed,
-            JobError::TooLarge => RecodeError::TooLarge,
+            JobError::Corrupt => Unreadable::Malformed,
+            JobError::TooLarge => Unreadable::TooLarge,
         })?;
         self.state = State::Gathering;
         if is_compressing {
@@ -266,8 +255,8 @@ mod tests {
             recoder.push(bytes);
             recoder.step(&mut Vec::new(), &mut Vec::new(), usize::MAX).map(|_| ())
         };
-        assert_eq!(step(&frame(255, b"a")), Err(RecodeError::Malformed));
-        assert_eq!(step(&[0, 0, 0, 1, 0]), Err(RecodeError::TooLarge));
-        assert_eq!(step(&frame(1, b"a")), Err(RecodeError::UnknownEncoding));
+        assert_eq!(step(&frame(255, b"a")), Err(Unreadable::Malformed));
+        assert_eq!(step(&[0, 0, 0, 1, 0]), Err(Unreadable::TooLarge));
+        assert_eq!(step(&frame(1, b"a")), Err(Unreadable::UnknownEncoding));
     }
 }

@@ -10,6 +10,8 @@ use crate::Limits;
 /// Everything a shard knows of the node.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    /// Which shard this is, from 0.
+    pub shard: u16,
     /// The application.
     pub program: Arc<Program>,
     /// For each of `program.sinks`, the number [`crate::Log::access`] is called with.

@@ -3,8 +3,8 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use abi::{
-    CallView, Compress, EndpointIdx, EndpointStat, Flag, Level, LogValue, Num, Program, ServiceIdx, Side,
-    SinkIdx, Spill, Status, Text,
+    CallView, Compress, EndpointIdx, EndpointStat, Flag, Level, LogValue, Note, Num, Program, ServiceIdx,
+    Side, SinkIdx, Spill, Status, Text,
 };
 use wire::{Headers, Instant, Token};
 
@@ -40,6 +40,7 @@ pub(crate) struct View<'a> {
     pub(crate) log: &'a mut Box<dyn Log>,
     pub(crate) now: Instant,
     pub(crate) seed: u64,
+    pub(crate) shard: u16,
     pub(crate) clock: fn() -> Instant,
     /// True in `Pick`: an endpoint chosen now may be chosen again for the next attempt.
     pub(crate) is_pick: bool,
@@ -100,6 +101,10 @@ impl CallView for View<'_> {
         }
     }
 
+    fn shard(&self) -> u16 {
+        self.shard
+    }
+
     fn peer_ip(&self) -> Option<[u8; 16]> {
         self.call.peer_ip
     }
@@ -125,6 +130,14 @@ impl CallView for View<'_> {
             list.push(name.as_bytes(), value);
         }
         true
+    }
+
+    fn payload(&self) -> Option<&[u8]> {
+        None
+    }
+
+    fn set_payload(&mut self, _bytes: &[u8]) -> bool {
+        false
     }
 
     fn deadline_ns(&self) -> Option<u64> {
@@ -177,6 +190,16 @@ impl CallView for View<'_> {
         })
     }
 
+    fn endpoint_by_hash(&self, hash: u64) -> Option<EndpointIdx> {
+        let is_it = |place: &u32| self.endpoints.get(*place as usize).is_some_and(|e| e.hash == hash);
+        let at = self.my_places().iter().position(is_it)?;
+        u16::try_from(at).ok().map(EndpointIdx)
+    }
+
+    fn endpoint_report(&self, _at: EndpointIdx, _name: &str) -> Option<f64> {
+        None
+    }
+
     fn pick_number(&mut self) -> u64 {
         let service = self.call.destination.map_or(0, |d| usize::from(d.0));
         let Some(count) = self.picks.get_mut(service) else { return 0 };
@@ -205,10 +228,19 @@ impl CallView for View<'_> {
         self.log.element(&ElementRecord { at: self.now, id: self.call.id, element: info, level, fields });
     }
 
-    fn count(&mut self, metric: u16, by: u64) {
+    fn count(&mut self, metric: u16, by: u64, _labels: &[(&str, LogValue<'_>)]) {
         if let Some(value) = self.metrics.get_mut(usize::from(metric)) {
             value.count = value.count.saturating_add(by);
         }
+    }
+
+    fn note(&mut self, what: Note) {
+        *match what {
+            Note::StateConflict => &mut self.counters.state_conflicts,
+            Note::MapFull => &mut self.counters.map_writes_refused,
+            Note::MapShared => &mut self.counters.map_keys_shared,
+            Note::TextCut => &mut self.counters.texts_cut,
+        } += 1;
     }
 
     fn observe(&mut self, metric: u16, value: f64) {

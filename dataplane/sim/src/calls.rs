@@ -88,7 +88,9 @@ impl App {
         if let Some(rule) = &self.rule {
             let source = self.source(rule);
             let compiled = lang::compile("sim.adn", &source, &lang::NoFiles, &lang::Overrides::default());
-            return compiled.map(|c| Arc::new(c.program)).map_err(|e| format!("{source}{e:?}"));
+            let mut compiled = compiled.map_err(|e| format!("{source}{e:?}"))?;
+            compiled.link(&mut lang::state::Store::new(1), &mut lang::Interpreter);
+            return Ok(Arc::new(compiled.program));
         }
         let from = |second: u8, it: Service| Service {
             from: vec![Source::Cidr(IpAddr::V4(Ipv4Addr::new(10, second, 0, 0)), 16)],
@@ -123,6 +125,7 @@ impl App {
 pub(crate) fn setup(program: Arc<Program>, limits: Limits, seed: u64) -> Setup {
     let protocol = if seed.is_multiple_of(4) { Protocol::Auto } else { Protocol::H2 };
     Setup {
+        shard: 0,
         sinks: vec![CHAIN_SINK; program.sinks.len()],
         program,
         listeners: vec![Listener { name: "pods".into(), unix_path: None, destination: None, protocol }],

@@ -54,6 +54,7 @@ fn setup(seed: u64, endpoints: &[Addr], limits: Limits, protocol: Protocol) -> S
     let listener =
         Listener { name: "relay".into(), unix_path: None, destination: Some("catalog".into()), protocol };
     Setup {
+        shard: 0,
         program: Arc::new(program),
         sinks: Vec::new(),
         listeners: vec![listener],

@@ -40,10 +40,14 @@ pub struct Plan {
     pub request_message: bool,
     /// `Entry::ResponseMessage` has something to run.
     pub response_message: bool,
-    /// `request` reads `payload` or `size`: the call waits for its whole first message.
+    /// `request` reads or changes `payload`, or reads `size`: the call waits for its one message.
     pub request_payload: bool,
-    /// `response` reads or changes `payload`: the answer is held until its trailers.
+    /// `response` reads or changes `payload`, or reads `size`: the answer is held until its trailers.
     pub response_payload: bool,
+    /// `request message` reads or changes `payload` (else it needs the size alone).
+    pub request_message_payload: bool,
+    /// `response message` reads or changes `payload` (else it needs the size alone).
+    pub response_message_payload: bool,
     /// 64-bit words of `state call` and call-parameters a passage needs in its slot.
     pub call_words: usize,
 }
@@ -66,6 +70,23 @@ pub enum Verdict {
     Reject(Reject),
     /// Goes on later.
     Suspend(Suspend),
+    /// A message the chain reads cannot be read. The call ends before any handler has seen it: nothing
+    /// unreadable is ever forwarded.
+    Unreadable(Unreadable),
+}
+
+/// Why a message that a chain reads cannot be read. The shard says so itself for everything but the
+/// message's own content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unreadable {
+    /// Its bytes are no message of the method's type: INTERNAL.
+    Malformed,
+    /// Longer than `message_bytes_max`: RESOURCE_EXHAUSTED.
+    TooLarge,
+    /// Compressed in a way nobody here knows: UNIMPLEMENTED.
+    UnknownEncoding,
+    /// A unary side without its message, or with more than one: INTERNAL.
+    NotOne,
 }
 
 /// An element's refusal.

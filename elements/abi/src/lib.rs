@@ -15,10 +15,10 @@ mod program;
 mod status;
 mod view;
 
-pub use chain::{Chain, Entry, Plan, Reject, Suspend, Verdict};
+pub use chain::{Chain, Entry, Plan, Reject, Suspend, Unreadable, Verdict};
 pub use program::{
     Addr, ElementInfo, Endpoint, EndpointIdx, MethodMatch, Program, Route, Service, ServiceIdx, SinkIdx,
     Source,
 };
 pub use status::{Flag, Status};
-pub use view::{CallView, Compress, Encoding, EndpointStat, Level, LogValue, Num, Side, Spill, Text};
+pub use view::{CallView, Compress, Encoding, EndpointStat, Level, LogValue, Note, Num, Side, Spill, Text};

@@ -22,7 +22,7 @@ pub enum Num {
     Id,
     /// Which attempt, from 1.
     Attempt,
-    /// Bytes of the message at hand, plain.
+    /// Bytes of the message at hand, plain; 0 where none is.
     Size,
     /// Nanoseconds since it arrived.
     LatencyNs,
@@ -64,6 +64,19 @@ pub struct EndpointStat {
     pub weight: u32,
     /// A hash of its address, stable over reloads: its place on a ring.
     pub hash: u64,
+}
+
+/// What a chain met that is worth counting, though the call goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A handler's atomic step met other shards' eight times; its writes of state are dropped.
+    StateConflict,
+    /// A map that refuses further keys was full: the write is dropped.
+    MapFull,
+    /// A map shares one entry among further keys, and this call's was one.
+    MapShared,
+    /// The texts of one passage were longer than its memory: the rest is cut.
+    TextCut,
 }
 
 /// How messages are to leave, from `compress(…)`.
@@ -148,6 +161,8 @@ pub trait CallView {
     fn num(&self, field: Num) -> u64;
     /// A text field; bytes that are not UTF-8 read as empty.
     fn text(&self, field: Text) -> &str;
+    /// Which shard this is, from 0: state per shard is found by it.
+    fn shard(&self) -> u16;
     /// The peer's address, as 16 bytes (IPv4 mapped); `None` on a unix socket.
     fn peer_ip(&self) -> Option<[u8; 16]>;
 
@@ -156,6 +171,12 @@ pub trait CallView {
     /// Replaces all values of a header; `None` removes it. A name or value that may not travel is refused
     /// (false) and counted.
     fn set_metadata(&mut self, side: Side, name: &str, value: Option<&[u8]>) -> bool;
+
+    /// The plain message at hand: in `Request` and `Response` the one message of that unary side, in message
+    /// entries the message that came. `None` where none is held.
+    fn payload(&self) -> Option<&[u8]>;
+    /// Replaces it, plain. False if it may not be (none is held, or it is longer than `message_bytes_max`).
+    fn set_payload(&mut self, bytes: &[u8]) -> bool;
 
     /// When the call must be done, nanoseconds of the monotonic clock.
     fn deadline_ns(&self) -> Option<u64>;
@@ -174,6 +195,11 @@ pub trait CallView {
     fn endpoint_count(&self) -> usize;
     /// One of them; `None` past the end.
     fn endpoint_stat(&self, at: EndpointIdx) -> Option<EndpointStat>;
+    /// The endpoint of the destination whose [`EndpointStat::hash`] this is.
+    fn endpoint_by_hash(&self, hash: u64) -> Option<EndpointIdx>;
+    /// The latest load an endpoint has reported of this name (ORCA: `cpu_utilization`, `rps`, …, or a name of
+    /// its `named_metrics`, `utilization` or `request_cost`).
+    fn endpoint_report(&self, at: EndpointIdx, name: &str) -> Option<f64>;
     /// The number of this pick at the destination, from 0: what round robin counts with.
     fn pick_number(&mut self) -> u64;
 
@@ -186,8 +212,10 @@ pub trait CallView {
     fn access_log(&mut self, sink: SinkIdx);
     /// A line of the element's own.
     fn log(&mut self, level: Level, element: u16, fields: &[(&str, LogValue<'_>)]);
-    /// Adds to a metric, an index into `Program::metrics`.
-    fn count(&mut self, metric: u16, by: u64);
+    /// Adds to a metric, an index into `Program::metrics`, under these labels.
+    fn count(&mut self, metric: u16, by: u64, labels: &[(&str, LogValue<'_>)]);
+    /// Something that only a counter tells.
+    fn note(&mut self, what: Note);
     /// Observes a value of a metric.
     fn observe(&mut self, metric: u16, value: f64);
 

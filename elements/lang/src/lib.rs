@@ -1,7 +1,7 @@
 //! The element language: source text to an [`abi::Program`] that a shard runs.
 //!
 //! [`compile`] is the whole of it: lexer, parser, names, types, rules, byte code, and the interpreter that
-//! implements [`abi::Chain`]. The language is described in `elements/LANGUAGE.md`; the standard elements
+//! implements [`abi::Chain`]. [`vm`] is what machine code is made of, [`state`] what outlives a call. The language is described in `elements/LANGUAGE.md`; the standard elements
 //! are written in it, under `elements/std`.
 //!
 //! Not here: reading files and resolving names (a [`Loader`] does), machine code (the JIT takes the same
@@ -19,13 +19,18 @@ mod lower;
 mod parse;
 mod program;
 mod source;
+pub mod state;
 mod suggest;
 mod ty;
-mod vm;
+pub mod vm;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 pub use diag::{Diagnostic, Diagnostics, Severity};
+use state::{Bound, StateReport, Store};
+use vm::{Image, Interpreted};
+
 pub use source::{SOURCE_BYTES_MAX, SourceFile, Sources, Span};
 
 /// What the compiler asks the world for. The node implements it; [`NoFiles`] refuses everything.
@@ -69,15 +74,41 @@ pub struct Overrides {
     pub every: Vec<SourceText>,
 }
 
-/// A compiled application.
+/// A compiled application: all but the chains' execution, which [`Compiled::link`] adds.
 #[derive(Debug)]
 pub struct Compiled {
-    /// What the shard runs.
+    /// What the shard runs; its chains are made by [`Compiled::link`].
     pub program: abi::Program,
+    /// The byte code of each chain.
+    pub images: Vec<Arc<Image>>,
     /// What is worth knowing: notes and warnings, never errors.
     pub notes: Diagnostics,
-    /// The byte code of each chain, one text per entry of `program.chains`.
-    pub listings: Vec<String>,
+}
+
+/// What makes byte code run.
+pub trait Backend {
+    /// A chain that runs this image with this state.
+    fn chain(&mut self, image: Arc<Image>, state: Bound) -> Arc<dyn abi::Chain>;
+}
+
+/// The [`Backend`] that needs nothing but this crate.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Interpreter;
+
+impl Backend for Interpreter {
+    fn chain(&mut self, image: Arc<Image>, state: Bound) -> Arc<dyn abi::Chain> {
+        Arc::new(Interpreted::new(image, state))
+    }
+}
+
+impl Compiled {
+    /// Makes the program's chains, each with its state from `store`.
+    pub fn link(&mut self, store: &mut Store, backend: &mut dyn Backend) -> StateReport {
+        let (bound, report) = store.bind(&self.images);
+        self.program.chains =
+            self.images.iter().zip(bound).map(|(image, state)| backend.chain(image.clone(), state)).collect();
+        report
+    }
 }
 
 /// Compiles the file `name` with the text `source`. All errors are found at once.

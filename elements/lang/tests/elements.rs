@@ -46,7 +46,7 @@ fn the_seed_chain_does_what_it_says() {
                     assert_eq!(mock.reject_text, "fault injected");
                     assert_eq!(mock.endpoint, None);
                 }
-                Verdict::Suspend(_) => panic!("nothing waits here"),
+                other => panic!("nothing waits or is read here: {other:?}"),
             }
             assert_eq!(mock.sink, Some(0));
             let compress = mock.compress.unwrap();

@@ -36,8 +36,8 @@ fn outcome(name: &str, source: &str, folder: &Path) -> String {
                     route.line
                 );
             }
-            for listing in &compiled.listings {
-                out += listing;
+            for image in &compiled.images {
+                out += &image.listing();
             }
             if !compiled.notes.is_empty() {
                 out += &compiled.notes.to_string();

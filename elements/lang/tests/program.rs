@@ -31,7 +31,7 @@ fn chain_text(compiled: &Compiled, source: Option<&str>, to: &str, service: &str
     let at = |name: &str| program.service(name).unwrap();
     match program.route(source.map(at), at(to), service, method) {
         Some(route) => {
-            let plan = program.chains[route.chain as usize].plan();
+            let plan = &compiled.images[route.chain as usize].plan;
             plan.elements.iter().map(|e| e.text.as_str()).collect::<Vec<_>>().join(" - ")
         }
         None => "none".into(),
@@ -63,8 +63,8 @@ fn the_most_specific_rule_serves_a_call() {
 #[test]
 fn chains_of_the_same_rules_are_one() {
     let app = "service a { from: \"uid:1\" }\nservice b { from: \"uid:2\" }\nservice c { endpoints: [\"127.0.0.1:1\"] }\na, b -> c: Logging\na -> *: Logging";
-    let program = compile("x", app, &NoFiles, &Overrides::default()).unwrap().program;
-    assert_eq!((program.routes.len(), program.chains.len()), (3, 2));
+    let compiled = compile("x", app, &NoFiles, &Overrides::default()).unwrap();
+    assert_eq!((compiled.program.routes.len(), compiled.images.len()), (3, 2));
 }
 
 #[test]

@@ -111,7 +111,8 @@ fn mutated(rng: &mut Rng) -> String {
 
 /// Compiles; if it compiles, runs every chain. Bounded by the number of delays a call may meet.
 fn survive(text: &str) -> bool {
-    let Ok(compiled) = compile("any.adn", text, &NoFiles, &Overrides::default()) else { return false };
+    let Ok(mut compiled) = compile("any.adn", text, &NoFiles, &Overrides::default()) else { return false };
+    compiled.link(&mut towpath_lang::state::Store::new(1), &mut towpath_lang::Interpreter);
     for chain in &compiled.program.chains {
         let mut mock = Mock::new(3).header("x-user", "u").header("x-tenant", "T");
         mock.words = vec![0; chain.plan().call_words];

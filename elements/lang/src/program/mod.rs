@@ -190,16 +190,16 @@ impl World<'_> {
             self.errors.retain(is_error);
             return Err(Diagnostics::new(self.errors, self.sources));
         }
-        let rules::Table { services, routes, chains, registry, listings } = table;
+        let rules::Table { services, routes, images, registry } = table;
         let program = abi::Program {
             file: name.to_owned(),
             services,
             routes,
-            chains,
+            chains: Vec::new(),
             sinks: registry.sinks,
             metrics: registry.metrics,
         };
-        Ok(Compiled { program, notes: Diagnostics::new(self.errors, self.sources), listings })
+        Ok(Compiled { program, images, notes: Diagnostics::new(self.errors, self.sources) })
     }
 
     /// `--set` may name a service that the file only uses.

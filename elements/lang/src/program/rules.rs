@@ -8,12 +8,13 @@
 use ::std::collections::BTreeMap;
 use ::std::sync::Arc;
 
-use abi::{Chain, MethodMatch, Route, Service, ServiceIdx};
+use abi::{MethodMatch, Route, Service, ServiceIdx};
 
 use crate::ast::{Ident, Rule};
 use crate::diag::Diagnostic;
 use crate::lower::{self, Link, Registry};
 use crate::source::Span;
+use crate::vm::Image;
 
 use super::links::links_span;
 use super::{Owner, RuleItem, World, notes};
@@ -94,9 +95,8 @@ struct Resolved {
 pub(super) struct Table {
     pub(super) services: Vec<Service>,
     pub(super) routes: Vec<Route>,
-    pub(super) chains: Vec<Arc<dyn Chain>>,
+    pub(super) images: Vec<Arc<Image>>,
     pub(super) registry: Registry,
-    pub(super) listings: Vec<String>,
 }
 
 impl World<'_> {
@@ -117,13 +117,8 @@ impl World<'_> {
         let mut flat = self.flatten(&mut resolved);
         // The most specific rule first; within one rule the narrowest key.
         flat.sort_by_key(|f| ::std::cmp::Reverse((f.rank, f.key.weight())));
-        let mut table = Table {
-            services,
-            routes: Vec::new(),
-            chains: Vec::new(),
-            registry: Registry::default(),
-            listings: Vec::new(),
-        };
+        let mut table =
+            Table { services, routes: Vec::new(), images: Vec::new(), registry: Registry::default() };
         let mut known: BTreeMap<Vec<usize>, u32> = BTreeMap::new();
         for route in flat {
             let chain = match known.get(&route.rules) {
@@ -143,9 +138,8 @@ impl World<'_> {
                         &self.sources,
                         &mut self.errors,
                     );
-                    table.listings.push(image.listing());
-                    table.chains.push(Arc::new(image));
-                    let at = u32::try_from(table.chains.len() - 1).unwrap_or(u32::MAX);
+                    table.images.push(Arc::new(image));
+                    let at = u32::try_from(table.images.len() - 1).unwrap_or(u32::MAX);
                     known.insert(route.rules.clone(), at);
                     at
                 }

@@ -2,15 +2,18 @@
 //!
 //! Every value is one 64-bit word in a register; a `T?` is two registers, presence first. Texts and lists
 //! are a word that says where they are: in the chain's constants or in the scratch of the call.
+//!
+//! This is also what machine code is made of, instruction by instruction.
+#![allow(missing_docs, reason = "instructions are documented where their name does not say it all")]
 
 use abi::{Num, Side, Text};
 
 /// A register.
-pub(crate) type Reg = u8;
+pub type Reg = u8;
 
 /// Two-operand functions of words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Bin {
+pub enum Bin {
     AddI,
     SubI,
     MulI,
@@ -57,7 +60,7 @@ pub(crate) enum Bin {
 
 /// One-operand functions of words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Un {
+pub enum Un {
     Not,
     NegI,
     NegF,
@@ -71,7 +74,7 @@ pub(crate) enum Un {
 
 /// Two-operand functions of texts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum StrBin {
+pub enum StrBin {
     Eq,
     Lt,
     Le,
@@ -83,7 +86,7 @@ pub(crate) enum StrBin {
 
 /// Text to text; `b` is a number where one is needed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum StrFn {
+pub enum StrFn {
     Lower,
     Trim,
     Prefix,
@@ -93,7 +96,7 @@ pub(crate) enum StrFn {
 
 /// How a word reads as text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Fmt {
+pub enum Fmt {
     Str,
     Bool,
     Int,
@@ -110,7 +113,7 @@ pub(crate) enum Fmt {
 
 /// Numbers of an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum EpNum {
+pub enum EpNum {
     Healthy,
     Inflight,
     Latency,
@@ -119,7 +122,7 @@ pub(crate) enum EpNum {
 
 /// One instruction. `d` is where the result goes; where that is a `T?`, `d` and `d + 1`.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) enum Op {
+pub enum Op {
     Const {
         d: Reg,
         k: u16,
@@ -399,84 +402,84 @@ pub(crate) enum Op {
 
 /// What a `log` writes.
 #[derive(Clone, Debug)]
-pub(crate) struct LogSite {
-    pub(crate) level: abi::Level,
-    pub(crate) element: u16,
-    pub(crate) fields: Vec<LogField>,
+pub struct LogSite {
+    pub level: abi::Level,
+    pub element: u16,
+    pub fields: Vec<LogField>,
 }
 
 /// One value of a `log`.
 #[derive(Clone, Debug)]
-pub(crate) struct LogField {
-    pub(crate) name: String,
-    pub(crate) reg: Reg,
+pub struct LogField {
+    pub name: String,
+    pub reg: Reg,
     /// `reg` is a `T?`.
-    pub(crate) optional: bool,
-    pub(crate) fmt: Fmt,
+    pub optional: bool,
+    pub fmt: Fmt,
 }
 
 /// Where a `reject` stands.
 #[derive(Clone, Debug)]
-pub(crate) struct RejectSite {
-    pub(crate) element: u16,
-    pub(crate) line: u32,
+pub struct RejectSite {
+    pub element: u16,
+    pub line: u32,
     /// None: as the status says.
-    pub(crate) flag: Option<abi::Flag>,
+    pub flag: Option<abi::Flag>,
     /// What a dry run says.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 /// Where a suspended handler goes on.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Segment {
-    pub(crate) pc: u32,
+pub struct Segment {
+    pub pc: u32,
     /// Registers below this one are alive.
-    pub(crate) live: u16,
-    pub(crate) element: u16,
+    pub live: u16,
+    pub element: u16,
 }
 
 /// The code of one entry.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Code {
-    pub(crate) ops: Vec<Op>,
-    pub(crate) segments: Vec<Segment>,
+pub struct Code {
+    pub ops: Vec<Op>,
+    pub segments: Vec<Segment>,
     /// Registers it uses.
-    pub(crate) regs: u16,
+    pub regs: u16,
     /// It touches texts or lists.
-    pub(crate) scratch: bool,
+    pub scratch: bool,
 }
 
 /// A service as texts see it; words are texts of the constants.
 #[derive(Clone, Debug)]
-pub(crate) struct ServiceText {
-    pub(crate) name: u64,
-    pub(crate) endpoints: Vec<EndpointText>,
+pub struct ServiceText {
+    pub name: u64,
+    pub endpoints: Vec<EndpointText>,
 }
 
 /// An endpoint as texts see it.
 #[derive(Clone, Debug)]
-pub(crate) struct EndpointText {
-    pub(crate) addr: u64,
-    pub(crate) zone: u64,
-    pub(crate) labels: Vec<(u64, u64)>,
+pub struct EndpointText {
+    pub addr: u64,
+    pub zone: u64,
+    pub labels: Vec<(u64, u64)>,
 }
 
 /// What all entries of a chain share.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shared {
-    pub(crate) consts: Vec<u64>,
+pub struct Shared {
+    pub consts: Vec<u64>,
     /// Every constant text, one after the other.
-    pub(crate) text: String,
+    pub text: String,
     /// The items of constant lists.
-    pub(crate) lists: Vec<u64>,
+    pub lists: Vec<u64>,
     /// Weights of `weighted`, summed up.
-    pub(crate) tables: Vec<Vec<u64>>,
-    pub(crate) rejects: Vec<RejectSite>,
-    pub(crate) logs: Vec<LogSite>,
-    pub(crate) flags: Vec<abi::Flag>,
-    pub(crate) services: Vec<ServiceText>,
+    pub tables: Vec<Vec<u64>>,
+    pub rejects: Vec<RejectSite>,
+    pub logs: Vec<LogSite>,
+    pub flags: Vec<abi::Flag>,
+    pub services: Vec<ServiceText>,
     /// Word 0 of the call says how many bytes of scratch stay.
-    pub(crate) keeps: bool,
+    pub keeps: bool,
 }
 
 /// Bit 63 of a text or list: it is in the constants.
@@ -485,29 +488,29 @@ const IN_CONSTS: u64 = 1 << 63;
 const VIRTUAL: u64 = 1 << 62;
 
 /// The word of a text or list: `len` items from `at`.
-pub(crate) fn slice_word(at: usize, len: usize, in_consts: bool) -> u64 {
+pub fn slice_word(at: usize, len: usize, in_consts: bool) -> u64 {
     let flag = if in_consts { IN_CONSTS } else { 0 };
     flag | ((at as u64 & 0x3fff_ffff) << 32) | (len as u64 & 0xffff_ffff)
 }
 
 /// The word of a constant list.
-pub(crate) fn const_list(at: usize, len: usize) -> u64 {
+pub fn const_list(at: usize, len: usize) -> u64 {
     slice_word(at, len, true) | VIRTUAL
 }
 
 /// A constant list's word, as against a constant text's.
-pub(crate) fn is_const_list(word: u64) -> bool {
+pub fn is_const_list(word: u64) -> bool {
     word & IN_CONSTS != 0 && word & VIRTUAL != 0
 }
 
 /// The word of the list of every endpoint.
-pub(crate) const ALL_ENDPOINTS: u64 = VIRTUAL;
+pub const ALL_ENDPOINTS: u64 = VIRTUAL;
 /// The word of the list of every healthy endpoint, of which there is one.
-pub(crate) const HEALTHY_ENDPOINTS: u64 = VIRTUAL | 1;
+pub const HEALTHY_ENDPOINTS: u64 = VIRTUAL | 1;
 
 /// Where a text or list is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Where {
+pub enum Where {
     Consts,
     Scratch,
     AllEndpoints,
@@ -515,7 +518,7 @@ pub(crate) enum Where {
 }
 
 /// Takes a text's or list's word apart: where, from which item, how many.
-pub(crate) fn slice_parts(word: u64) -> (Where, usize, usize) {
+pub fn slice_parts(word: u64) -> (Where, usize, usize) {
     let at = usize::try_from((word >> 32) & 0x3fff_ffff).unwrap_or(0);
     let len = usize::try_from(word & 0xffff_ffff).unwrap_or(0);
     let place = match (word & IN_CONSTS != 0, word & VIRTUAL != 0) {

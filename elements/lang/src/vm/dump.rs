@@ -7,7 +7,7 @@ use super::code::{Code, Op, is_const_list, slice_parts};
 
 impl Image {
     /// The listing of every entry that has code.
-    pub(crate) fn listing(&self) -> String {
+    pub fn listing(&self) -> String {
         let mut out = String::new();
         let names: Vec<&str> = self.plan.elements.iter().map(|e| e.text.as_str()).collect();
         // Writing to a String does not fail.
@@ -15,7 +15,14 @@ impl Image {
         if self.plan.call_words > 0 {
             let _ = writeln!(out, "  words {}", self.plan.call_words);
         }
-        for (name, code) in [("request", &self.request), ("pick", &self.pick), ("response", &self.response)] {
+        let entries = [
+            ("request", &self.request),
+            ("pick", &self.pick),
+            ("request message", &self.request_message),
+            ("response message", &self.response_message),
+            ("response", &self.response),
+        ];
+        for (name, code) in entries {
             if !code.ops.is_empty() {
                 self.entry(&mut out, name, code);
             }

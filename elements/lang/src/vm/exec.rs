@@ -5,6 +5,8 @@ use abi::{
     Suspend, Text, Verdict,
 };
 
+use crate::state::Bound;
+
 use super::arith;
 use super::code::{
     ALL_ENDPOINTS, Code, EpNum, Fmt, LogField, Op, Segment, Shared, StrBin, StrFn, Where, slice_parts,
@@ -20,24 +22,39 @@ const INTERPOLATED_MAX: usize = 1024;
 const LOG_FIELDS_MAX: usize = 16;
 
 /// Runs `code` from `segment`.
-pub(super) fn run(
+pub(crate) fn run(
     shared: &Shared,
+    state: &Bound,
     code: &Code,
     entry: Entry,
     segment: u16,
     call: &mut dyn CallView,
 ) -> Verdict {
     match code.regs {
-        0..=16 => Run::new(shared, code, entry, segment, call).exec::<16>(code, segment),
-        17..=32 => Run::new(shared, code, entry, segment, call).exec::<32>(code, segment),
-        33..=64 => Run::new(shared, code, entry, segment, call).exec::<64>(code, segment),
-        _ => Run::new(shared, code, entry, segment, call).exec::<256>(code, segment),
+        0..=16 => Run::new(shared, state, code, entry, segment, call).exec::<16>(code, segment),
+        17..=32 => Run::new(shared, state, code, entry, segment, call).exec::<32>(code, segment),
+        33..=64 => Run::new(shared, state, code, entry, segment, call).exec::<64>(code, segment),
+        _ => Run::new(shared, state, code, entry, segment, call).exec::<256>(code, segment),
     }
 }
 
-/// One run of one chain for one call.
-pub(super) struct Run<'a> {
+/// What an instruction leads to.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Flow {
+    /// The next one.
+    Next,
+    /// The one at this place.
+    Jump(u32),
+    /// The end of the run.
+    End(Verdict),
+}
+
+/// One run of one chain for one call: what instructions work on besides their registers.
+pub struct Run<'a> {
     pub(super) shared: &'a Shared,
+    /// What the chain's elements remember, by place in [`super::Image::states`].
+    #[expect(dead_code, reason = "read by the instructions of state, which land next")]
+    pub(super) state: &'a Bound,
     pub(super) call: &'a mut dyn CallView,
     /// The call's own memory, borrowed for the run.
     pub(super) scratch: Spill,
@@ -45,6 +62,7 @@ pub(super) struct Run<'a> {
     element: u32,
     draw_base: u32,
     draws: u32,
+    is_sampled: bool,
 }
 
 fn idx(word: u64) -> EndpointIdx {
@@ -52,7 +70,15 @@ fn idx(word: u64) -> EndpointIdx {
 }
 
 impl<'a> Run<'a> {
-    fn new(shared: &'a Shared, code: &Code, entry: Entry, segment: u16, call: &'a mut dyn CallView) -> Self {
+    /// A run of `code`, from its start or, if `segment` is not 0, from where it was suspended.
+    pub fn new(
+        shared: &'a Shared,
+        state: &'a Bound,
+        code: &Code,
+        entry: Entry,
+        segment: u16,
+        call: &'a mut dyn CallView,
+    ) -> Self {
         // Draws of different entries and attempts are different draws.
         let draw_base = match entry {
             Entry::Request => 0,
@@ -68,11 +94,12 @@ impl<'a> Run<'a> {
                 scratch.bytes.truncate(kept);
             }
         }
-        Self { shared, call, scratch, text_at: 0, element: 0, draw_base, draws: 0 }
+        let is_sampled = call.is_sampled();
+        Self { shared, state, call, scratch, text_at: 0, element: 0, draw_base, draws: 0, is_sampled }
     }
 
     /// Gives the call its memory back. What a suspension wrote there stays.
-    fn finish(mut self, code: &Code, is_suspended: bool) {
+    pub fn finish(mut self, code: &Code, is_suspended: bool) {
         if !code.scratch {
             return;
         }
@@ -84,208 +111,226 @@ impl<'a> Run<'a> {
         *self.call.spill() = std::mem::take(&mut self.scratch);
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm per instruction")]
     fn exec<const N: usize>(mut self, code: &Code, segment: u16) -> Verdict {
         let mut regs = [0_u64; N];
-        let mut pc = 0_usize;
-        if let Some(at) = usize::from(segment).checked_sub(1) {
-            let Some(resume) = code.segments.get(at) else {
-                self.finish(code, false);
-                return Verdict::Forward;
+        let mut at = self.enter(code, segment, &mut regs);
+        let verdict = loop {
+            let Some(op) = at.and_then(|at| code.ops.get(at)) else { break Verdict::Forward };
+            at = match self.step(code, op, &mut regs) {
+                Flow::Next => at.map(|at| at + 1),
+                Flow::Jump(to) => usize::try_from(to).ok(),
+                Flow::End(verdict) => break verdict,
             };
-            pc = resume.pc as usize;
-            self.unspill(&mut regs, *resume);
-        }
-        let is_sampled = self.call.is_sampled();
-        // N is a power of two, so the mask is the bound.
+        };
+        self.finish(code, matches!(verdict, Verdict::Suspend(_)));
+        verdict
+    }
+
+    /// Where a run begins: at the start, or where it was suspended, with its registers as they were.
+    pub fn enter(&mut self, code: &Code, segment: u16, regs: &mut [u64]) -> Option<usize> {
+        let Some(at) = usize::from(segment).checked_sub(1) else { return Some(0) };
+        let resume = *code.segments.get(at)?;
+        self.unspill(regs, resume);
+        Some(resume.pc as usize)
+    }
+
+    /// One instruction: what it means. Machine code comes here for all that it does not do by itself, so
+    /// that both are the same.
+    #[expect(clippy::too_many_lines, reason = "one arm per instruction")]
+    pub fn step(&mut self, code: &Code, op: &Op, regs: &mut [u64]) -> Flow {
+        // A register that is not there reads as 0; the builder makes none.
         macro_rules! r {
             ($r:expr) => {
-                regs[usize::from($r) & (N - 1)]
+                regs.get(usize::from($r)).copied().unwrap_or(0)
             };
+        }
+        macro_rules! set {
+            ($d:expr, $value:expr) => {{
+                let value: u64 = $value;
+                if let Some(slot) = regs.get_mut(usize::from($d)) {
+                    *slot = value;
+                }
+            }};
         }
         macro_rules! pair {
             ($d:expr, $value:expr) => {{
                 let value: Option<u64> = $value;
-                r!($d) = u64::from(value.is_some());
-                r!($d.wrapping_add(1)) = value.unwrap_or(0);
+                set!($d, u64::from(value.is_some()));
+                set!($d.wrapping_add(1), value.unwrap_or(0));
             }};
         }
-        let verdict = loop {
-            let Some(op) = code.ops.get(pc) else { break Verdict::Forward };
-            pc += 1;
-            match *op {
-                Op::Const { d, k } => r!(d) = self.shared.consts.get(usize::from(k)).copied().unwrap_or(0),
-                Op::Small { d, n } => r!(d) = u64::from(n),
-                Op::Move { d, a } => r!(d) = r!(a),
-                Op::Bin { op, d, a, b } => r!(d) = arith::bin(op, r!(a), r!(b)),
-                Op::BinSmall { op, d, a, n } => r!(d) = arith::bin(op, r!(a), u64::from(n)),
-                Op::Un { op, d, a } => r!(d) = arith::un(op, r!(a)),
-                Op::Jump { to } => pc = to as usize,
-                Op::JumpIf { a, to } => {
-                    if r!(a) != 0 {
-                        pc = to as usize;
-                    }
-                }
-                Op::JumpUnless { a, to } => {
-                    if r!(a) == 0 {
-                        pc = to as usize;
-                    }
-                }
-                Op::Num { d, field } => r!(d) = self.call.num(field),
-                Op::Text { d, field } => r!(d) = self.copy_text(field),
-                Op::Source { d } => pair!(d, self.source()),
-                Op::PeerIp { d } => pair!(d, self.peer_ip()),
-                Op::Deadline { d } => pair!(d, self.call.deadline_ns()),
-                Op::Destination { d } => r!(d) = u64::from(self.call.destination().0),
-                Op::Endpoint { d } => pair!(d, self.call.endpoint().map(|e| u64::from(e.0))),
-                Op::Meta { side, d, key } => pair!(d, self.metadata(side, r!(key))),
-                Op::MetaAll { side, d, key } => r!(d) = self.metadata_all(side, r!(key)),
-                Op::EpNum { field, d, a } => {
-                    let stat = self.call.endpoint_stat(idx(r!(a)));
-                    r!(d) = stat.map_or(0, |s| match field {
-                        EpNum::Healthy => u64::from(s.healthy),
-                        EpNum::Inflight => u64::from(s.inflight),
-                        EpNum::Latency => s.latency_ns.min(i64::MAX.cast_unsigned()),
-                        EpNum::Weight => u64::from(s.weight),
-                    });
-                }
-                Op::EpZone { d, a } => {
-                    r!(d) = self.endpoint_text(r!(a)).map_or(slice_word(0, 0, true), |e| e.zone)
-                }
-                Op::EpLabel { d, a, key } => pair!(d, self.label(r!(a), r!(key))),
-
-                Op::Endpoints { d } => r!(d) = ALL_ENDPOINTS,
-                Op::Healthy { d, a } => r!(d) = self.healthy(r!(a)),
-                Op::Sample { d, a, b } => r!(d) = self.sample(r!(a), r!(b)),
-                Op::Turn { d, a } => pair!(d, self.turn(r!(a))),
-                Op::Ring { d, a, key } => pair!(d, self.ring(r!(a), r!(key))),
-                Op::ByWeight { d, a, key } => {
-                    let key = (r!(key) != 0).then_some(r!(key.wrapping_add(1)));
-                    pair!(d, self.by_weight(r!(a), key));
-                }
-                Op::ByTable { d, key, table } => {
-                    let key = (r!(key) != 0).then_some(r!(key.wrapping_add(1)));
-                    r!(d) = self.by_table(table, key);
-                }
-                Op::List { d } => r!(d) = slice_word(self.scratch.words.len(), 0, false),
-                Op::Push { list, a } => r!(list) = self.push(r!(list), r!(a)),
-                Op::Len { d, a } => r!(d) = self.len(r!(a)) as u64,
-                Op::StrLen { d, a } => r!(d) = r!(a) & 0xffff_ffff,
-                Op::Nth { d, a, b } => {
-                    let at = usize::try_from(r!(b)).unwrap_or(usize::MAX);
-                    pair!(d, self.nth(r!(a), at));
-                }
-                Op::Next { d, list, i, to } => match self.next(r!(list), &mut r!(i)) {
-                    Some(item) => r!(d) = item,
-                    None => pc = to as usize,
-                },
-
-                Op::Random { d } => r!(d) = unit(self.draw()).to_bits(),
-                Op::Hash { d, a } => r!(d) = xxh64(self.text(r!(a)).as_bytes()),
-                Op::Share { d, a } => r!(d) = unit(r!(a)).to_bits(),
-                Op::StrBin { op, d, a, b } => {
-                    let (a, b) = (self.text(r!(a)), self.text(r!(b)));
-                    r!(d) = u64::from(match op {
-                        StrBin::Eq => a == b,
-                        StrBin::Lt => a < b,
-                        StrBin::Le => a <= b,
-                        StrBin::Contains => a.contains(b),
-                        StrBin::StartsWith => a.starts_with(b),
-                        StrBin::EndsWith => a.ends_with(b),
-                        StrBin::InCidr => in_cidr(a, b),
-                    });
-                }
-                Op::StrFn { op, d, a, b } => r!(d) = self.str_fn(op, r!(a), r!(b)),
-                Op::ParseInt { d, a } => {
-                    pair!(d, self.text(r!(a)).trim().parse::<i64>().ok().map(i64::cast_unsigned));
-                }
-                Op::TextStart => self.text_at = self.scratch.bytes.len(),
-                Op::TextPart { fmt, a } => self.text_part(fmt, r!(a)),
-                Op::TextEnd { d } => r!(d) = self.text_end(),
-
-                Op::LoadWord { d, word } => {
-                    r!(d) = self.call.words().get(usize::from(word)).copied().unwrap_or(0);
-                }
-                Op::StoreWord { a, word } => {
-                    let value = r!(a);
-                    if let Some(slot) = self.call.words().get_mut(usize::from(word)) {
-                        *slot = value;
-                    }
-                }
-                Op::Keep => {
-                    let kept = self.scratch.bytes.len() as u64;
-                    if let Some(slot) = self.call.words().first_mut() {
-                        *slot = kept;
-                    }
-                }
-
-                Op::Begin { element } => {
-                    self.element = element;
-                    self.draws = 0;
-                }
-                Op::Passed { elements } => self.call.set_passed(elements),
-                Op::UnlessPassed { element, to } => {
-                    if self.call.passed() <= element {
-                        pc = to as usize;
-                    }
-                }
-                Op::Mark { element } => {
-                    if is_sampled {
-                        self.call.mark(element);
-                    }
-                }
-                Op::Reject { status, text, site } => break self.reject(r!(status), r!(text), site),
-                Op::Would { site } => {
-                    if let Some(site) = self.shared.rejects.get(usize::from(site)) {
-                        let text = LogValue::Text(&site.text);
-                        self.call.log(abi::Level::Info, site.element, &[("would", text)]);
-                    }
-                }
-                Op::Delay { a, segment } => {
-                    let ns = r!(a).cast_signed();
-                    if let (Some(to), true) =
-                        (code.segments.get(usize::from(segment).wrapping_sub(1)), ns > 0)
-                    {
-                        self.spill(&regs, *to);
-                        let element = to.element;
-                        break Verdict::Suspend(Suspend::Timer { ns: ns.unsigned_abs(), segment, element });
-                    }
-                }
-                Op::AccessLog { sink } => self.call.access_log(SinkIdx(sink)),
-                Op::Compress { encoding, min } => {
-                    let min_bytes = u32::try_from(r!(min)).unwrap_or(u32::MAX);
-                    self.call.set_compress(Compress { encoding, min_bytes });
-                }
-                Op::Log { site } => self.log(site, &regs),
-                Op::Count { metric, a } => self.call.count(metric, r!(a)),
-                Op::Observe { metric, a } => self.call.observe(metric, f64::from_bits(r!(a))),
-                Op::SetMeta { side, key, a } => {
-                    let value = (r!(a) != 0).then_some(r!(a.wrapping_add(1)));
-                    self.set_metadata(side, r!(key), value);
-                }
-                Op::SetEndpoint { a } => {
-                    let to = (r!(a) != 0).then(|| idx(r!(a.wrapping_add(1))));
-                    self.call.set_endpoint(to);
-                }
-                Op::SetDestination { a } => {
-                    self.call.set_destination(ServiceIdx(u16::try_from(r!(a)).unwrap_or(u16::MAX)));
-                }
-                Op::SetDeadline { a } => self.call.set_deadline_ns(r!(a)),
-                Op::SetStatus { status, text } => {
-                    let text = (r!(text) != 0).then_some(r!(text.wrapping_add(1)));
-                    let text = text.map(|t| text_of(self.shared, &self.scratch, t));
-                    self.call.set_status(status_of(r!(status)), text);
-                }
-                Op::SetFlag { site } => {
-                    if let Some(flag) = self.shared.flags.get(usize::from(site)) {
-                        self.call.set_flag(*flag);
-                    }
-                }
-                Op::End => break Verdict::Forward,
+        match *op {
+            Op::Const { d, k } => set!(d, self.shared.consts.get(usize::from(k)).copied().unwrap_or(0)),
+            Op::Small { d, n } => set!(d, u64::from(n)),
+            Op::Move { d, a } => set!(d, r!(a)),
+            Op::Bin { op, d, a, b } => set!(d, arith::bin(op, r!(a), r!(b))),
+            Op::BinSmall { op, d, a, n } => set!(d, arith::bin(op, r!(a), u64::from(n))),
+            Op::Un { op, d, a } => set!(d, arith::un(op, r!(a))),
+            Op::Jump { to } => return Flow::Jump(to),
+            Op::JumpIf { a, to } if r!(a) != 0 => return Flow::Jump(to),
+            Op::JumpUnless { a, to } if r!(a) == 0 => return Flow::Jump(to),
+            Op::JumpIf { .. } | Op::JumpUnless { .. } => {}
+            Op::Num { d, field } => set!(d, self.call.num(field)),
+            Op::Text { d, field } => set!(d, self.copy_text(field)),
+            Op::Source { d } => pair!(d, self.source()),
+            Op::PeerIp { d } => pair!(d, self.peer_ip()),
+            Op::Deadline { d } => pair!(d, self.call.deadline_ns()),
+            Op::Destination { d } => set!(d, u64::from(self.call.destination().0)),
+            Op::Endpoint { d } => pair!(d, self.call.endpoint().map(|e| u64::from(e.0))),
+            Op::Meta { side, d, key } => pair!(d, self.metadata(side, r!(key))),
+            Op::MetaAll { side, d, key } => set!(d, self.metadata_all(side, r!(key))),
+            Op::EpNum { field, d, a } => {
+                let stat = self.call.endpoint_stat(idx(r!(a)));
+                let value = stat.map_or(0, |s| match field {
+                    EpNum::Healthy => u64::from(s.healthy),
+                    EpNum::Inflight => u64::from(s.inflight),
+                    EpNum::Latency => s.latency_ns.min(i64::MAX.cast_unsigned()),
+                    EpNum::Weight => u64::from(s.weight),
+                });
+                set!(d, value);
             }
-        };
-        self.finish(code, matches!(verdict, Verdict::Suspend(_)));
-        verdict
+            Op::EpZone { d, a } => {
+                set!(d, self.endpoint_text(r!(a)).map_or(slice_word(0, 0, true), |e| e.zone));
+            }
+            Op::EpLabel { d, a, key } => pair!(d, self.label(r!(a), r!(key))),
+
+            Op::Endpoints { d } => set!(d, ALL_ENDPOINTS),
+            Op::Healthy { d, a } => set!(d, self.healthy(r!(a))),
+            Op::Sample { d, a, b } => set!(d, self.sample(r!(a), r!(b))),
+            Op::Turn { d, a } => pair!(d, self.turn(r!(a))),
+            Op::Ring { d, a, key } => pair!(d, self.ring(r!(a), r!(key))),
+            Op::ByWeight { d, a, key } => {
+                let key = (r!(key) != 0).then_some(r!(key.wrapping_add(1)));
+                pair!(d, self.by_weight(r!(a), key));
+            }
+            Op::ByTable { d, key, table } => {
+                let key = (r!(key) != 0).then_some(r!(key.wrapping_add(1)));
+                set!(d, self.by_table(table, key));
+            }
+            Op::List { d } => set!(d, slice_word(self.scratch.words.len(), 0, false)),
+            Op::Push { list, a } => set!(list, self.push(r!(list), r!(a))),
+            Op::Len { d, a } => set!(d, self.len(r!(a)) as u64),
+            Op::StrLen { d, a } => set!(d, r!(a) & 0xffff_ffff),
+            Op::Nth { d, a, b } => {
+                let at = usize::try_from(r!(b)).unwrap_or(usize::MAX);
+                pair!(d, self.nth(r!(a), at));
+            }
+            Op::Next { d, list, i, to } => {
+                let mut place = r!(i);
+                let item = self.next(r!(list), &mut place);
+                set!(i, place);
+                match item {
+                    Some(item) => set!(d, item),
+                    None => return Flow::Jump(to),
+                }
+            }
+
+            Op::Random { d } => set!(d, unit(self.draw()).to_bits()),
+            Op::Hash { d, a } => set!(d, xxh64(self.text(r!(a)).as_bytes())),
+            Op::Share { d, a } => set!(d, unit(r!(a)).to_bits()),
+            Op::StrBin { op, d, a, b } => {
+                let (a, b) = (self.text(r!(a)), self.text(r!(b)));
+                let holds = match op {
+                    StrBin::Eq => a == b,
+                    StrBin::Lt => a < b,
+                    StrBin::Le => a <= b,
+                    StrBin::Contains => a.contains(b),
+                    StrBin::StartsWith => a.starts_with(b),
+                    StrBin::EndsWith => a.ends_with(b),
+                    StrBin::InCidr => in_cidr(a, b),
+                };
+                set!(d, u64::from(holds));
+            }
+            Op::StrFn { op, d, a, b } => set!(d, self.str_fn(op, r!(a), r!(b))),
+            Op::ParseInt { d, a } => {
+                pair!(d, self.text(r!(a)).trim().parse::<i64>().ok().map(i64::cast_unsigned));
+            }
+            Op::TextStart => self.text_at = self.scratch.bytes.len(),
+            Op::TextPart { fmt, a } => self.text_part(fmt, r!(a)),
+            Op::TextEnd { d } => set!(d, self.text_end()),
+
+            Op::LoadWord { d, word } => {
+                set!(d, self.call.words().get(usize::from(word)).copied().unwrap_or(0));
+            }
+            Op::StoreWord { a, word } => {
+                let value = r!(a);
+                if let Some(slot) = self.call.words().get_mut(usize::from(word)) {
+                    *slot = value;
+                }
+            }
+            Op::Keep => {
+                let kept = self.scratch.bytes.len() as u64;
+                if let Some(slot) = self.call.words().first_mut() {
+                    *slot = kept;
+                }
+            }
+
+            Op::Begin { element } => {
+                self.element = element;
+                self.draws = 0;
+            }
+            Op::Passed { elements } => self.call.set_passed(elements),
+            Op::UnlessPassed { element, to } => {
+                if self.call.passed() <= element {
+                    return Flow::Jump(to);
+                }
+            }
+            Op::Mark { element } => {
+                if self.is_sampled {
+                    self.call.mark(element);
+                }
+            }
+            Op::Reject { status, text, site } => {
+                return Flow::End(self.reject(r!(status), r!(text), site));
+            }
+            Op::Would { site } => {
+                if let Some(site) = self.shared.rejects.get(usize::from(site)) {
+                    let text = LogValue::Text(&site.text);
+                    self.call.log(abi::Level::Info, site.element, &[("would", text)]);
+                }
+            }
+            Op::Delay { a, segment } => {
+                let ns = r!(a).cast_signed();
+                if let (Some(to), true) = (code.segments.get(usize::from(segment).wrapping_sub(1)), ns > 0) {
+                    self.spill(regs, *to);
+                    let element = to.element;
+                    let wait = Suspend::Timer { ns: ns.unsigned_abs(), segment, element };
+                    return Flow::End(Verdict::Suspend(wait));
+                }
+            }
+            Op::AccessLog { sink } => self.call.access_log(SinkIdx(sink)),
+            Op::Compress { encoding, min } => {
+                let min_bytes = u32::try_from(r!(min)).unwrap_or(u32::MAX);
+                self.call.set_compress(Compress { encoding, min_bytes });
+            }
+            Op::Log { site } => self.log(site, regs),
+            Op::Count { metric, a } => self.call.count(metric, r!(a), &[]),
+            Op::Observe { metric, a } => self.call.observe(metric, f64::from_bits(r!(a))),
+            Op::SetMeta { side, key, a } => {
+                let value = (r!(a) != 0).then_some(r!(a.wrapping_add(1)));
+                self.set_metadata(side, r!(key), value);
+            }
+            Op::SetEndpoint { a } => {
+                let to = (r!(a) != 0).then(|| idx(r!(a.wrapping_add(1))));
+                self.call.set_endpoint(to);
+            }
+            Op::SetDestination { a } => {
+                self.call.set_destination(ServiceIdx(u16::try_from(r!(a)).unwrap_or(u16::MAX)));
+            }
+            Op::SetDeadline { a } => self.call.set_deadline_ns(r!(a)),
+            Op::SetStatus { status, text } => {
+                let text = (r!(text) != 0).then_some(r!(text.wrapping_add(1)));
+                let text = text.map(|t| text_of(self.shared, &self.scratch, t));
+                self.call.set_status(status_of(r!(status)), text);
+            }
+            Op::SetFlag { site } => {
+                if let Some(flag) = self.shared.flags.get(usize::from(site)) {
+                    self.call.set_flag(*flag);
+                }
+            }
+            Op::End => return Flow::End(Verdict::Forward),
+        }
+        Flow::Next
     }
 
     /// The text of a word.

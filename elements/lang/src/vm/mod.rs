@@ -1,49 +1,85 @@
 //! The interpreter: byte code against a [`CallView`]. It is the semantics; the JIT is held against it.
 //!
-//! One [`Image`] is one chain. Nothing is allocated in the steady state: registers stand on the stack,
-//! texts and lists in the call's own [`abi::Spill`], whose memory stays with the slot.
+//! One [`Image`] is one chain, [`Interpreted`] makes it run. Nothing is allocated in the steady state:
+//! registers stand on the stack, texts and lists in the call's own [`abi::Spill`], whose memory stays with
+//! the slot.
 
 pub(crate) mod arith;
-pub(crate) mod code;
+pub mod code;
 mod dump;
 mod exec;
 mod lists;
+mod operands;
 pub(crate) mod text;
+
+use std::sync::Arc;
 
 use abi::{CallView, Chain, Entry, Plan, Verdict};
 
-pub(crate) use code::{Code, Shared};
+use crate::state::{Bound, StateDecl};
+pub use code::{Code, Op, Shared};
+pub use exec::{Flow, Run};
+pub use operands::Operands;
 
-/// A chain as byte code.
+/// A chain as byte code: what a rule says, without the state it will keep.
 #[derive(Debug, Default)]
-pub(crate) struct Image {
-    pub(crate) plan: Plan,
-    pub(crate) shared: Shared,
-    pub(crate) request: Code,
-    pub(crate) pick: Code,
-    pub(crate) response: Code,
+pub struct Image {
+    /// What it needs and does.
+    pub plan: Plan,
+    /// Constants, names and sites.
+    pub shared: Shared,
+    /// `Entry::Request`.
+    pub request: Code,
+    /// `Entry::Pick`.
+    pub pick: Code,
+    /// `Entry::RequestMessage`.
+    pub request_message: Code,
+    /// `Entry::ResponseMessage`.
+    pub response_message: Code,
+    /// `Entry::Response`.
+    pub response: Code,
+    /// State of its elements that outlives a passage; instructions name it by its place here.
+    pub states: Vec<StateDecl>,
 }
 
 impl Image {
-    fn code(&self, entry: Entry) -> Option<&Code> {
-        match entry {
-            Entry::Request => Some(&self.request),
-            Entry::Pick => Some(&self.pick),
-            Entry::Response => Some(&self.response),
-            Entry::RequestMessage | Entry::ResponseMessage | Entry::ResponseHeaders => None,
-        }
+    /// The code of an entry; `None` where there is nothing to run.
+    pub fn code(&self, entry: Entry) -> Option<&Code> {
+        let code = match entry {
+            Entry::Request => &self.request,
+            Entry::Pick => &self.pick,
+            Entry::RequestMessage => &self.request_message,
+            Entry::ResponseMessage => &self.response_message,
+            Entry::Response => &self.response,
+            Entry::ResponseHeaders => return None,
+        };
+        (!code.ops.is_empty()).then_some(code)
     }
 }
 
-impl Chain for Image {
+/// A chain that the interpreter runs.
+#[derive(Debug)]
+pub struct Interpreted {
+    image: Arc<Image>,
+    state: Bound,
+}
+
+impl Interpreted {
+    /// Makes an image run, with this state.
+    pub fn new(image: Arc<Image>, state: Bound) -> Self {
+        Self { image, state }
+    }
+}
+
+impl Chain for Interpreted {
     fn plan(&self) -> &Plan {
-        &self.plan
+        &self.image.plan
     }
 
     fn run(&self, entry: Entry, segment: u16, call: &mut dyn CallView) -> Verdict {
-        match self.code(entry) {
-            Some(code) if !code.ops.is_empty() => exec::run(&self.shared, code, entry, segment, call),
-            _ => Verdict::Forward,
+        match self.image.code(entry) {
+            Some(code) => exec::run(&self.image.shared, &self.state, code, entry, segment, call),
+            None => Verdict::Forward,
         }
     }
 }

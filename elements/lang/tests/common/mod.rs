@@ -3,7 +3,7 @@
 #![allow(clippy::panic, reason = "a helper that fails fails its test")]
 
 use abi::{
-    CallView, Compress, EndpointIdx, EndpointStat, Entry, Flag, Level, LogValue, Num, ServiceIdx, Side,
+    CallView, Compress, EndpointIdx, EndpointStat, Entry, Flag, Level, LogValue, Note, Num, ServiceIdx, Side,
     SinkIdx, Spill, Status, Text, Verdict,
 };
 use towpath_lang::{self as lang, Compiled, NoFiles, Overrides};
@@ -38,6 +38,10 @@ pub(crate) struct Mock {
     pub(crate) reject_text: String,
     pub(crate) passed: u16,
     pub(crate) sampled: bool,
+    pub(crate) shard: u16,
+    pub(crate) payload: Option<Vec<u8>>,
+    pub(crate) reports: Vec<(u16, String, f64)>,
+    pub(crate) notes: Vec<Note>,
     pub(crate) marks: Vec<u16>,
     pub(crate) words: Vec<u64>,
     pub(crate) spill: Spill,
@@ -84,7 +88,7 @@ impl CallView for Mock {
         match field {
             Num::Id => self.id,
             Num::Attempt => self.attempt,
-            Num::Size => 0,
+            Num::Size => self.payload.as_ref().map_or(0, |p| p.len() as u64),
             Num::LatencyNs => self.latency_ns,
             Num::NowNs => self.now_ns,
             Num::Status => self.status,
@@ -142,6 +146,29 @@ impl CallView for Mock {
     fn endpoint_stat(&self, at: EndpointIdx) -> Option<EndpointStat> {
         self.endpoints.get(usize::from(at.0)).copied()
     }
+    fn shard(&self) -> u16 {
+        self.shard
+    }
+    fn payload(&self) -> Option<&[u8]> {
+        self.payload.as_deref()
+    }
+    fn set_payload(&mut self, bytes: &[u8]) -> bool {
+        let held = self.payload.is_some();
+        if held {
+            self.payload = Some(bytes.to_vec());
+        }
+        held
+    }
+    fn endpoint_by_hash(&self, hash: u64) -> Option<EndpointIdx> {
+        let at = self.endpoints.iter().position(|e| e.hash == hash)?;
+        u16::try_from(at).ok().map(EndpointIdx)
+    }
+    fn endpoint_report(&self, at: EndpointIdx, name: &str) -> Option<f64> {
+        self.reports.iter().find(|(e, n, _)| *e == at.0 && n == name).map(|(.., value)| *value)
+    }
+    fn note(&mut self, what: Note) {
+        self.notes.push(what);
+    }
     fn pick_number(&mut self) -> u64 {
         self.picks += 1;
         self.picks - 1
@@ -162,7 +189,7 @@ impl CallView for Mock {
     fn log(&mut self, level: Level, element: u16, fields: &[(&str, LogValue<'_>)]) {
         self.logs.push(format!("{level:?} {element} {fields:?}"));
     }
-    fn count(&mut self, metric: u16, by: u64) {
+    fn count(&mut self, metric: u16, by: u64, _labels: &[(&str, LogValue<'_>)]) {
         self.counts.push((metric, by));
     }
     fn observe(&mut self, metric: u16, value: f64) {
@@ -209,8 +236,10 @@ pub(crate) fn app(rule: &str, rest: &str) -> String {
 }
 
 pub(crate) fn compiled(source: &str) -> Compiled {
-    lang::compile("test.adn", source, &NoFiles, &Overrides::default())
-        .unwrap_or_else(|e| panic!("{e}\n{source}"))
+    let mut compiled = lang::compile("test.adn", source, &NoFiles, &Overrides::default())
+        .unwrap_or_else(|e| panic!("{e}\n{source}"));
+    compiled.link(&mut lang::state::Store::new(1), &mut lang::Interpreter);
+    compiled
 }
 
 /// A compiled test and a call for it.

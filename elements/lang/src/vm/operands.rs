@@ -1,0 +1,198 @@
+//! Which registers an instruction reads and writes: what machine code keeps up to date around a
+//! [`super::Run::step`].
+
+use super::code::{Code, Op, Reg, Shared};
+
+/// The registers of one instruction, told one by one.
+pub trait Operands {
+    /// Its value is needed.
+    fn read(&mut self, reg: Reg);
+    /// It gets a value.
+    fn write(&mut self, reg: Reg);
+}
+
+/// Both registers of a `T?`.
+fn both(reg: Reg) -> [Reg; 2] {
+    [reg, reg.wrapping_add(1)]
+}
+
+impl Op {
+    /// Tells `to` the registers it reads, then those it writes. A suspension reads all that are alive.
+    pub fn operands(&self, shared: &Shared, code: &Code, to: &mut dyn Operands) {
+        self.reads(shared, code, &mut |reg| to.read(reg));
+        self.writes(&mut |reg| to.write(reg));
+    }
+
+    fn reads(&self, shared: &Shared, code: &Code, read: &mut dyn FnMut(Reg)) {
+        match *self {
+            Self::Const { .. }
+            | Self::Small { .. }
+            | Self::Jump { .. }
+            | Self::Num { .. }
+            | Self::Text { .. }
+            | Self::Source { .. }
+            | Self::PeerIp { .. }
+            | Self::Deadline { .. }
+            | Self::Destination { .. }
+            | Self::Endpoint { .. }
+            | Self::Endpoints { .. }
+            | Self::List { .. }
+            | Self::Random { .. }
+            | Self::TextStart
+            | Self::TextEnd { .. }
+            | Self::LoadWord { .. }
+            | Self::Keep
+            | Self::Begin { .. }
+            | Self::Passed { .. }
+            | Self::UnlessPassed { .. }
+            | Self::Mark { .. }
+            | Self::Would { .. }
+            | Self::AccessLog { .. }
+            | Self::SetFlag { .. }
+            | Self::End => {}
+            Self::Move { a, .. }
+            | Self::BinSmall { a, .. }
+            | Self::Un { a, .. }
+            | Self::JumpIf { a, .. }
+            | Self::JumpUnless { a, .. }
+            | Self::EpNum { a, .. }
+            | Self::EpZone { a, .. }
+            | Self::Healthy { a, .. }
+            | Self::Turn { a, .. }
+            | Self::Len { a, .. }
+            | Self::StrLen { a, .. }
+            | Self::Hash { a, .. }
+            | Self::Share { a, .. }
+            | Self::ParseInt { a, .. }
+            | Self::TextPart { a, .. }
+            | Self::StoreWord { a, .. }
+            | Self::Count { a, .. }
+            | Self::Observe { a, .. }
+            | Self::SetDestination { a }
+            | Self::SetDeadline { a } => read(a),
+            Self::Bin { a, b, .. }
+            | Self::Sample { a, b, .. }
+            | Self::Nth { a, b, .. }
+            | Self::StrBin { a, b, .. }
+            | Self::StrFn { a, b, .. }
+            | Self::EpLabel { a, key: b, .. }
+            | Self::Ring { a, key: b, .. }
+            | Self::Push { list: a, a: b }
+            | Self::Next { list: a, i: b, .. }
+            | Self::Reject { status: a, text: b, .. } => {
+                read(a);
+                read(b);
+            }
+            Self::Meta { key, .. } | Self::MetaAll { key, .. } => read(key),
+            Self::ByWeight { a, key, .. } => {
+                read(a);
+                both(key).into_iter().for_each(&mut *read);
+            }
+            Self::ByTable { key, .. } => {
+                both(key).into_iter().for_each(&mut *read);
+            }
+            Self::Compress { min, .. } => read(min),
+            Self::SetMeta { key, a, .. } => {
+                read(key);
+                both(a).into_iter().for_each(&mut *read);
+            }
+            Self::SetEndpoint { a } => {
+                both(a).into_iter().for_each(&mut *read);
+            }
+            Self::SetStatus { status, text } => {
+                read(status);
+                both(text).into_iter().for_each(&mut *read);
+            }
+            Self::Delay { a, segment } => {
+                read(a);
+                let at = usize::from(segment).wrapping_sub(1);
+                let live = code.segments.get(at).map_or(0, |s| s.live);
+                (0..live).filter_map(|r| Reg::try_from(r).ok()).for_each(read);
+            }
+            Self::Log { site } => {
+                let fields = shared.logs.get(usize::from(site)).map_or(&[][..], |s| &s.fields);
+                for field in fields {
+                    read(field.reg);
+                    if field.optional {
+                        read(field.reg.wrapping_add(1));
+                    }
+                }
+            }
+        }
+    }
+
+    fn writes(&self, write: &mut dyn FnMut(Reg)) {
+        match *self {
+            Self::Const { d, .. }
+            | Self::Small { d, .. }
+            | Self::Move { d, .. }
+            | Self::Bin { d, .. }
+            | Self::BinSmall { d, .. }
+            | Self::Un { d, .. }
+            | Self::Num { d, .. }
+            | Self::Text { d, .. }
+            | Self::Destination { d }
+            | Self::MetaAll { d, .. }
+            | Self::EpNum { d, .. }
+            | Self::EpZone { d, .. }
+            | Self::Endpoints { d }
+            | Self::Healthy { d, .. }
+            | Self::Sample { d, .. }
+            | Self::ByTable { d, .. }
+            | Self::List { d }
+            | Self::Push { list: d, .. }
+            | Self::Len { d, .. }
+            | Self::StrLen { d, .. }
+            | Self::Random { d }
+            | Self::Hash { d, .. }
+            | Self::Share { d, .. }
+            | Self::StrBin { d, .. }
+            | Self::StrFn { d, .. }
+            | Self::TextEnd { d }
+            | Self::LoadWord { d, .. } => write(d),
+            Self::Source { d }
+            | Self::PeerIp { d }
+            | Self::Deadline { d }
+            | Self::Endpoint { d }
+            | Self::Meta { d, .. }
+            | Self::EpLabel { d, .. }
+            | Self::Turn { d, .. }
+            | Self::Ring { d, .. }
+            | Self::ByWeight { d, .. }
+            | Self::Nth { d, .. }
+            | Self::ParseInt { d, .. } => {
+                both(d).into_iter().for_each(&mut *write);
+            }
+            Self::Next { d, i, .. } => {
+                write(d);
+                write(i);
+            }
+            Self::Jump { .. }
+            | Self::JumpIf { .. }
+            | Self::JumpUnless { .. }
+            | Self::TextStart
+            | Self::TextPart { .. }
+            | Self::StoreWord { .. }
+            | Self::Keep
+            | Self::Begin { .. }
+            | Self::Passed { .. }
+            | Self::UnlessPassed { .. }
+            | Self::Mark { .. }
+            | Self::Reject { .. }
+            | Self::Would { .. }
+            | Self::Delay { .. }
+            | Self::AccessLog { .. }
+            | Self::Compress { .. }
+            | Self::Log { .. }
+            | Self::Count { .. }
+            | Self::Observe { .. }
+            | Self::SetMeta { .. }
+            | Self::SetEndpoint { .. }
+            | Self::SetDestination { .. }
+            | Self::SetDeadline { .. }
+            | Self::SetStatus { .. }
+            | Self::SetFlag { .. }
+            | Self::End => {}
+        }
+    }
+}
