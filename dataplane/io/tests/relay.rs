@@ -110,7 +110,7 @@ fn setup(endpoint: SocketAddr) -> Setup {
     let program = Program {
         file: "relay.adn".into(),
         services: vec![service],
-        routes: Vec::new(),
+        routes: abi::Routes::default(),
         chains: Vec::new(),
         sinks: Vec::new(),
         metrics: Vec::new(),

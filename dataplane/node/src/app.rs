@@ -11,7 +11,7 @@ use crate::config::Listen;
 use crate::failure::{Failure, Outcome, is_coloured, print};
 
 /// No source file is larger.
-const SOURCE_BYTES_MAX: u64 = 4 << 20;
+const SOURCE_BYTES_MAX: u64 = lang::SOURCE_BYTES_MAX as u64;
 
 /// What to compile, kept for reloads.
 #[derive(Clone, Debug)]

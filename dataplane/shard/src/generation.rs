@@ -10,7 +10,9 @@ use crate::stats::ChainStats;
 use crate::{Listener, Peer};
 
 /// Routes remembered per program; when there are more, the memory starts afresh.
-const CACHED_ROUTES_MAX: usize = 4096;
+const CACHED_ROUTES_MAX: usize = 16_384;
+/// Authority and path of a route that is remembered, bytes: a caller cannot fill the memory with long ones.
+const CACHED_KEY_MAX: usize = 512;
 
 /// Where a call goes: the answer to (source, listener's destination, authority, path).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,6 +147,9 @@ impl Generation {
             return Ok(found.hit);
         }
         let hit = self.resolve(source, fixed, authority, path)?;
+        if authority.len() + path.len() > CACHED_KEY_MAX {
+            return Ok(hit);
+        }
         if self.cache.len() >= CACHED_ROUTES_MAX {
             self.cache.clear();
         }
@@ -203,10 +208,10 @@ impl Generation {
         let (service, method) = wire::grpc::split_path(path).unwrap_or((b"", b""));
         let service = core::str::from_utf8(service).unwrap_or("");
         let method = core::str::from_utf8(method).unwrap_or("");
-        let chain = match self.program.route(source, destination, service, method) {
+        let chain = match self.program.routes.find(source, destination, service, method) {
             Some(route) => Some(route.chain),
             None if Program::is_reserved(service)
-                && self.program.route(source, destination, "", "").is_some() =>
+                && self.program.routes.find(source, destination, "", "").is_some() =>
             {
                 None
             }

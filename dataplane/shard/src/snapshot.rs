@@ -140,6 +140,10 @@ pub struct EndpointSnapshot {
     pub saved_bytes: u64,
 }
 
+/// A program with more chains than this tells only of those that a call has entered: a snapshot is made
+/// between two turns.
+const IDLE_CHAINS_MAX: usize = 256;
+
 impl Core {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let faults = |counts: &[u64]| {
@@ -203,9 +207,22 @@ impl Core {
         let name = |s: Option<abi::ServiceIdx>| {
             s.map_or_else(|| String::from("*"), |s| String::from(generation.service_name(Some(s))))
         };
+        // The first line that names each chain.
+        let mut lines = alloc::vec![u32::MAX; program.chains.len()];
+        for (line, route) in (0_u32..).zip(program.routes.iter()) {
+            if let Some(slot) = lines.get_mut(route.chain as usize).filter(|slot| **slot == u32::MAX) {
+                *slot = line;
+            }
+        }
+        let is_long = program.chains.len() > IDLE_CHAINS_MAX;
         let mut list = Vec::new();
         for (at, (chain, stats)) in program.chains.iter().zip(&generation.chains).enumerate() {
-            let Some(route) = program.routes.iter().find(|r| r.chain as usize == at) else { continue };
+            let Some(route) = lines.get(at).and_then(|line| program.routes.get(*line as usize)) else {
+                continue;
+            };
+            if is_long && stats.entered == 0 {
+                continue;
+            }
             let mut left = stats.entered;
             let elements = chain.plan().elements.iter().zip(&stats.elements).map(|(info, e)| {
                 left = left.saturating_sub(e.rejected);

@@ -113,7 +113,7 @@ impl App {
                 service("catalog", &self.endpoints),
                 service("evil", &self.evil),
             ],
-            routes: vec![route(2), route(3)],
+            routes: abi::Routes::new(vec![route(2), route(3)]),
             chains: vec![chain],
             sinks: vec!["stdout".into()],
             metrics: Vec::new(),

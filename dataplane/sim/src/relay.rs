@@ -46,7 +46,7 @@ fn setup(seed: u64, endpoints: &[Addr], limits: Limits, protocol: Protocol) -> S
     let program = Program {
         file: "sim.adn".into(),
         services: vec![service("frontend", &[]), service("catalog", endpoints)],
-        routes: Vec::new(),
+        routes: abi::Routes::default(),
         chains: Vec::new(),
         sinks: Vec::new(),
         metrics: Vec::new(),

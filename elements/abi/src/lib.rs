@@ -12,6 +12,7 @@ extern crate alloc;
 
 mod chain;
 mod program;
+mod routes;
 mod status;
 mod view;
 
@@ -20,5 +21,6 @@ pub use program::{
     Addr, ElementInfo, Endpoint, EndpointIdx, MethodMatch, Program, Route, Service, ServiceIdx, SinkIdx,
     Source,
 };
+pub use routes::Routes;
 pub use status::{Flag, Status};
 pub use view::{CallView, Compress, Encoding, EndpointStat, Level, LogValue, Note, Num, Side, Spill, Text};

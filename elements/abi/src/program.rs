@@ -3,7 +3,7 @@
 use alloc::{string::String, sync::Arc, vec::Vec};
 use core::net::{IpAddr, SocketAddr};
 
-use crate::Chain;
+use crate::{Chain, Routes};
 
 /// An index into [`Program::services`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -79,7 +79,7 @@ pub struct Service {
 }
 
 /// Which methods a route covers.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum MethodMatch {
     /// Every method but those of `grpc.health.v1` and reflection.
     Any,
@@ -122,7 +122,7 @@ pub struct Program {
     /// The services, in the order written.
     pub services: Vec<Service>,
     /// The rules, flattened: the first match wins, `every` rules are already in the chains.
-    pub routes: Vec<Route>,
+    pub routes: Routes,
     /// The chains that routes name.
     pub chains: Vec<Arc<dyn Chain>>,
     /// Where access-log lines go: `stdout`, or a path.
@@ -146,26 +146,6 @@ impl Program {
     /// Health checks and reflection: general rules do not touch them, and they are never faulted.
     pub fn is_reserved(service: &str) -> bool {
         service.starts_with("grpc.health.v1") || service.starts_with("grpc.reflection.")
-    }
-
-    /// The route of a call: the first that matches. `service` and `method` are the halves of `:path`.
-    pub fn route(
-        &self,
-        source: Option<ServiceIdx>,
-        destination: ServiceIdx,
-        service: &str,
-        method: &str,
-    ) -> Option<&Route> {
-        let is_reserved = Self::is_reserved(service);
-        self.routes.iter().find(|route| {
-            (route.source.is_none() || route.source == source)
-                && route.destination.is_none_or(|d| d == destination)
-                && match &route.method {
-                    MethodMatch::Any => !is_reserved,
-                    MethodMatch::Service(s) => s == service,
-                    MethodMatch::Method(s, m) => s == service && m == method,
-                }
-        })
     }
 }
 

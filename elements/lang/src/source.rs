@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// Bytes of the largest source file that is read.
-pub const SOURCE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the largest source file that is read: some 25,000 rules.
+pub const SOURCE_BYTES_MAX: usize = 4 << 20;
 
 /// A range of bytes of one source file.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default)]

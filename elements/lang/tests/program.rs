@@ -29,7 +29,7 @@ element Mark(name: string) { request { call.metadata["m"] = "{call.metadata["m"]
 fn chain_text(compiled: &Compiled, source: Option<&str>, to: &str, service: &str, method: &str) -> String {
     let program = &compiled.program;
     let at = |name: &str| program.service(name).unwrap();
-    match program.route(source.map(at), at(to), service, method) {
+    match program.routes.find(source.map(at), at(to), service, method) {
         Some(route) => {
             let plan = &compiled.images[route.chain as usize].plan;
             plan.elements.iter().map(|e| e.text.as_str()).collect::<Vec<_>>().join(" - ")

@@ -191,8 +191,10 @@ fn large_files_are_bounded() {
     }
     let all = started.elapsed();
     assert!(all < Duration::from_secs(60), "{all:?}");
-    let errors = compile("big.adn", &"x".repeat(mib + 1), &NoFiles, &Overrides::default()).unwrap_err();
-    assert!(errors.to_string().contains("expected at most 1048576"));
+    let errors =
+        compile("big.adn", &"x".repeat(towpath_lang::SOURCE_BYTES_MAX + 1), &NoFiles, &Overrides::default())
+            .unwrap_err();
+    assert!(errors.to_string().contains("expected at most 4194304"));
 }
 
 /// As deep as the grammar allows, in every direction: no pass overflows the 2 MiB of a test's stack.

@@ -202,9 +202,15 @@ impl<'a> Builder<'a> {
         u32::try_from(self.label).unwrap_or(u32::MAX)
     }
 
-    /// A text among the constants.
+    /// A text among the constants; the same text is stored once.
     pub(super) fn text(&mut self, text: &str) -> u64 {
-        text_const(self.shared, self.pools, text)
+        if let Some(word) = self.pools.texts.get(text) {
+            return *word;
+        }
+        let word = slice_word(self.shared.text.len(), text.len(), true);
+        self.shared.text.push_str(text);
+        self.pools.texts.insert(text.to_owned(), word);
+        word
     }
 
     /// The word of a constant.
@@ -374,15 +380,4 @@ impl<'a> Builder<'a> {
             self.emit(Op::StoreWord { a, word: slot.word });
         }
     }
-}
-
-/// A text among the constants; the same text is stored once.
-pub(super) fn text_const(shared: &mut Shared, pools: &mut Pools, text: &str) -> u64 {
-    if let Some(word) = pools.texts.get(text) {
-        return *word;
-    }
-    let word = slice_word(shared.text.len(), text.len(), true);
-    shared.text.push_str(text);
-    pools.texts.insert(text.to_owned(), word);
-    word
 }

@@ -14,6 +14,7 @@ mod stmt;
 mod visit;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use abi::{ElementInfo, Plan};
 
@@ -26,7 +27,7 @@ use crate::vm::Image;
 use crate::vm::code::{Code, EndpointText, Op, ServiceText, Shared};
 use crate::vm::text::xxh64;
 
-use build::{Builder, ParamAt, Pools, Slot, Val, text_const};
+use build::{Builder, ParamAt, Pools, Slot, Val};
 
 /// One link of a chain, resolved.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub(crate) struct Link {
 pub(crate) struct Registry {
     pub(crate) sinks: Vec<String>,
     pub(crate) metrics: Vec<String>,
+    /// As texts see them.
+    pub(crate) services: Arc<[ServiceText]>,
 }
 
 impl Registry {
@@ -92,7 +95,7 @@ pub(crate) fn chain(
     let mut image = Image::default();
     let Some(first) = links.first() else { return image };
     let mut pools = Pools::default();
-    image.shared.services = service_texts(services, &mut image.shared, &mut pools);
+    image.shared.services = registry.services.clone();
     let (layouts, words) = layouts(links, services, registry, sources, errors, &mut image.shared, &mut pools);
 
     let mut entries: [Code; 3] = Default::default();
@@ -132,6 +135,8 @@ fn needs_scratch(op: &Op) -> bool {
             | Op::PeerIp { .. }
             | Op::Meta { .. }
             | Op::MetaAll { .. }
+            | Op::EpZone { .. }
+            | Op::EpLabel { .. }
             | Op::Healthy { .. }
             | Op::Sample { .. }
             | Op::List { .. }
@@ -141,19 +146,19 @@ fn needs_scratch(op: &Op) -> bool {
     )
 }
 
-fn service_texts(services: &[abi::Service], shared: &mut Shared, pools: &mut Pools) -> Vec<ServiceText> {
-    let mut text = |t: &str| text_const(shared, pools, t);
+/// A program's services as texts see them.
+pub(crate) fn service_texts(services: &[abi::Service]) -> Arc<[ServiceText]> {
     services
         .iter()
         .map(|service| ServiceText {
-            name: text(&service.name),
+            name: service.name.clone(),
             endpoints: service
                 .endpoints
                 .iter()
                 .map(|e| EndpointText {
-                    addr: text(&e.addr.to_string()),
-                    zone: text(&e.zone),
-                    labels: e.labels.iter().map(|(k, v)| (text(k), text(v))).collect(),
+                    addr: e.addr.to_string(),
+                    zone: e.zone.clone(),
+                    labels: e.labels.clone(),
                 })
                 .collect(),
         })

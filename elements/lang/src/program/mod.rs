@@ -194,7 +194,7 @@ impl World<'_> {
         let program = abi::Program {
             file: name.to_owned(),
             services,
-            routes,
+            routes: abi::Routes::new(routes),
             chains: Vec::new(),
             sinks: registry.sinks,
             metrics: registry.metrics,

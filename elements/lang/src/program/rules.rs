@@ -20,10 +20,10 @@ use super::links::links_span;
 use super::{Owner, RuleItem, World, notes};
 
 /// Routes of one program.
-const ROUTES_MAX: usize = 4096;
+const ROUTES_MAX: usize = 32_768;
 
 /// Which calls a rule covers.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Key {
     method: MethodMatch,
     destination: Option<ServiceIdx>,
@@ -117,8 +117,8 @@ impl World<'_> {
         let mut flat = self.flatten(&mut resolved);
         // The most specific rule first; within one rule the narrowest key.
         flat.sort_by_key(|f| ::std::cmp::Reverse((f.rank, f.key.weight())));
-        let mut table =
-            Table { services, routes: Vec::new(), images: Vec::new(), registry: Registry::default() };
+        let registry = Registry { services: lower::service_texts(&services), ..Registry::default() };
+        let mut table = Table { services, routes: Vec::new(), images: Vec::new(), registry };
         let mut known: BTreeMap<Vec<usize>, u32> = BTreeMap::new();
         for route in flat {
             let chain = match known.get(&route.rules) {
@@ -287,11 +287,11 @@ impl World<'_> {
         every.sort_by_key(|(at, key)| (standing(*at), key.rank(), *at));
 
         let mut flat: Vec<Flat> = Vec::new();
-        let mut first: Vec<(Key, Span)> = Vec::new();
+        let mut first: BTreeMap<Key, Span> = BTreeMap::new();
         let mut used = Vec::new();
         for (at, rule) in rules.iter().enumerate().filter(|(_, r)| !r.every) {
             for own in &rule.keys {
-                if let Some((_, other)) = first.iter().find(|(k, _)| k == own) {
+                if let Some(other) = first.get(own) {
                     self.errors.push(
                         Diagnostic::error(rule.span, "two rules say the same calls")
                             .label("this one, and neither is more specific")
@@ -299,7 +299,7 @@ impl World<'_> {
                     );
                     continue;
                 }
-                first.push((own.clone(), rule.span));
+                first.insert(own.clone(), rule.span);
                 let mut keys = vec![own.clone()];
                 for (_, limit) in &every {
                     for at in 0..keys.len() {

@@ -6,6 +6,8 @@
 //! This is also what machine code is made of, instruction by instruction.
 #![allow(missing_docs, reason = "instructions are documented where their name does not say it all")]
 
+use std::sync::Arc;
+
 use abi::{Num, Side, Text};
 
 /// A register.
@@ -449,19 +451,19 @@ pub struct Code {
     pub scratch: bool,
 }
 
-/// A service as texts see it; words are texts of the constants.
+/// A service as texts see it.
 #[derive(Clone, Debug)]
 pub struct ServiceText {
-    pub name: u64,
+    pub name: String,
     pub endpoints: Vec<EndpointText>,
 }
 
 /// An endpoint as texts see it.
 #[derive(Clone, Debug)]
 pub struct EndpointText {
-    pub addr: u64,
-    pub zone: u64,
-    pub labels: Vec<(u64, u64)>,
+    pub addr: String,
+    pub zone: String,
+    pub labels: Vec<(String, String)>,
 }
 
 /// What all entries of a chain share.
@@ -477,7 +479,8 @@ pub struct Shared {
     pub rejects: Vec<RejectSite>,
     pub logs: Vec<LogSite>,
     pub flags: Vec<abi::Flag>,
-    pub services: Vec<ServiceText>,
+    /// The program's services: one list for all its chains.
+    pub services: Arc<[ServiceText]>,
     /// Word 0 of the call says how many bytes of scratch stay.
     pub keeps: bool,
 }

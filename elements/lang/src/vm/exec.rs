@@ -190,7 +190,8 @@ impl<'a> Run<'a> {
                 set!(d, value);
             }
             Op::EpZone { d, a } => {
-                set!(d, self.endpoint_text(r!(a)).map_or(slice_word(0, 0, true), |e| e.zone));
+                let zone = self.endpoint_text(r!(a)).map_or("", |e| e.zone.as_str());
+                set!(d, push_text(&mut self.scratch.bytes, zone.as_bytes()));
             }
             Op::EpLabel { d, a, key } => pair!(d, self.label(r!(a), r!(key))),
 
@@ -376,8 +377,7 @@ impl<'a> Run<'a> {
 
     fn source(&mut self) -> Option<u64> {
         let name = self.call.text(Text::Source);
-        let at =
-            self.shared.services.iter().position(|s| text_of(self.shared, &self.scratch, s.name) == name)?;
+        let at = self.shared.services.iter().position(|s| s.name == name)?;
         Some(at as u64)
     }
 
@@ -430,9 +430,10 @@ impl<'a> Run<'a> {
         service.endpoints.get(usize::try_from(endpoint).ok()?)
     }
 
-    fn label(&self, endpoint: u64, key: u64) -> Option<u64> {
+    fn label(&mut self, endpoint: u64, key: u64) -> Option<u64> {
         let labels = &self.endpoint_text(endpoint)?.labels;
-        labels.iter().find(|(name, _)| self.text(*name) == self.text(key)).map(|(_, value)| *value)
+        let (_, value) = labels.iter().find(|(name, _)| name == self.text(key))?;
+        Some(push_text(&mut self.scratch.bytes, value.as_bytes()))
     }
 
     fn str_fn(&mut self, op: StrFn, a: u64, b: u64) -> u64 {
@@ -488,13 +489,13 @@ impl<'a> Run<'a> {
                 _ => {}
             },
             Fmt::Endpoint => {
-                let addr = self.endpoint_text(word).map_or(slice_word(0, 0, true), |e| e.addr);
-                self.text_part(Fmt::Str, addr);
+                let addr = self.endpoint_text(word).map_or("", |e| e.addr.as_str());
+                self.scratch.bytes.extend_from_slice(addr.as_bytes());
             }
             Fmt::Service => {
                 let at = usize::try_from(word).unwrap_or(usize::MAX);
-                let name = self.shared.services.get(at).map_or(slice_word(0, 0, true), |s| s.name);
-                self.text_part(Fmt::Str, name);
+                let name = self.shared.services.get(at).map_or("", |s| s.name.as_str());
+                self.scratch.bytes.extend_from_slice(name.as_bytes());
             }
             _ => write_word(&mut Utf8(&mut self.scratch.bytes), fmt, word),
         }
