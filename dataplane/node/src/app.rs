@@ -84,7 +84,8 @@ pub(crate) fn summary(compiled: &Compiled) -> String {
     format!("{}: ok: {}", program.file, parts.join(", "))
 }
 
-fn read(path: &Path) -> Result<String, String> {
+/// A source file; the error is one line.
+pub(crate) fn read(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let meta = fs::metadata(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => format!("{shown}: no such file"),

@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Compiles an application and says what is wrong with it
     Check(Check),
+    /// Lays applications out in the language's own style
+    Fmt(Fmt),
     /// Says what this machine offers each backend, and the command that mends what is missing
     Doctor,
     /// Shows the running node: shards, calls, endpoints, elements
@@ -120,6 +122,17 @@ pub(crate) struct Check {
     /// Overrides one key, as in service.catalog.endpoints=10.0.0.1:50051
     #[arg(long, value_name = "KEY=VALUE", value_parser = set)]
     pub(crate) set: Vec<(String, Vec<Addr>)>,
+}
+
+/// `towpath fmt`.
+#[derive(Args, Debug)]
+pub(crate) struct Fmt {
+    /// Changes nothing: names the files that are not formatted, and exits with 1 if there are any
+    #[arg(long)]
+    pub(crate) check: bool,
+    /// Applications to format in their place, or - for standard input to standard output
+    #[arg(value_name = "FILES", required = true)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Commands to a running node.

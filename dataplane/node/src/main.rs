@@ -13,6 +13,7 @@ mod demo;
 mod doctor;
 mod failure;
 mod figures;
+mod format;
 mod log;
 mod machine;
 mod metrics;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         }
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check(&args),
+        Command::Fmt(args) => format::fmt(&args),
         Command::Explain(_) => {
             later("explain", "; GET /explain of a running node lists its rules and their code")
         }

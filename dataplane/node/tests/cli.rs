@@ -260,3 +260,19 @@ fn a_socket_of_another_node_is_left_alone() {
     let last = done.stderr.lines().last().unwrap();
     assert!(done.code == 1 && last.contains("held.sock"), "{last}");
 }
+
+#[test]
+fn fmt_lays_out_checks_and_leaves_what_has_errors() {
+    let folder = Folder::new("fmt");
+    let app = folder.write("shop.adn", &SHOP.replace(" - ", "-"));
+    let bad = folder.write("bad.adn", "service a\na -> : X\n");
+    let done = Towpath::run(&["fmt", "--check", &app]);
+    assert_eq!((done.code, done.stdout.trim()), (1, app.as_str()), "{}", done.stderr);
+
+    let done = Towpath::run(&["fmt", &bad, &app]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("bad.adn:2") && done.stderr.contains("expected the called service"));
+    assert_eq!(fs::read_to_string(&bad).unwrap(), "service a\na -> : X\n");
+    assert_eq!(fs::read_to_string(&app).unwrap(), SHOP);
+    assert_eq!(Towpath::run(&["fmt", "--check", &app]).code, 0);
+}

@@ -13,6 +13,7 @@
 mod ast;
 mod check;
 mod diag;
+pub mod fmt;
 mod hir;
 mod lex;
 mod lower;
