@@ -55,7 +55,7 @@ counters! {
     tx_cut,
     /// Times a receive found no buffer.
     rx_no_buffer,
-    /// System calls that wait for or collect events: io_uring_enter or epoll_wait.
+    /// System calls that wait for or collect events: io_uring_enter or epoll_pwait2.
     enters,
     /// Read system calls (epoll only).
     reads,

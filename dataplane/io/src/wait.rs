@@ -4,6 +4,8 @@
 //! takes. So spin only where it has paid off: the last gaps were mostly shorter than the spin, and few calls
 //! are in flight. With many in flight spinning would hand over each event as it comes, and a longer sleep
 //! brings larger bursts for the same system call.
+//!
+//! What a shard itself holds back, and for how long, is `shard`'s to decide (its `pace.rs`).
 
 use crate::Poll;
 

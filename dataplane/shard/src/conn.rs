@@ -6,6 +6,7 @@ use abi::ServiceIdx;
 use wire::{Instant, h2::H2Conn};
 
 use crate::callers::CallerId;
+use crate::pace::Pace;
 use crate::slab::Key;
 use crate::{ConnId, Peer};
 
@@ -111,6 +112,8 @@ pub(crate) struct Conn {
     /// When the last stream ended, or it began.
     pub(crate) idle_since: Instant,
     pub(crate) ping_at: Option<Instant>,
+    /// Answers that wait for others.
+    pub(crate) pace: Pace,
 }
 
 impl Conn {

@@ -21,6 +21,7 @@ mod limits;
 mod log;
 mod offload;
 mod outcome;
+mod pace;
 mod pool;
 mod recode;
 mod relay;

@@ -114,6 +114,7 @@ impl Core {
         if let Some(down) = down {
             self.detach(down, Way::ToCaller);
             if let Some(conn) = self.conns.get_mut(down.conn) {
+                conn.pace.answers = conn.pace.answers.saturating_add(1);
                 if conn.calls.is_empty() {
                     conn.idle_since = self.now;
                 }

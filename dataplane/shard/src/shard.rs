@@ -7,6 +7,7 @@ use wire::Instant;
 
 use crate::conn::Kind;
 use crate::offload::{Done, Job, Offload};
+use crate::pace::Load;
 use crate::slab::Key;
 use crate::state::{Core, Op, Timer};
 use crate::{Burst, Event, Log, Setup, Snapshot, Transport};
@@ -15,6 +16,8 @@ use crate::{Burst, Event, Log, Setup, Snapshot, Transport};
 const TIMERS_A_TURN: usize = 256;
 /// Rounds of jobs submitted and completed in one turn.
 const OFFLOAD_ROUNDS_A_TURN: usize = 8;
+/// Connections whose answers wait at the same time.
+const HELD_MAX: usize = 64;
 /// How soon to look again for a job that runs elsewhere, nanoseconds.
 const JOB_POLL_NS: u64 = 50_000;
 
@@ -86,6 +89,9 @@ impl<T: Transport, O: Offload> Shard<T, O> {
         core.log.flush(now);
         let mut until = core.wheel.next();
         let mut sooner = |at: Instant| until = Some(until.map_or(at, |u| u.min(at)));
+        if let Some(at) = core.held_until {
+            sooner(at);
+        }
         if let Some(at) = core.sweep_due() {
             sooner(at);
         }
@@ -121,8 +127,12 @@ impl<T: Transport, O: Offload> Shard<T, O> {
 
     /// Writes every connection that has something to say.
     fn flush(&mut self, transport: &mut T) {
+        self.core.held_until = None;
+        self.core.dirty.append(&mut self.core.held);
         while let Some(key) = self.core.dirty.pop() {
-            if let Some(conn) = self.core.conns.get_mut(key) {
+            if !hold(&mut self.core, key)
+                && let Some(conn) = self.core.conns.get_mut(key)
+            {
                 conn.is_dirty = false;
                 if matches!(conn.kind, Kind::Relay(_)) {
                     flush_relay(&mut self.core, transport, key);
@@ -221,6 +231,23 @@ fn begin_connects<T: Transport>(core: &mut Core, transport: &mut T) {
             core.bind(id, conn);
         }
     }
+}
+
+/// True if a connection's answers wait for others.
+fn hold(core: &mut Core, key: Key) -> bool {
+    let (now, calls_of_all) = (core.now, core.calls.len());
+    let may = !core.is_draining && core.held.len() < HELD_MAX;
+    let Some(conn) = core.conns.get_mut(key) else { return false };
+    if !may || conn.is_closing || !matches!(conn.kind, Kind::Down(_)) {
+        conn.pace.written();
+        return false;
+    }
+    let bytes = conn.h2.as_ref().map_or(0, |h2| h2.tx().len());
+    let load = Load { bytes, calls: conn.calls.len(), calls_of_all };
+    let Some(until) = conn.pace.hold(now, load) else { return false };
+    core.held.push(key);
+    core.held_until = Some(core.held_until.map_or(until, |first| first.min(until)));
+    true
 }
 
 fn flush_h2<T: Transport>(core: &mut Core, transport: &mut T, key: Key) {

@@ -96,6 +96,9 @@ pub(crate) struct Core {
     pub(crate) connects: Vec<(Key, u32)>,
     /// Connections with bytes to send.
     pub(crate) dirty: Vec<Key>,
+    /// Of these, those whose answers wait for others, and until when the first does.
+    pub(crate) held: Vec<Key>,
+    pub(crate) held_until: Option<Instant>,
     /// Calls let through in this burst, to be sent when it has been parsed.
     pub(crate) fresh: Vec<Key>,
     pub(crate) jobs: Vec<Job>,
@@ -140,6 +143,8 @@ impl Core {
             ops: Vec::new(),
             connects: Vec::new(),
             dirty: Vec::new(),
+            held: Vec::new(),
+            held_until: None,
             fresh: Vec::new(),
             jobs: Vec::new(),
             large_jobs: Vec::new(),

@@ -1,61 +1,51 @@
-//! `epoll`: a shard's sockets over epoll, through `mio`.
+//! `epoll`: a shard's sockets over epoll.
 //!
 //! Every socket is registered once, edge-triggered, for both directions, and never again. Readiness is kept
 //! per connection; a short read clears it without a second read that would say EAGAIN, because whatever
 //! arrives later is a new edge. Each connection with bytes pending gets one write per turn.
 //!
-//! Invariant: what `mio` reports is turned into per-connection flags at once, before the shard can close
+//! Invariant: what the kernel reports is turned into per-connection flags at once, before the shard can close
 //! anything, so no report is ever taken for a slot's next owner.
 
 mod buffers;
 mod conn;
+mod poller;
 mod transport;
 
-use core::time::Duration;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Token};
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags, accept_with};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
 use shard::{Burst, Event, ListenerId, Peer, Why};
 
 pub(crate) use self::buffers::Filled;
 use self::buffers::Pool;
 use self::conn::Conn;
+use self::poller::{Poller, Report};
 use crate::base::{Base, Stage, subject};
 use crate::counters::add;
 use crate::placement::Handed;
 use crate::slots::Slots;
 use crate::{Config, Listeners, Placement, Rx, Waker, os};
 
-/// Reports taken from the kernel at once.
-const REPORTS: usize = 256;
 /// Bursts served from what is known before the kernel is asked again.
 const BURSTS_PER_POLL: u32 = 8;
 /// Pauses between two looks at the kernel while spinning: about half a microsecond.
 const SPINS_PER_POLL: u32 = 16;
 /// A read's buffer is this many of the configured size: one read takes many calls.
 const BUFFERS_PER_READ: u32 = 4;
-/// A wait shorter than this is timed by a timer.
-const TIMER_BELOW_NS: u64 = 10_000_000;
 /// Tokens below are slots.
-const TOKEN_DOORS: usize = 1 << 40;
-const TOKEN_TIMER: Token = Token(usize::MAX - 1);
-const TOKEN_WAKE: Token = Token(usize::MAX);
+const TOKEN_DOORS: u64 = 1 << 40;
+const TOKEN_WAKE: u64 = u64::MAX;
+
 /// Kernel sockets of one shard over epoll.
 pub struct EpollTransport {
-    poll: Poll,
-    timer: OwnedFd,
-    reports: Events,
+    poller: Poller,
     pool: Rc<Pool>,
     slots: Slots<Conn>,
     base: Base,
@@ -75,28 +65,18 @@ impl EpollTransport {
         placement: Arc<Placement>,
         waker: Waker,
     ) -> io::Result<Self> {
-        let poll = Poll::new()?;
+        let poller = Poller::new()?;
         let limits = &config.limits;
         let count = u32::from(limits.rx_buffers) / BUFFERS_PER_READ;
         let pool = Pool::new(count.max(1), (limits.rx_buffer_bytes * BUFFERS_PER_READ) as usize);
-        poll.registry().register(
-            &mut SourceFd(&waker.event().as_raw_fd()),
-            TOKEN_WAKE,
-            Interest::READABLE,
-        )?;
-        let timer =
-            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        poll.registry().register(&mut SourceFd(&timer.as_raw_fd()), TOKEN_TIMER, Interest::READABLE)?;
+        poller.add_source(waker.event(), TOKEN_WAKE)?;
         let base = Base::new(config, listeners, shard, placement, waker);
-        for (at, door) in base.doors.iter().enumerate() {
+        for (token, door) in (TOKEN_DOORS..).zip(&base.doors) {
             rustix::io::ioctl_fionbio(&door.fd, true)?;
-            let token = Token(TOKEN_DOORS + at);
-            poll.registry().register(&mut SourceFd(&door.fd.as_raw_fd()), token, Interest::READABLE)?;
+            poller.add_source(&door.fd, token)?;
         }
         Ok(Self {
-            poll,
-            timer,
-            reports: Events::with_capacity(REPORTS),
+            poller,
             pool,
             slots: Slots::new(),
             // Somebody may have connected before this shard was there.
@@ -129,49 +109,33 @@ impl EpollTransport {
         }
     }
 
-    /// Waits until something is ready, and not much longer than `ns`; true if anything is. epoll counts in
-    /// milliseconds, so a short wait has a timer's help.
-    fn poll_for(&mut self, ns: u64) -> bool {
-        if ns < TIMER_BELOW_NS {
-            let value = Timespec { tv_sec: 0, tv_nsec: i64::try_from(ns.max(1)).unwrap_or(1) };
-            let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
-            // A refusal makes the wait late, no more.
-            let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
-        }
-        self.poll(Some(Duration::from_nanos(ns)))
-    }
-
-    /// Asks the kernel what is ready; true if anything is.
-    fn poll(&mut self, timeout: Option<Duration>) -> bool {
+    /// Asks the kernel what is ready, and waits for it at most this long; true if anything is.
+    fn poll(&mut self, timeout_ns: Option<u64>) -> bool {
         self.bursts_since_poll = 0;
         add(&self.base.counters.enters, 1);
-        let mut reports = core::mem::replace(&mut self.reports, Events::with_capacity(0));
-        if self.poll.poll(&mut reports, timeout).is_err() {
-            // Interrupted.
-            reports.clear();
-        }
-        let mut any = false;
-        for report in &reports {
-            any |= report.token() != TOKEN_TIMER;
-            match report.token() {
-                TOKEN_WAKE | TOKEN_TIMER => {}
-                Token(at) if at >= TOKEN_DOORS => {
-                    if let Some(ready) = self.doors_ready.get_mut(at - TOKEN_DOORS) {
+        // An interrupted wait has nothing to report.
+        let count = self.poller.wait(timeout_ns).unwrap_or(0);
+        for at in 0..count {
+            let Some(report) = self.poller.report(at) else { break };
+            match report.token {
+                TOKEN_WAKE => {}
+                token if token >= TOKEN_DOORS => {
+                    let door = usize::try_from(token - TOKEN_DOORS).unwrap_or(usize::MAX);
+                    if let Some(ready) = self.doors_ready.get_mut(door) {
                         *ready = true;
                     }
                 }
-                Token(at) => self.on_report(u32::try_from(at).unwrap_or(u32::MAX), report),
+                token => self.on_report(u32::try_from(token).unwrap_or(u32::MAX), report),
             }
         }
-        self.reports = reports;
-        any
+        count > 0
     }
 
-    fn on_report(&mut self, index: u32, report: &mio::event::Event) {
+    fn on_report(&mut self, index: u32, report: Report) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
         match conn.stage {
             Stage::Connecting => {
-                if report.is_writable() || report.is_error() || report.is_write_closed() {
+                if report.is_writable() || report.is_ending() {
                     self.on_connect(index);
                 }
                 return;
@@ -183,7 +147,7 @@ impl EpollTransport {
             let why = conn.outcome().err().unwrap_or(Why::Reset);
             return self.end(index, why);
         }
-        conn.ending |= report.is_read_closed() || report.is_error();
+        conn.ending |= report.is_ending();
         conn.readable |= report.is_readable() || conn.ending;
         if report.is_writable() && !core::mem::replace(&mut conn.writable, true) {
             self.mark_dirty(index);
@@ -253,11 +217,6 @@ impl EpollTransport {
         }
     }
 
-    fn register(&mut self, fd: &OwnedFd, index: u32) -> io::Result<()> {
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut SourceFd(&fd.as_raw_fd()), Token(index as usize), interest)
-    }
-
     /// An accepted socket becomes a connection of this shard.
     fn adopt(&mut self, fd: OwnedFd, listener: ListenerId, peer: Peer, out: &mut Burst<Event<Rx>>) {
         if self.slots.len() >= self.base.limits.conns_max as usize {
@@ -266,7 +225,7 @@ impl EpollTransport {
             return;
         }
         let id = self.slots.insert(Conn::new(None, Stage::Open, true));
-        if self.register(&fd, id.index).is_err() {
+        if self.poller.add_socket(&fd, u64::from(id.index)).is_err() {
             add(&self.base.counters.accept_errors, 1);
             return self.bury(id.index);
         }

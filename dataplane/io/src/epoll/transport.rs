@@ -1,7 +1,5 @@
 //! The transport's side towards the shard: what is asked of it, its turn and its waits.
 
-use core::time::Duration;
-
 use abi::Addr;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -120,7 +118,7 @@ impl Transport for EpollTransport {
         // the kernel anyway; only a shard that stays busy otherwise has to be given a fresh look.
         let stale = self.bursts_since_poll >= if self.has_work() { BURSTS_PER_POLL } else { 2 };
         if out.room() > 0 && stale {
-            self.poll(Some(Duration::ZERO));
+            self.poll(Some(0));
         }
         self.bursts_since_poll += 1;
         self.tell_waiting(out);
@@ -185,7 +183,7 @@ impl Transport for EpollTransport {
         let id = self.slots.insert(Conn::new(None, Stage::Connecting, false));
         self.base.count_open(self.slots.len());
         let begun = begun.and_then(|begun| {
-            let registered = self.register(&begun.fd, id.index);
+            let registered = self.poller.add_socket(&begun.fd, u64::from(id.index));
             registered.map(|()| begun).map_err(|_| Errno::NOMEM)
         });
         match begun {
@@ -231,8 +229,8 @@ impl Transport for EpollTransport {
 
     fn flush(&mut self) {
         // Asking costs a system call, but each write that is saved costs ten times as much.
-        let puts_off = self.base.policy.may_put_off(self.dirty.len())
-            && (self.has_work() || self.poll(Some(Duration::ZERO)));
+        let puts_off =
+            self.base.policy.may_put_off(self.dirty.len()) && (self.has_work() || self.poll(Some(0)));
         self.base.policy.flushed(puts_off);
         if !puts_off {
             self.settle_all();
@@ -259,13 +257,10 @@ impl Transport for EpollTransport {
             blocks = limit.is_some_and(|limit| limit <= now);
             if blocks {
                 add(&self.base.counters.blocks, 1);
-                event = match until {
-                    Some(until) => self.poll_for(until.since_ns(now)),
-                    None => self.poll(None),
-                };
+                event = self.poll(until.map(|until| until.since_ns(now)));
                 break;
             }
-            event = self.poll(Some(Duration::ZERO));
+            event = self.poll(Some(0));
             for _ in 0..SPINS_PER_POLL {
                 core::hint::spin_loop();
             }
