@@ -15,6 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::failure::{Failure, Outcome, draw, line_of};
+use crate::node::Code;
 pub(crate) use limits::describe as limits_text;
 use reader::Reader;
 
@@ -44,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) admin: Option<SocketAddr>,
     /// `[admin] socket`.
     pub(crate) socket: AdminSocket,
+    /// `[chains] code`.
+    pub(crate) code: Code,
     /// `[limits]`.
     pub(crate) limits: Limits,
     /// `every`: the operator's files of `every` rules.
@@ -99,6 +102,7 @@ impl Default for Config {
             log_when: AccessWhen::Failures,
             admin: ADMIN_DEFAULT.parse().ok(),
             socket: AdminSocket::Default,
+            code: Code::default(),
             limits: Limits::DEFAULT,
             every: Vec::new(),
         }
@@ -138,7 +142,8 @@ pub(crate) fn parse(name: &str, text: &str) -> Outcome<Config> {
 }
 
 fn root(r: &mut Reader, text: &str, tree: &Spanned<DeTable<'_>>, c: &mut Config) {
-    const KEYS: [&str; 8] = ["shards", "listen", "port", "offload", "access_log", "admin", "limits", "every"];
+    const KEYS: [&str; 9] =
+        ["shards", "listen", "port", "offload", "access_log", "admin", "chains", "limits", "every"];
     r.each(tree.get_ref(), "node.toml", &KEYS, |r, key, value| match key {
         "shards" => shards(r, value, c),
         "listen" => listen(r, text, value, c),
@@ -146,6 +151,7 @@ fn root(r: &mut Reader, text: &str, tree: &Spanned<DeTable<'_>>, c: &mut Config)
         "offload" => offload(r, value),
         "access_log" => access_log(r, value, c),
         "admin" => admin(r, value, c),
+        "chains" => chains(r, value, c),
         "limits" => limits::read(r, value, &mut c.limits),
         _ => c.every = r.strings(value).unwrap_or_default(),
     });
@@ -295,6 +301,12 @@ fn access_log(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
             ];
             c.log_when = r.one_of(value, &known).unwrap_or(AccessWhen::Failures);
         }
+    });
+}
+
+fn chains(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
+    r.table(value, "[chains]", &["code"], |r, _, value| {
+        c.code = r.one_of(value, &[("auto", Code::Auto), ("interpret", Code::Interpret)]).unwrap_or_default();
     });
 }
 

@@ -26,7 +26,7 @@ use crate::config::Listen;
 use crate::failure::{Failure, Outcome, print};
 use crate::log::Target;
 use crate::machine;
-use crate::node::{Node, Plan};
+use crate::node::{Code, Node, Plan};
 use crate::run::{probe, seed};
 use scene::{Backends, Client};
 
@@ -72,6 +72,7 @@ pub(crate) fn demo(args: &Demo) -> Outcome<()> {
         access: shard::AccessWhen::Never,
         log: Target::Off,
         seed: seed(),
+        code: Code::Auto,
     };
     let sink = Target::Other(Box::new(FirstRejected(rejected.clone())));
     let mut node = Node::start(plan, compiled, vec![("stdout".into(), sink)])?;

@@ -5,9 +5,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::time::Duration;
 
 use abi::Addr;
+use jit::Jit;
+use lang::Compiled;
 use lang::state::{StateReport, Store};
 use lang::vm::Image;
-use lang::{Compiled, Interpreter};
 use shard::{AccessWhen, Instant, ListenerId, Setup};
 
 use crate::clock;
@@ -39,6 +40,18 @@ pub(crate) struct Plan {
     pub(crate) log: Target,
     /// What draws derive from.
     pub(crate) seed: u64,
+    /// Chains run as machine code, where the machine lets them.
+    pub(crate) code: Code,
+}
+
+/// How chains run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) enum Code {
+    /// As machine code, where executable memory is to be had.
+    #[default]
+    Auto,
+    /// By the interpreter.
+    Interpret,
 }
 
 /// A running node.
@@ -55,6 +68,8 @@ pub(crate) struct Node {
     images: Vec<Arc<Image>>,
     /// What elements remember, over all programs.
     store: Store,
+    /// Makes chains run.
+    jit: Jit,
     started: Instant,
     generation: u64,
     left: usize,
@@ -85,7 +100,11 @@ impl Node {
         }
         let mut compiled = compiled;
         let mut store = Store::new(count);
-        compiled.link(&mut store, &mut Interpreter);
+        let mut jit = match plan.code {
+            Code::Auto => Jit::new(),
+            Code::Interpret => Jit::interpreting(),
+        };
+        compiled.link(&mut store, &mut jit);
         let Compiled { program, images, .. } = compiled;
         let program = Arc::new(program);
         let sinks = sinks_of(&program, &mut writer).map_err(Failure::line)?;
@@ -101,6 +120,7 @@ impl Node {
             program: program.clone(),
             images,
             store,
+            jit,
             started: clock::monotonic(),
             generation: 1,
             left: count,
@@ -161,6 +181,11 @@ impl Node {
         self.backend
     }
 
+    /// Why its chains are interpreted, if they are.
+    pub(crate) fn code_refusal(&self) -> Option<&jit::Refusal> {
+        self.jit.refusal()
+    }
+
     /// Its cores.
     pub(crate) fn cores(&self) -> Vec<usize> {
         self.seats.iter().map(|s| s.core).collect()
@@ -187,7 +212,9 @@ impl Node {
     /// One line when a log file of it cannot be opened; then nothing has changed.
     pub(crate) fn adopt(&mut self, mut compiled: Compiled) -> Result<StateReport, String> {
         let sinks = sinks_of(&compiled.program, &mut self.writer)?;
-        let report = compiled.link(&mut self.store, &mut Interpreter);
+        // Of the generations before, those that have ended.
+        self.jit.sweep();
+        let report = compiled.link(&mut self.store, &mut self.jit);
         let Compiled { program, images, .. } = compiled;
         let program = Arc::new(program);
         for seat in &self.seats {

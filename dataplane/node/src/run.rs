@@ -26,7 +26,7 @@ use crate::failure::{Failure, Outcome};
 use crate::log::Target;
 use crate::machine;
 use crate::metrics;
-use crate::node::{Node, Plan};
+use crate::node::{Code, Node, Plan};
 use crate::status;
 
 /// Events that wait for the control thread.
@@ -136,6 +136,7 @@ fn plan(config: &Config, cores: Vec<usize>) -> Plan {
             LogTo::Off => Target::Off,
         },
         seed: seed(),
+        code: config.code,
     }
 }
 
@@ -161,8 +162,9 @@ pub(crate) fn seed() -> u64 {
 /// `towpath ready: backend uring (…), cores 0,1, listening A,B`.
 fn ready_line(node: &Node, report: &io::Report, config: &Config) -> String {
     let addrs: Vec<String> = node.addrs().iter().map(ToString::to_string).collect();
+    let code = node.code_refusal().map(|why| format!(", chains interpreted: {why}")).unwrap_or_default();
     format!(
-        "towpath ready: {}, cores {}, listening {}",
+        "towpath ready: {}{code}, cores {}, listening {}",
         backend_text(report, config.backend, node.backend()),
         node.cores().iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         addrs.join(",")
@@ -323,9 +325,13 @@ impl Control {
             LogTo::Off => ("off", AccessWhen::Never),
         };
         let when = format!("{when:?}").to_lowercase();
+        let code = match c.code {
+            Code::Auto => "auto",
+            Code::Interpret => "interpret",
+        };
         let _ = writeln!(
             out,
-            "[access_log]\nto = {to:?}\nwhen = \"{when}\"\n[limits]\n{}",
+            "[access_log]\nto = {to:?}\nwhen = \"{when}\"\n[chains]\ncode = \"{code}\"\n[limits]\n{}",
             limits_text(&c.limits)
         );
         out

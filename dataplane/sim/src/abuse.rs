@@ -120,6 +120,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         min_bytes: 100,
         picks: rng.chance(700),
         rule: rng.chance(400).then(|| draw_rule(&mut rng)),
+        is_compiled: seed.is_multiple_of(2),
     };
     let mix = if app.rule.is_some() { Mix { reject: 0, delay: 0, ..mix } } else { mix };
     let passages = Arc::new(Passages::default());

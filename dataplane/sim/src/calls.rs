@@ -36,6 +36,8 @@ pub(crate) struct App {
     pub(crate) picks: bool,
     /// The rule's chain in the language, instead of the chain by hand.
     pub(crate) rule: Option<String>,
+    /// That chain runs as machine code.
+    pub(crate) is_compiled: bool,
 }
 
 /// The seed chain, or a part of it.
@@ -89,7 +91,8 @@ impl App {
             let source = self.source(rule);
             let compiled = lang::compile("sim.adn", &source, &lang::NoFiles, &lang::Overrides::default());
             let mut compiled = compiled.map_err(|e| format!("{source}{e:?}"))?;
-            compiled.link(&mut lang::state::Store::new(1), &mut lang::Interpreter);
+            let mut jit = if self.is_compiled { jit::Jit::new() } else { jit::Jit::interpreting() };
+            compiled.link(&mut lang::state::Store::new(1), &mut jit);
             return Ok(Arc::new(compiled.program));
         }
         let from = |second: u8, it: Service| Service {
@@ -200,6 +203,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         min_bytes: rng.pick(&[0, 100, 1024]),
         picks: rng.chance(700),
         rule: rng.chance(400).then(|| draw_rule(&mut rng)),
+        is_compiled: seed.is_multiple_of(2),
     };
     let mix = if app.rule.is_some() { Mix { reject: 0, delay: 0, ..mix } } else { mix };
     let passages = Arc::new(Passages::default());

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use crate::{EndpointIdx, Flag, ServiceIdx, SinkIdx, Status};
 
 /// Which header list is meant.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Side {
     /// What the caller sent.
     Request,
@@ -16,7 +16,7 @@ pub enum Side {
 }
 
 /// Numeric fields of a call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Num {
     /// Its number on this shard; unique for the shard's life.
     Id,
@@ -33,7 +33,7 @@ pub enum Num {
 }
 
 /// Text fields of a call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Text {
     /// The calling service's name; empty when not known.
     Source,
@@ -89,7 +89,7 @@ pub struct Compress {
 }
 
 /// Message encodings with gRPC names.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Encoding {
     /// RFC 1952.
     Gzip,

@@ -20,6 +20,7 @@ fn direct(seed: u64, prints: bool) -> Result<(), String> {
         min_bytes: 0,
         picks: false,
         rule: None,
+        is_compiled: false,
     };
     let passages = Arc::new(Passages::default());
     let mut program = Arc::into_inner(app.program(&passages).unwrap()).unwrap();

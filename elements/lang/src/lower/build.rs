@@ -180,14 +180,7 @@ impl<'a> Builder<'a> {
     pub(super) fn land(&mut self, jumps: &[usize]) {
         let here = u32::try_from(self.code.ops.len()).unwrap_or(u32::MAX);
         for at in jumps {
-            if let Some(
-                Op::Jump { to }
-                | Op::JumpIf { to, .. }
-                | Op::JumpUnless { to, .. }
-                | Op::Next { to, .. }
-                | Op::UnlessPassed { to, .. },
-            ) = self.code.ops.get_mut(*at)
-            {
+            if let Some(to) = self.code.ops.get_mut(*at).and_then(Op::target_mut) {
                 *to = here;
             }
         }

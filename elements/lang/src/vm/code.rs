@@ -14,7 +14,7 @@ use abi::{Num, Side, Text};
 pub type Reg = u8;
 
 /// Two-operand functions of words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Bin {
     AddI,
     SubI,
@@ -61,7 +61,7 @@ pub enum Bin {
 }
 
 /// One-operand functions of words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Un {
     Not,
     NegI,
@@ -75,7 +75,7 @@ pub enum Un {
 }
 
 /// Two-operand functions of texts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum StrBin {
     Eq,
     Lt,
@@ -87,7 +87,7 @@ pub enum StrBin {
 }
 
 /// Text to text; `b` is a number where one is needed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum StrFn {
     Lower,
     Trim,
@@ -97,7 +97,7 @@ pub enum StrFn {
 }
 
 /// How a word reads as text.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Fmt {
     Str,
     Bool,
@@ -114,7 +114,7 @@ pub enum Fmt {
 }
 
 /// Numbers of an endpoint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum EpNum {
     Healthy,
     Inflight,
@@ -123,7 +123,7 @@ pub enum EpNum {
 }
 
 /// One instruction. `d` is where the result goes; where that is a `T?`, `d` and `d + 1`.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Op {
     Const {
         d: Reg,
@@ -432,7 +432,7 @@ pub struct RejectSite {
 }
 
 /// Where a suspended handler goes on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Segment {
     pub pc: u32,
     /// Registers below this one are alive.

@@ -111,6 +111,11 @@ impl<'a> Run<'a> {
         *self.call.spill() = std::mem::take(&mut self.scratch);
     }
 
+    /// Whether this call's elements are timed.
+    pub fn is_sampled(&self) -> bool {
+        self.is_sampled
+    }
+
     fn exec<const N: usize>(mut self, code: &Code, segment: u16) -> Verdict {
         let mut regs = [0_u64; N];
         let mut at = self.enter(code, segment, &mut regs);

@@ -23,6 +23,24 @@ impl Op {
         self.writes(&mut |reg| to.write(reg));
     }
 
+    /// Where it may jump: the one place where instructions that jump are told from those that do not.
+    pub fn target(&self) -> Option<u32> {
+        let mut copy = *self;
+        copy.target_mut().copied()
+    }
+
+    /// The same, to be pointed somewhere.
+    pub(crate) fn target_mut(&mut self) -> Option<&mut u32> {
+        match self {
+            Self::Jump { to }
+            | Self::JumpIf { to, .. }
+            | Self::JumpUnless { to, .. }
+            | Self::Next { to, .. }
+            | Self::UnlessPassed { to, .. } => Some(to),
+            _ => None,
+        }
+    }
+
     fn reads(&self, shared: &Shared, code: &Code, read: &mut dyn FnMut(Reg)) {
         match *self {
             Self::Const { .. }

@@ -1,0 +1,48 @@
+//! What is the same is compiled once, and freed when nobody runs it any more.
+
+/// By the name that the language's own tests know it by.
+extern crate lang as towpath_lang;
+
+#[path = "../../lang/tests/common/mod.rs"]
+mod lang_common;
+
+use lang::state::Store;
+use lang::{Compiled, NoFiles, Overrides};
+use towpath_jit::Jit;
+
+/// A program with a rule for each of these chains.
+fn linked(jit: &mut Jit, chains: &[&str]) -> Compiled {
+    let mut source = String::from("service catalog { endpoints: [\"127.0.0.1:1\"] }\n");
+    for (at, chain) in chains.iter().enumerate() {
+        source += &format!("service s{at} {{ from: [\"uid:{at}\"] }}\ns{at} -> catalog: {chain}\n");
+    }
+    let mut compiled =
+        lang::compile("test.adn", &source, &NoFiles, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
+    compiled.link(&mut Store::new(1), jit);
+    compiled
+}
+
+#[test]
+fn the_same_code_is_compiled_once() {
+    let mut jit = Jit::new();
+    let first = linked(&mut jit, &["Logging", "Logging", "Logging - Compression", "Logging"]);
+    assert_eq!((jit.figures().chains, jit.figures().compiled), (4, 2));
+    // A reload that changes nothing compiles nothing, also while the old program runs on.
+    let second = linked(&mut jit, &["Logging", "Logging", "Logging - Compression", "Logging"]);
+    assert_eq!((jit.figures().chains, jit.figures().compiled), (8, 2));
+    drop((first, second));
+}
+
+#[test]
+fn code_that_nobody_runs_is_freed_by_the_sweep_alone() {
+    let mut jit = Jit::new();
+    let first = linked(&mut jit, &["Logging", "Logging - Compression"]);
+    let chain = first.program.chains[1].clone();
+    drop(first);
+    jit.sweep();
+    assert_eq!(jit.figures().held, 1, "a chain still runs");
+    drop(chain);
+    assert_eq!(jit.figures().held, 1, "the last user frees nothing");
+    jit.sweep();
+    assert_eq!((jit.figures().held, jit.figures().held_bytes), (0, 0));
+}
