@@ -13,8 +13,6 @@ use super::{BUFFERS_MAX, LogCounters, Oldest, ShardLog};
 /// How long an ending node waits for its last lines to be written: this often, this long.
 const END_LOOKS: u32 = 1000;
 const END_LOOK: Duration = Duration::from_millis(2);
-/// How long the writer sleeps between two looks. At 100 MB/s of lines three of a shard's buffers fill meanwhile.
-const NAP: Duration = Duration::from_millis(3);
 
 /// Where lines go.
 pub(crate) enum Target {
@@ -202,50 +200,33 @@ impl Sink {
 /// Where each shard's buffers go back to, and where its lost lines are counted.
 type Back = (SyncSender<Vec<u8>>, Arc<LogCounters>);
 
-/// Waking this thread costs a shard a system call and both a switch. So it sleeps by the clock while lines
-/// come, and waits to be woken only once a nap has brought none.
 fn run(from: &Receiver<Message>, mut sinks: Vec<Sink>, backs: &[Back]) {
-    while let Ok(first) = from.recv() {
-        let mut next = Some(first);
-        while let Some(message) = next {
-            if !handle(message, &mut sinks, backs) {
-                return;
+    while let Ok(message) = from.recv() {
+        match message {
+            Message::Chunk(chunk) => {
+                let Some((back, counters)) = backs.get(usize::from(chunk.shard)) else { continue };
+                if let Some(sink) = sinks.get_mut(usize::from(chunk.sink)) {
+                    let result = sink.write(&chunk.bytes);
+                    if note(sink, &result) {
+                        let lines = chunk.bytes.iter().filter(|b| **b == b'\n').count() as u64;
+                        super::add(&counters.failed, lines);
+                    }
+                }
+                let _ = back.try_send(chunk.bytes);
             }
-            next = from.try_recv().ok().or_else(|| {
-                crate::clock::sleep(NAP);
-                from.try_recv().ok()
-            });
-        }
-    }
-}
-
-/// False if that was the end.
-fn handle(message: Message, sinks: &mut Vec<Sink>, backs: &[Back]) -> bool {
-    match message {
-        Message::Chunk(chunk) => {
-            let Some((back, counters)) = backs.get(usize::from(chunk.shard)) else { return true };
-            if let Some(sink) = sinks.get_mut(usize::from(chunk.sink)) {
-                let result = sink.write(&chunk.bytes);
-                if note(sink, &result) {
-                    let lines = chunk.bytes.iter().filter(|b| **b == b'\n').count() as u64;
-                    super::add(&counters.failed, lines);
+            Message::Add(number, sink) => {
+                debug_assert_eq!(usize::from(number), sinks.len());
+                sinks.push(sink);
+            }
+            Message::Reopen => {
+                for sink in &mut sinks {
+                    let result = sink.reopen();
+                    note(sink, &result);
                 }
             }
-            let _ = back.try_send(chunk.bytes);
+            Message::End => return,
         }
-        Message::Add(number, sink) => {
-            debug_assert_eq!(usize::from(number), sinks.len());
-            sinks.push(sink);
-        }
-        Message::Reopen => {
-            for sink in sinks {
-                let result = sink.reopen();
-                note(sink, &result);
-            }
-        }
-        Message::End => return false,
     }
-    true
 }
 
 /// True if nothing could be written; says so once until it works again.
