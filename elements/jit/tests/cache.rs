@@ -33,6 +33,37 @@ fn the_same_code_is_compiled_once() {
     drop((first, second));
 }
 
+/// Arguments are data: only what changes a chain's shape is code of its own.
+#[test]
+fn rules_that_differ_in_arguments_share_code() {
+    let mut jit = Jit::new();
+    let same = [
+        "FaultInjection(0.1)",
+        "FaultInjection(0.0)",
+        "FaultInjection(100%, RESOURCE_EXHAUSTED)",
+        "FaultInjection(0.25, UNAVAILABLE) when (call.metadata[\"a\"] == \"b\") dry",
+        "FaultInjection(0.26, INTERNAL) when (call.metadata[\"x-c\"] == \"ddd\") dry",
+        "FaultInjection(1%, delay: 1ms)",
+        "FaultInjection(99%, delay: 90s)",
+    ];
+    let linked = linked(&mut jit, &same);
+    // Without delay, with `when`, with delay.
+    assert_eq!((jit.figures().chains, jit.figures().compiled), (7, 3));
+    // And yet each has its own numbers.
+    let rejected = |chain: usize| {
+        let mut call = lang_common::Mock::new(1);
+        (0..400)
+            .filter(|id| {
+                call.id = *id;
+                let verdict = linked.program.chains[chain].run(abi::Entry::Request, 0, &mut call);
+                matches!(verdict, abi::Verdict::Reject(_))
+            })
+            .count()
+    };
+    assert_eq!((rejected(1), rejected(2)), (0, 400));
+    assert!((20..60).contains(&rejected(0)));
+}
+
 #[test]
 fn code_that_nobody_runs_is_freed_by_the_sweep_alone() {
     let mut jit = Jit::new();

@@ -19,6 +19,9 @@ const OPS_MAX: usize = 60_000;
 #[derive(Clone, Debug)]
 pub(super) enum Val {
     Const(Const),
+    /// A constant that a rule's argument decides, never [`Const::None`]: known now, but data to the code, so
+    /// that rules which differ in it have the same code.
+    Data(Const),
     Reg(Reg),
     /// A `T?`: presence here, value in the next.
     Opt(Reg),
@@ -73,6 +76,8 @@ pub(super) struct Builder<'a> {
     /// Jumps to the end of the handler at hand.
     pub(super) returns: Vec<usize>,
     pub(super) in_response: bool,
+    /// What is compiled is an argument of the link, no text of the element.
+    pub(super) in_argument: bool,
     too_large: bool,
 }
 
@@ -104,6 +109,7 @@ impl<'a> Builder<'a> {
             assigned: Vec::new(),
             returns: Vec::new(),
             in_response: false,
+            in_argument: false,
             too_large: false,
         }
     }
@@ -235,6 +241,17 @@ impl<'a> Builder<'a> {
         self.emit(Op::Const { d, k });
     }
 
+    /// Puts a word into a register that an argument decides: it gets a place of its own among the constants,
+    /// even if it is small or there already, so that the code is the same whatever it is.
+    fn load_data(&mut self, d: Reg, word: u64) {
+        let Ok(k) = u16::try_from(self.shared.consts.len()) else {
+            self.refuse("this chain has too many constants");
+            return;
+        };
+        self.shared.consts.push(word);
+        self.emit(Op::Const { d, k });
+    }
+
     /// The register of a value that is no `T?`.
     pub(super) fn reg(&mut self, value: &Val) -> Reg {
         match value {
@@ -245,6 +262,12 @@ impl<'a> Builder<'a> {
                 let word = self.word(c);
                 let d = self.alloc(1);
                 self.load(d, word);
+                d
+            }
+            Val::Data(c) => {
+                let word = self.word(c);
+                let d = self.alloc(1);
+                self.load_data(d, word);
                 d
             }
             Val::Unit => self.alloc(1),
@@ -277,7 +300,7 @@ impl<'a> Builder<'a> {
                 self.put(inner, d.wrapping_add(1));
                 self.load(d, 1);
             }
-            Val::Reg(_) | Val::Const(_) => {
+            Val::Reg(_) | Val::Const(_) | Val::Data(_) => {
                 self.put(value, d.wrapping_add(1));
                 self.load(d, 1);
             }
@@ -298,6 +321,10 @@ impl<'a> Builder<'a> {
             Val::Const(c) => {
                 let word = self.word(c);
                 self.load(d, word);
+            }
+            Val::Data(c) => {
+                let word = self.word(c);
+                self.load_data(d, word);
             }
             Val::Unit => {}
         }

@@ -10,8 +10,8 @@ use super::fold::{bin_of, extreme, fmt_of};
 impl Builder<'_> {
     /// The value of an expression.
     pub(super) fn expr(&mut self, e: &HExpr) -> Val {
-        if let Some(value) = self.fold(e) {
-            return Val::Const(value);
+        if let Some(value) = self.folded(e) {
+            return value;
         }
         match &e.kind {
             HKind::Const(c) => Val::Const(c.clone()),
@@ -66,7 +66,7 @@ impl Builder<'_> {
             HKind::Not(inner) => self.un(Un::Not, inner),
             HKind::Neg(inner) => self.un(if e.ty == Ty::Float { Un::NegF } else { Un::NegI }, inner),
             HKind::Wrap(inner) => match self.expr(inner) {
-                value @ (Val::Const(_) | Val::Opt(_)) => value,
+                value @ (Val::Const(_) | Val::Data(_) | Val::Opt(_)) => value,
                 value => Val::Some(Box::new(value)),
             },
             HKind::Bin(op, left, right) => {
@@ -148,10 +148,10 @@ impl Builder<'_> {
         self.reg(&value)
     }
 
-    /// A constant that fits into an instruction.
+    /// A constant of the element's own text that fits into an instruction.
     fn small(&self, e: &HExpr) -> Option<u32> {
-        match self.fold(e)? {
-            Const::Word(w) => u32::try_from(w).ok(),
+        match self.folded(e)? {
+            Val::Const(Const::Word(w)) => u32::try_from(w).ok(),
             _ => None,
         }
     }
@@ -314,7 +314,7 @@ impl Builder<'_> {
         match self.expr(left) {
             Val::Const(Const::None) => self.expr(right),
             Val::Some(value) if !ty.is_opt() => *value,
-            value @ (Val::Const(_) | Val::Some(_)) => value,
+            value @ (Val::Const(_) | Val::Data(_) | Val::Some(_)) => value,
             // A value of its own is completed in place.
             Val::Opt(opt) if u16::from(opt) >= before => {
                 self.next = u16::from(opt) + 2;
@@ -416,13 +416,13 @@ impl Builder<'_> {
 
     fn match_value(&mut self, of: &HExpr, arms: &[crate::hir::HArm], ty: &Ty) -> Val {
         let scrutinee = self.expr(of);
-        if let Val::Const(value) = &scrutinee {
+        if let Val::Const(value) | Val::Data(value) = &scrutinee {
             // What is known decides now.
             let Some(arm) = arms.iter().find(|arm| self.takes(&arm.pattern, value, &of.ty)) else {
                 return Val::Unit;
             };
             if let HPattern::Some(local) = arm.pattern {
-                self.set_local(local, Val::Const(value.clone()));
+                self.set_local(local, scrutinee.clone());
             }
             return self.block_value(&arm.body);
         }

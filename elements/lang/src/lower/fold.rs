@@ -7,6 +7,7 @@ use crate::vm::code::{Bin, Fmt, Un};
 use crate::vm::text::write_word;
 
 use super::build::{Builder, Val};
+use super::visit;
 
 /// The instruction of an operator on operands of these types, and whether they change places.
 pub(super) fn bin_of(op: HBin, left: &Ty, right: &Ty) -> (Bin, bool) {
@@ -87,7 +88,7 @@ impl Builder<'_> {
         Some(match &e.kind {
             HKind::Const(c) => c.clone(),
             HKind::Local(id) => match self.local(*id)? {
-                Val::Const(c) => c.clone(),
+                Val::Const(c) | Val::Data(c) => c.clone(),
                 _ => return None,
             },
             HKind::Param(at) | HKind::CallParam(at) => self.param(*at)?.clone(),
@@ -154,6 +155,30 @@ impl Builder<'_> {
             HKind::Call(func, args) => self.fold_call(*func, args, &e.ty)?,
             _ => return None,
         })
+    }
+
+    /// The same as a value: data where an argument has a part in it. Nothing has no value that could be data.
+    pub(super) fn folded(&self, e: &HExpr) -> Option<Val> {
+        Some(match self.fold(e)? {
+            Const::None => Val::Const(Const::None),
+            value if self.is_argument(e) => Val::Data(value),
+            value => Val::Const(value),
+        })
+    }
+
+    /// True if an argument of the link has a part in an expression.
+    fn is_argument(&self, e: &HExpr) -> bool {
+        let mut found = self.in_argument;
+        visit::expr(e, &mut |node| {
+            if let visit::Node::Expr(e) = node {
+                found |= match &e.kind {
+                    HKind::Param(_) | HKind::CallParam(_) => true,
+                    HKind::Local(id) => matches!(self.local(*id), Some(Val::Data(_))),
+                    _ => false,
+                };
+            }
+        });
+        found
     }
 
     fn fold_block(&self, block: &HBlock) -> Option<Const> {

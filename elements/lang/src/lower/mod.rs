@@ -292,7 +292,9 @@ fn request<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> Cod
         if let Some(when) = &link.when
             && (body.is_some() || layout.when.is_some())
         {
+            b.in_argument = true;
             let a = b.scalar(when);
+            b.in_argument = false;
             if let Some(word) = layout.when {
                 b.emit(Op::StoreWord { a, word });
             }
@@ -302,7 +304,9 @@ fn request<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> Cod
         let mut keeps = false;
         for (arg, place) in link.args.iter().zip(&layout.params) {
             if let ParamAt::Word(slot) = place {
+                b.in_argument = true;
                 let value = b.expr(arg);
+                b.in_argument = false;
                 b.store_slot(*slot, &value);
                 keeps |= matches!(arg.ty.bare(), Ty::Str | Ty::Bytes);
                 b.next = 0;

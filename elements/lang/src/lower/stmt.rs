@@ -83,7 +83,7 @@ impl Builder<'_> {
         let is_others = match &value {
             Val::Reg(r) | Val::Opt(r) => u16::from(*r) < mark && !self.assigned.is_empty(),
             Val::Some(_) => true,
-            Val::Const(_) | Val::Unit => false,
+            Val::Const(_) | Val::Data(_) | Val::Unit => false,
         };
         if !is_assigned && !is_others {
             return value;
