@@ -1,6 +1,6 @@
 //! Events of endpoints' connections: the answer on its way back.
 
-use abi::{Encoding, Entry, Flag, Status, Verdict};
+use abi::{Encoding, Entry, Flag, Status, Unreadable, Verdict};
 use wire::Token;
 use wire::h2::{H2Event, HeadersKind, Reason, ResetBy};
 
@@ -8,7 +8,9 @@ use crate::body::Way;
 use crate::call::Phase;
 use crate::conn::{Kind, UpState};
 use crate::downstream::is_grpc;
+use crate::gate::encoding_of;
 use crate::limits::MS;
+use crate::messages::Leave;
 use crate::slab::Key;
 use crate::state::Core;
 use crate::upstream::broke_text;
@@ -117,8 +119,10 @@ impl Core {
             self.reject(key, reject);
             return;
         }
-        self.choose_response_encoding(key);
-        self.send_response_headers(key);
+        if !self.gate_answer(key) {
+            self.choose_response_encoding(key);
+            self.send_response_headers(key);
+        }
     }
 
     fn fail_plain_http(&mut self, key: Key) {
@@ -139,13 +143,12 @@ impl Core {
     fn choose_response_encoding(&mut self, key: Key) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let Some(how) = call.compress.filter(|_| call.is_grpc) else { return };
-        let came = match call.response.get(Token::GrpcEncoding) {
-            None | Some(b"identity") => None,
-            Some(b"gzip") => Some(Encoding::Gzip),
-            Some(b"deflate") => Some(Encoding::Deflate),
+        let came = encoding_of(&call.response);
+        let is_identity = matches!(call.response.get(Token::GrpcEncoding), None | Some(b"identity"));
+        if came.is_none() && !is_identity {
             // Not ours to undo: the caller asked for it, or will say so.
-            Some(_) => return,
-        };
+            return;
+        }
         let reads = |e: Encoding| call.caller_accepts[e as usize];
         let (decode, encode) = match came {
             Some(e) if reads(e) => return,
@@ -157,7 +160,11 @@ impl Core {
             Some(e) => call.response.set(Token::GrpcEncoding, b"grpc-encoding", e.name().as_bytes()),
             None => call.response.remove(Token::GrpcEncoding),
         }
-        self.set_recoder(key, Way::ToCaller, decode, encode);
+        let leave = match encode {
+            Some(encoding) => Leave::Packed { encoding, min_bytes: how.min_bytes },
+            None => Leave::Plain,
+        };
+        self.set_leave(key, Way::ToCaller, decode, leave);
     }
 
     fn send_response_headers(&mut self, key: Key) {
@@ -209,21 +216,48 @@ impl Core {
         {
             endpoint.failures += 1;
         }
-        call.phase = Phase::Ending;
         call.to_caller.has_ended = true;
         // The endpoint has heard enough if the caller is still talking.
         let reason = if call.to_endpoint.end_sent { None } else { Some(Reason::CANCEL) };
         self.leave_endpoint(key, reason);
-        if !self.judge_response(key, None) {
-            return;
+        self.drop_messages(key, Way::ToEndpoint);
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let is_gated = call.to_caller.messages.as_ref().is_some_and(|m| m.terms.judges || m.terms.holds);
+        if is_gated {
+            // A message that is still to be judged may end the call otherwise.
+            call.has_outcome = true;
+            self.run_messages(key, Way::ToCaller);
+        } else {
+            self.settle(key);
         }
-        self.answer_on(key);
     }
 
-    /// The response side has had its say: what still waits goes out, then the trailers.
+    /// The outcome stands: the response side has its say, then the caller gets the rest.
+    pub(crate) fn settle(&mut self, key: Key) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let messages = call.to_caller.messages.as_ref();
+        if messages.is_some_and(|m| m.terms.holds && !m.is_holding()) && call.status == Status::OK {
+            self.fail_unreadable(key, Unreadable::NotOne);
+            return;
+        }
+        call.phase = Phase::Ending;
+        if self.judge_response(key, None) {
+            self.answer_on(key);
+        }
+    }
+
+    /// The response side has had its say: an answer that was held and what still waits goes out, then the
+    /// trailers.
     pub(crate) fn answer_on(&mut self, key: Key) {
-        if self.calls.get(key).is_some_and(|c| c.to_caller.recoder.is_some()) {
-            self.recode(key, Way::ToCaller);
+        let Some(call) = self.calls.get(key) else { return };
+        if !call.response_headers_sent && !call.is_trailers_only && !call.is_own_outcome {
+            self.choose_response_encoding(key);
+            self.send_response_headers(key);
+        }
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if let Some(messages) = call.to_caller.messages.as_mut() {
+            messages.let_go();
+            self.run_messages(key, Way::ToCaller);
         } else if self.calls.get(key).is_some_and(|c| c.to_caller.waiting() > 0) {
             self.send_waiting(key, Way::ToCaller);
         } else {

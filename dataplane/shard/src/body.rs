@@ -1,27 +1,18 @@
 //! Bodies on their way: from one leg's received bytes to the other leg's connection, with the sender's
 //! window given back as the receiver takes them.
 
-use abi::{Encoding, Flag, Status, Unreadable};
 use wire::h2::Reason;
 
 use crate::call::{Leg, Phase, Pipe};
 use crate::limits::MS;
 use crate::pool::Level;
-use crate::recode::{Recoder, Step};
 use crate::slab::Key;
 use crate::state::Core;
-use crate::{Done, Job, JobKey};
 
 /// A stream window grows up to this, bytes.
 const GROWN_WINDOW_MAX: u32 = 1 << 20;
 /// A stream is busy when it uses its window up within this time.
 const BUSY_WITHIN_NS: u64 = 200 * MS;
-
-/// Jobs up to this size go first: nobody's small message waits for another's large one. Bytes.
-const SMALL_JOB_BYTES: usize = 16 << 10;
-
-/// A recoder stops when this much of what it wrote waits for the receiver, bytes.
-const RECODED_AHEAD: usize = 64 << 10;
 
 /// A direction of a call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,7 +22,7 @@ pub(crate) enum Way {
 }
 
 impl Core {
-    fn pipe(&mut self, key: Key, way: Way) -> Option<&mut Pipe> {
+    pub(crate) fn pipe(&mut self, key: Key, way: Way) -> Option<&mut Pipe> {
         let call = self.calls.get_mut(key)?;
         Some(match way {
             Way::ToEndpoint => &mut call.to_endpoint,
@@ -39,7 +30,7 @@ impl Core {
         })
     }
 
-    fn sender(&self, key: Key, way: Way) -> Option<Leg> {
+    pub(crate) fn sender(&self, key: Key, way: Way) -> Option<Leg> {
         let call = self.calls.get(key)?;
         if way == Way::ToEndpoint { call.down } else { call.up }
     }
@@ -63,17 +54,18 @@ impl Core {
         let pipe = if way == Way::ToEndpoint { &mut call.to_endpoint } else { &mut call.to_caller };
         pipe.received += bytes.len() as u64;
         pipe.has_ended |= end;
-        if let Some(recoder) = pipe.recoder.as_mut() {
-            recoder.push(bytes);
-            pipe.uncredited += bytes.len();
-            self.recode(key, way);
-            return;
-        }
         // Nothing waits and nothing need be kept: straight into the other connection's frames.
-        if !is_kept
-            && pipe.waiting() == 0
-            && let Some(leg) = receiver
-        {
+        let is_direct = !is_kept && pipe.waiting() == 0;
+        if let Some(messages) = pipe.messages.as_mut() {
+            if !(is_direct && receiver.is_some() && messages.may_pass(bytes.len(), end)) {
+                messages.push(bytes);
+                pipe.uncredited += bytes.len();
+                self.run_messages(key, way);
+                return;
+            }
+            messages.pass(bytes.len());
+        }
+        if is_direct && let Some(leg) = receiver {
             let is_last = end && way == Way::ToEndpoint && call.request_trailers.is_none();
             let taken = self
                 .conns
@@ -84,6 +76,9 @@ impl Core {
             let rest = bytes.get(taken..).unwrap_or(&[]);
             if let Some(pipe) = self.pipe(key, way) {
                 pipe.buf.extend_from_slice(rest);
+                if pipe.messages.is_some() {
+                    pipe.uncredited += rest.len();
+                }
                 pipe.end_sent |= is_last && rest.is_empty();
             }
             self.credit(key, way, taken);
@@ -97,19 +92,19 @@ impl Core {
     pub(crate) fn body_ended(&mut self, key: Key, way: Way) {
         let Some(pipe) = self.pipe(key, way) else { return };
         pipe.has_ended = true;
-        if pipe.recoder.is_some() { self.recode(key, way) } else { self.send_waiting(key, way) }
+        if pipe.messages.is_some() { self.run_messages(key, way) } else { self.send_waiting(key, way) }
     }
 
     /// Goes on with a direction whose receiver may take more.
     pub(crate) fn send_waiting(&mut self, key: Key, way: Way) {
         self.offer(key, way);
-        if self.pipe(key, way).is_some_and(|p| p.recoder.as_ref().is_some_and(|r| r.held() > 0)) {
-            self.recode(key, way);
+        if self.pipe(key, way).is_some_and(|p| p.messages.is_some()) {
+            self.run_messages(key, way);
         }
     }
 
     /// Offers what waits to the receiver; ends its stream when all has gone and the sender has finished.
-    fn offer(&mut self, key: Key, way: Way) {
+    pub(crate) fn offer(&mut self, key: Key, way: Way) {
         let Some(leg) = self.receiver(key, way) else { return };
         let retry_max = self.limits.retry_bytes_max as usize;
         let Some(call) = self.calls.get_mut(key) else { return };
@@ -117,7 +112,7 @@ impl Core {
         if pipe.end_sent {
             return;
         }
-        let is_done = pipe.has_ended && pipe.recoder.as_ref().is_none_or(|r| r.is_between_messages());
+        let is_done = pipe.has_ended && pipe.messages.as_ref().is_none_or(|m| m.is_between_messages());
         // The caller's stream ends with its trailers, which are not sent here.
         let is_last = is_done && way == Way::ToEndpoint && call.request_trailers.is_none();
         let bytes = pipe.buf.get(pipe.head..).unwrap_or(&[]);
@@ -135,14 +130,14 @@ impl Core {
         }
         let is_drained = pipe.waiting() == 0;
         pipe.end_sent |= is_last && is_drained;
-        let inflated = if is_drained { core::mem::take(&mut pipe.inflated) } else { 0 };
+        let held = pipe.messages.as_ref().map_or(0, |m| m.held());
+        let inflated = if is_drained && held == 0 { core::mem::take(&mut pipe.inflated) } else { 0 };
         let mut freed = pipe.head - pipe.credited.min(pipe.head);
         pipe.credited = pipe.credited.max(pipe.head);
-        if pipe.recoder.is_some() {
-            // What the recoder read is credited when what it wrote has gone.
+        if pipe.messages.is_some() {
+            // What came is credited when what was made of it has gone.
             freed = 0;
             if is_drained {
-                let held = pipe.recoder.as_ref().map_or(0, |r| r.held());
                 freed = pipe.uncredited.saturating_sub(held);
                 pipe.uncredited -= freed;
             }
@@ -174,7 +169,7 @@ impl Core {
     }
 
     /// Gives the sender back its window; a busy stream's grows.
-    fn credit(&mut self, key: Key, way: Way, bytes: usize) {
+    pub(crate) fn credit(&mut self, key: Key, way: Way, bytes: usize) {
         if bytes == 0 {
             return;
         }
@@ -235,166 +230,13 @@ impl Core {
     }
 
     /// Gives back what `charge` took.
-    fn discharge(&mut self, key: Key, bytes: u64) {
+    pub(crate) fn discharge(&mut self, key: Key, bytes: u64) {
         if bytes > 0
             && let Some(call) = self.calls.get_mut(key)
         {
             call.charged -= bytes;
             self.pool.sub(bytes);
             self.callers.get_mut(call.caller).pool.sub(bytes);
-        }
-    }
-
-    // ---- recoding ------------------------------------------------------------------------------------
-
-    /// Puts a recoder into a direction; bytes that wait already go through it.
-    pub(crate) fn set_recoder(
-        &mut self,
-        key: Key,
-        way: Way,
-        decode: Option<Encoding>,
-        encode: Option<Encoding>,
-    ) {
-        let limit = self.limits.message_bytes_max;
-        let Some(call) = self.calls.get_mut(key) else { return };
-        let min = call.compress.map_or(0, |c| c.min_bytes);
-        let pipe = if way == Way::ToEndpoint { &mut call.to_endpoint } else { &mut call.to_caller };
-        let mut recoder = Recoder::new(decode, encode, min, limit);
-        recoder.push(pipe.buf.get(pipe.head..).unwrap_or(&[]));
-        pipe.uncredited += pipe.waiting();
-        pipe.buf.clear();
-        pipe.head = 0;
-        pipe.credited = 0;
-        pipe.recoder = Some(alloc::boxed::Box::new(recoder));
-    }
-
-    /// Lets a direction's recoder work until it needs a job's result or more bytes, or the receiver is behind.
-    pub(crate) fn recode(&mut self, key: Key, way: Way) {
-        loop {
-            let mut spare = self.buffers.take();
-            let Some(pipe) = self.pipe(key, way) else { return self.buffers.give(spare) };
-            let is_behind = pipe.waiting() > RECODED_AHEAD;
-            let Some(mut recoder) = pipe.recoder.take_if(|_| !is_behind) else {
-                return self.buffers.give(spare);
-            };
-            let before = recoder.held();
-            let room = pipe.head + RECODED_AHEAD;
-            let step = recoder.step(&mut spare, &mut pipe.buf, room);
-            let (message_len, window) = (recoder.message_len(), pipe.window as usize);
-            let is_cut = pipe.has_ended && recoder.is_cut() && recoder.held() == before;
-            let has_moved = recoder.held() < before;
-            pipe.recoder = Some(recoder);
-            self.buffers.give(spare);
-            match step {
-                Ok(Step::Job(work, input)) => self.submit(key, way, work, input),
-                Ok(Step::Wait) if is_cut => return self.fail_unreadable(key, Unreadable::Malformed),
-                Ok(Step::Wait) => {
-                    // The sender could never finish a message longer than its window.
-                    if let Some(len) = message_len
-                        && len > window
-                    {
-                        self.widen(key, way, len - window);
-                    }
-                }
-                Err(error) => return self.fail_unreadable(key, error),
-            }
-            self.offer(key, way);
-            if !has_moved {
-                return;
-            }
-        }
-    }
-
-    fn submit(&mut self, key: Key, way: Way, work: crate::Work, input: alloc::vec::Vec<u8>) {
-        let output = self.buffers.take();
-        let key = JobKey { call: key.index, generation: key.generation, is_request: way == Way::ToEndpoint };
-        let is_small = input.len() <= SMALL_JOB_BYTES;
-        let queue = if is_small { &mut self.jobs } else { &mut self.large_jobs };
-        queue.push(Job { key, work, input, output });
-    }
-
-    /// Moves queued jobs to a burst; those whose call has ended are forgotten.
-    pub(crate) fn take_jobs(&mut self, large: bool, to: &mut crate::Burst<Job>) {
-        let queue = if large { &mut self.large_jobs } else { &mut self.jobs };
-        for job in queue.drain(..) {
-            let key = Key { index: job.key.call, generation: job.key.generation };
-            if self.calls.get(key).is_none() {
-                self.buffers.give(job.input);
-                self.buffers.give(job.output);
-            } else if let Err(job) = to.push(job) {
-                self.later_jobs.push(job);
-            }
-        }
-        core::mem::swap(queue, &mut self.later_jobs);
-    }
-
-    fn widen(&mut self, key: Key, way: Way, by: usize) {
-        let by = u32::try_from(by).unwrap_or(u32::MAX);
-        let Some(leg) = self.sender(key, way) else { return };
-        if !self.charge(key, u64::from(by)) {
-            self.counters.calls_pool_exhausted += 1;
-            self.fail(
-                key,
-                Status::RESOURCE_EXHAUSTED,
-                Flag::Overflow,
-                "no room in the byte pool for this message",
-            );
-            return;
-        }
-        if let Some(pipe) = self.pipe(key, way) {
-            pipe.window += by;
-        }
-        if let Some(h2) = self.conns.get_mut(leg.conn).and_then(|c| c.h2.as_mut()) {
-            h2.extend_window(leg.stream, by);
-        }
-        self.mark_dirty(leg.conn);
-    }
-
-    /// An offload job is done.
-    pub(crate) fn on_done(&mut self, done: Done) {
-        let Done { job, result } = done;
-        let key = Key { index: job.key.call, generation: job.key.generation };
-        let way = if job.key.is_request { Way::ToEndpoint } else { Way::ToCaller };
-        let (input, mut output) = (job.input, job.output);
-        let Some(pipe) = self.pipe(key, way) else {
-            // The call ended meanwhile; its job's buffers are all that is left of it.
-            self.buffers.give(input);
-            self.buffers.give(output);
-            return;
-        };
-        let Some(mut recoder) = pipe.recoder.take() else { return };
-        let before = pipe.buf.len();
-        let step = recoder.finish_job(result, &input, &mut output, &mut pipe.buf);
-        let stats = core::mem::take(&mut recoder.stats);
-        pipe.recoder = Some(recoder);
-        // A message that has grown beyond its window is on the caller's account until the receiver has it.
-        let inflated = pipe.buf.len().saturating_sub(before).saturating_sub(RECODED_AHEAD) as u64;
-        let has_room = inflated == 0 || self.charge(key, inflated);
-        if has_room && let Some(pipe) = self.pipe(key, way) {
-            pipe.inflated += inflated;
-        }
-        self.counters.messages_compressed += stats.compressed;
-        self.counters.messages_decompressed += stats.decompressed;
-        self.counters.compression_in_bytes += stats.in_bytes;
-        self.counters.compression_out_bytes += stats.out_bytes;
-        let endpoint = self.calls.get(key).and_then(|c| c.served_by);
-        if let Some(endpoint) = endpoint.and_then(|e| self.endpoints.get_mut(e as usize)) {
-            endpoint.saved_bytes += stats.in_bytes.saturating_sub(stats.out_bytes);
-        }
-        self.buffers.give(input);
-        self.buffers.give(output);
-        match step {
-            _ if !has_room => {
-                self.counters.calls_pool_exhausted += 1;
-                let text = "no room in the byte pool for a decompressed message";
-                self.fail(key, Status::RESOURCE_EXHAUSTED, Flag::Overflow, text);
-            }
-            Ok(Step::Job(work, input)) => self.submit(key, way, work, input),
-            Ok(Step::Wait) => {
-                self.offer(key, way);
-                self.recode(key, way);
-            }
-            Err(error) => self.fail_unreadable(key, error),
         }
     }
 

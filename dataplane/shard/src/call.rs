@@ -13,7 +13,7 @@ use abi::{Compress, EndpointIdx, Flag, ServiceIdx, Spill, Status};
 use wire::{Headers, Instant, h2::StreamKey};
 
 use crate::callers::CallerId;
-use crate::recode::Recoder;
+use crate::messages::Messages;
 use crate::slab::Key;
 use crate::wheel::TimerKey;
 
@@ -51,7 +51,7 @@ pub(crate) struct Pipe {
     pub(crate) head: usize,
     /// The furthest `head` has been: bytes before it have been credited to the sender.
     pub(crate) credited: usize,
-    /// Bytes received whose window has not been given back yet and that are not in `buf` (recoded ones).
+    /// Bytes received whose window has not been given back yet, where messages are taken one at a time.
     pub(crate) uncredited: usize,
     /// The sender has finished.
     pub(crate) has_ended: bool,
@@ -64,10 +64,10 @@ pub(crate) struct Pipe {
     /// Bytes given back since the window last grew, and when that was.
     pub(crate) since_growth: u32,
     pub(crate) grown_at: Instant,
-    /// Bytes of the pools held by `buf` beyond windows: messages that grew when they were decompressed.
+    /// Bytes of the pools held beyond windows: messages that grew when they were unpacked or rewritten.
     pub(crate) inflated: u64,
-    /// Messages are read and written anew on their way.
-    pub(crate) recoder: Option<Box<Recoder>>,
+    /// Messages are taken one at a time: read, judged, packed.
+    pub(crate) messages: Option<Box<Messages>>,
 }
 
 impl Pipe {
@@ -165,6 +165,8 @@ pub(crate) struct Call {
     pub(crate) is_retryable: bool,
     pub(crate) response_headers_seen: bool,
     pub(crate) response_headers_sent: bool,
+    /// The endpoint has said all; messages of its answer are still to be judged before it counts.
+    pub(crate) has_outcome: bool,
     /// The endpoint's answer was one header block that ended the stream.
     pub(crate) is_trailers_only: bool,
     /// The outcome was decided here, not by the endpoint's answer.

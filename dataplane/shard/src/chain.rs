@@ -2,9 +2,10 @@
 
 use abi::{Entry, Flag, Plan, Reject, Status, Suspend, Unreadable, Verdict};
 
+use crate::body::Way;
 use crate::call::Decider;
 use crate::slab::Key;
-use crate::state::Core;
+use crate::state::{Core, Timer};
 use crate::view::View;
 
 /// Suspensions that are skipped when a call ends at once (its caller has left).
@@ -27,6 +28,11 @@ impl Core {
         let Some(chain) = call.chain.and_then(|c| generation.program.chains.get(c as usize)) else {
             return Verdict::Forward;
         };
+        let message = match entry {
+            Entry::Request | Entry::RequestMessage => Some(Way::ToEndpoint),
+            Entry::ResponseMessage | Entry::Response => Some(Way::ToCaller),
+            Entry::Pick | Entry::ResponseHeaders => None,
+        };
         let mut view = View {
             call,
             program: &generation.program,
@@ -43,6 +49,7 @@ impl Core {
             shard: self.shard,
             clock: self.clock,
             is_pick: entry == Entry::Pick,
+            message,
         };
         view.begin_marks();
         chain.run(entry, segment, &mut view)
@@ -55,7 +62,7 @@ impl Core {
         self.conclude(key);
     }
 
-    fn note_reject(&mut self, key: Key, reject: Reject) {
+    pub(crate) fn note_reject(&mut self, key: Key, reject: Reject) {
         let Some(call) = self.calls.get_mut(key) else { return };
         call.status = reject.status;
         call.flag = reject.flag;
@@ -104,19 +111,30 @@ impl Core {
             return true;
         }
         call.is_judged = true;
-        match self.run_chain(key, Entry::Response, segment.unwrap_or(0)) {
+        let is_held = call.to_caller.messages.as_ref().is_some_and(|m| m.is_holding());
+        let grown_before = if is_held { self.growth(key, Way::ToCaller) } else { 0 };
+        let verdict = self.run_chain(key, Entry::Response, segment.unwrap_or(0));
+        if is_held && !self.charge_growth(key, Way::ToCaller, grown_before) {
+            return false;
+        }
+        match verdict {
             Verdict::Forward => true,
             Verdict::Reject(reject) => {
                 self.counters.calls_rejected_by_element += 1;
                 self.note_reject(key, reject);
+                if is_held {
+                    // What was refused is not sent.
+                    self.drop_messages(key, Way::ToCaller);
+                }
                 if let Some(call) = self.calls.get_mut(key) {
                     call.is_status_rewritten = true;
+                    call.is_own_outcome |= is_held;
                 }
                 true
             }
             Verdict::Suspend(Suspend::Timer { ns, segment, element }) => {
                 let at = self.now.after_ns(ns);
-                let timer = self.wheel.insert(at, crate::state::Timer::Wait(key));
+                let timer = self.wheel.insert(at, Timer::Wait(key));
                 if let Some(call) = self.calls.get_mut(key) {
                     call.resume_segment = segment;
                     call.wait_timer = Some(timer);
@@ -127,10 +145,28 @@ impl Core {
             }
             Verdict::Suspend(Suspend::Job { .. }) => true,
             Verdict::Unreadable(why) => {
+                // No handler has seen the answer yet: they see that it failed, without the message.
+                if let Some(call) = self.calls.get_mut(key).filter(|_| is_held) {
+                    call.is_judged = false;
+                }
                 self.fail_unreadable(key, why);
-                true
+                false
             }
         }
+    }
+
+    /// An element brought the deadline nearer: its timer follows.
+    pub(crate) fn follow_deadline(&mut self, key: Key) {
+        let Some(call) = self.calls.get_mut(key).filter(|c| c.is_deadline_moved) else { return };
+        call.is_deadline_moved = false;
+        if let Some(timer) = call.deadline_timer.take() {
+            self.wheel.cancel(timer);
+        }
+        call.deadline_timer = call.deadline.map(|at| self.wheel.insert(at, Timer::Deadline(key)));
+    }
+
+    pub(crate) fn fail_no_job(&mut self, key: Key) {
+        self.fail(key, Status::INTERNAL, Flag::None, "the chain waits for a job that nobody runs");
     }
 
     /// A message the chain reads cannot be read: the call ends, and says why.

@@ -159,7 +159,7 @@ impl Core {
             return;
         }
         if self.read_timeout(key) && self.route(key) {
-            self.judge_request(key, 0);
+            self.enter_chain(key);
         }
     }
 
@@ -241,17 +241,15 @@ impl Core {
     /// Runs the request side from a segment; lets the call through, ends it or lets it wait.
     pub(crate) fn judge_request(&mut self, key: Key, segment: u16) {
         let has_request = self.plan_of(key).is_some_and(|p| p.request);
+        let grown_before = self.growth(key, Way::ToEndpoint);
         let verdict =
             if has_request { self.run_chain(key, Entry::Request, segment) } else { Verdict::Forward };
+        if !self.charge_growth(key, Way::ToEndpoint, grown_before) {
+            return;
+        }
+        self.follow_deadline(key);
         let elements = self.plan_of(key).map_or(0, |p| u16::try_from(p.elements.len()).unwrap_or(u16::MAX));
         let Some(call) = self.calls.get_mut(key) else { return };
-        if call.is_deadline_moved {
-            call.is_deadline_moved = false;
-            if let Some(timer) = call.deadline_timer.take() {
-                self.wheel.cancel(timer);
-            }
-            call.deadline_timer = call.deadline.map(|at| self.wheel.insert(at, Timer::Deadline(key)));
-        }
         match verdict {
             Verdict::Forward => {
                 call.passed = elements;
@@ -278,7 +276,7 @@ impl Core {
                 self.count_delay(key, element);
             }
             Verdict::Suspend(Suspend::Job { .. }) => {
-                self.fail(key, Status::INTERNAL, Flag::None, "the chain waits for a job that nobody runs");
+                self.fail_no_job(key);
             }
         }
     }
@@ -291,6 +289,12 @@ impl Core {
             self.counters.calls_unsent += 1;
         }
         self.leave_endpoint(key, Some(Reason::CANCEL));
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if !call.is_judged {
+            // What has not been judged will not be; a handler that waits keeps its message.
+            self.drop_messages(key, Way::ToEndpoint);
+            self.drop_messages(key, Way::ToCaller);
+        }
         let Some(call) = self.calls.get_mut(key) else { return };
         if !call.is_judged {
             call.status = Status::CANCELLED;

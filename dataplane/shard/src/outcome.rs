@@ -12,6 +12,15 @@ use crate::state::{Core, Timer};
 use crate::stats::latency_bucket;
 use crate::{AccessRecord, AccessWhen};
 
+/// What becomes of the part of an answer that has come and not gone when its call ends otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Rest {
+    /// It helps nobody.
+    CutOff,
+    /// It was let through, message by message.
+    Sent,
+}
+
 impl Core {
     /// Ends a call with a status of ours.
     pub(crate) fn fail(&mut self, key: Key, status: Status, flag: Flag, text: &str) {
@@ -25,21 +34,27 @@ impl Core {
 
     /// The outcome was decided here: off the endpoint, through the response side, to the caller.
     pub(crate) fn conclude(&mut self, key: Key) {
+        self.conclude_after(key, Rest::CutOff);
+    }
+
+    /// The same, with what becomes of the part of an answer that waits for the caller's window.
+    pub(crate) fn conclude_after(&mut self, key: Key, rest: Rest) {
         self.leave_endpoint(key, Some(Reason::CANCEL));
+        self.drop_messages(key, Way::ToEndpoint);
+        self.drop_messages(key, Way::ToCaller);
         let Some(call) = self.calls.get_mut(key) else { return };
         call.phase = Phase::Ending;
         call.is_own_outcome = true;
-        call.to_endpoint.recoder = None;
-        call.to_caller.recoder = None;
         call.to_caller.has_ended = true;
-        // The rest of an answer that was cut off helps nobody.
-        call.to_caller.buf.clear();
-        call.to_caller.head = 0;
+        if rest == Rest::CutOff {
+            call.to_caller.buf.clear();
+            call.to_caller.head = 0;
+        }
         if let Some(timer) = call.wait_timer.take() {
             self.wheel.cancel(timer);
         }
         if self.judge_response(key, None) {
-            self.finish_answer(key);
+            self.answer_on(key);
         }
     }
 
@@ -48,7 +63,7 @@ impl Core {
         let Some(call) = self.calls.get_mut(key) else { return };
         let is_waiting = call.is_response_waiting
             || call.to_caller.waiting() > 0
-            || call.to_caller.recoder.as_ref().is_some_and(|r| !r.is_between_messages());
+            || call.to_caller.messages.as_ref().is_some_and(|m| !m.is_between_messages());
         if call.phase != Phase::Ending || is_waiting {
             return;
         }
@@ -87,6 +102,8 @@ impl Core {
                     &mut call.response
                 };
                 if has_own_words {
+                    // Details of another status would contradict it.
+                    list.retain(|_, name, _| name != b"grpc-status-details-bin");
                     list.set(Token::GrpcStatus, b"grpc-status", code);
                     if text.is_empty() {
                         list.remove(Token::GrpcMessage);
@@ -105,6 +122,8 @@ impl Core {
     /// Closes the books: pools, counters, statistics, log, slot.
     pub(crate) fn end_call(&mut self, key: Key) {
         self.leave_endpoint(key, Some(Reason::CANCEL));
+        self.drop_messages(key, Way::ToEndpoint);
+        self.drop_messages(key, Way::ToCaller);
         let Some(call) = self.calls.get_mut(key) else { return };
         for timer in [call.deadline_timer.take(), call.wait_timer.take()].into_iter().flatten() {
             self.wheel.cancel(timer);
@@ -227,6 +246,7 @@ impl Core {
                 }
             }
             Timer::Wait(key) => self.on_wait_over(key),
+            Timer::Message(key, way) => self.on_message_wait_over(key, way),
             Timer::Connect(key) => self.on_connect_timeout(key),
             Timer::Backoff(endpoint) => self.on_backoff_over(endpoint),
             Timer::Drain => self.on_drain_over(),
@@ -240,8 +260,7 @@ impl Core {
         if call.is_response_waiting {
             call.is_response_waiting = false;
             if self.judge_response(key, Some(segment)) {
-                let is_own = self.calls.get(key).is_some_and(|c| c.is_own_outcome);
-                if is_own { self.finish_answer(key) } else { self.answer_on(key) }
+                self.answer_on(key);
             }
             return;
         }

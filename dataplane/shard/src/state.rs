@@ -9,6 +9,7 @@ use hashbrown::HashMap;
 use wire::Instant;
 use wire::h2::{Config, ConnError, Fault, H2Conn, H2Event, Input, Role};
 
+use crate::body::Way;
 use crate::call::Call;
 use crate::callers::{Callers, Who};
 use crate::conn::{Conn, Down, Drain, Kind};
@@ -16,6 +17,7 @@ use crate::counters::Counters;
 use crate::endpoint::Endpoint;
 use crate::generation::Generation;
 use crate::limits::Limits;
+use crate::messages::Messages;
 use crate::pool::{Buffers, Ledger, Level};
 use crate::slab::{Key, Slab};
 use crate::stats::Methods;
@@ -38,6 +40,8 @@ pub(crate) enum Timer {
     Deadline(Key),
     /// A call's delay is over, or it has waited long enough for its endpoint.
     Wait(Key),
+    /// The delay of a message handler is over.
+    Message(Key, Way),
     /// A connection attempt takes too long.
     Connect(Key),
     /// An endpoint's pause between attempts is over.
@@ -84,6 +88,7 @@ pub(crate) struct Core {
     pub(crate) wheel: Wheel<Timer>,
     pub(crate) pool: Ledger,
     pub(crate) buffers: Buffers,
+    pub(crate) spare_messages: Vec<Box<Messages>>,
     pub(crate) counters: Counters,
     pub(crate) faults_down: Vec<u64>,
     pub(crate) faults_up: Vec<u64>,
@@ -134,6 +139,7 @@ impl Core {
             wheel: Wheel::new((setup.clock)()),
             pool: Ledger::new(limits.pool_bytes),
             buffers: Buffers::default(),
+            spare_messages: Vec::new(),
             counters: Counters::default(),
             faults_down: alloc::vec![0; Fault::ALL.len()],
             faults_up: alloc::vec![0; Fault::ALL.len()],

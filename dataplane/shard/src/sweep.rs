@@ -4,6 +4,7 @@
 use abi::{Flag, Status};
 use wire::Instant;
 
+use crate::call::Pipe;
 use crate::conn::{Drain, Kind};
 use crate::limits::SECOND;
 use crate::slab::Key;
@@ -63,7 +64,9 @@ impl Core {
 
     fn sweep_call(&mut self, key: Key) {
         let Some(call) = self.calls.get(key) else { return };
-        if self.now.since_ns(call.last_moved) > self.limits.stream_idle_ns && call.wait_timer.is_none() {
+        let waits = |pipe: &Pipe| pipe.messages.as_ref().is_some_and(|m| m.timer.is_some());
+        let is_delayed = call.wait_timer.is_some() || waits(&call.to_endpoint) || waits(&call.to_caller);
+        if self.now.since_ns(call.last_moved) > self.limits.stream_idle_ns && !is_delayed {
             self.counters.calls_stream_idle += 1;
             if call.phase == crate::call::Phase::Ending {
                 // The outcome has been judged; its reader has stopped reading.

@@ -11,6 +11,7 @@ use crate::call::{Leg, Phase};
 use crate::callers::CallerId;
 use crate::conn::{Kind, Up, UpState};
 use crate::endpoint::Health;
+use crate::messages::Leave;
 use crate::slab::Key;
 use crate::state::{Core, Gone, Op, Timer};
 
@@ -356,7 +357,7 @@ impl Core {
             call.request.set(Token::GrpcTimeout, b"grpc-timeout", &timeout);
             self.buffers.give(timeout);
         }
-        let mut needs_recoder = None;
+        let mut packed = None;
         if let Some(how) = call.compress
             && call.is_grpc
             && call.attempts == 1
@@ -365,18 +366,16 @@ impl Core {
         {
             call.request.set(Token::GrpcEncoding, b"grpc-encoding", how.encoding.name().as_bytes());
             call.request_encoding = Some(how.encoding);
-            needs_recoder = Some(how.encoding);
+            packed = Some(Leave::Packed { encoding: how.encoding, min_bytes: how.min_bytes });
         }
         call.to_caller.grown_at = now;
         call.to_endpoint.end_sent = call.is_bodiless;
         h2.send_headers(stream, &call.request, call.is_bodiless);
         self.mark_dirty(conn_key);
-        if let Some(encoding) = needs_recoder {
-            self.set_recoder(key, Way::ToEndpoint, None, Some(encoding));
-            self.recode(key, Way::ToEndpoint);
-        } else {
-            self.send_waiting(key, Way::ToEndpoint);
+        if let Some(leave) = packed {
+            self.set_leave(key, Way::ToEndpoint, None, leave);
         }
+        self.send_waiting(key, Way::ToEndpoint);
     }
 
     /// A connection to an endpoint ended: what was on it is tried again or fails. The slot stays.

@@ -8,9 +8,11 @@ use abi::{
 };
 use wire::{Headers, Instant, Token};
 
+use crate::body::Way;
 use crate::call::{Call, Phase};
 use crate::counters::Counters;
 use crate::endpoint::Endpoint;
+use crate::messages::Messages;
 use crate::stats::ChainStats;
 use crate::{ElementRecord, Log};
 
@@ -44,6 +46,8 @@ pub(crate) struct View<'a> {
     pub(crate) clock: fn() -> Instant,
     /// True in `Pick`: an endpoint chosen now may be chosen again for the next attempt.
     pub(crate) is_pick: bool,
+    /// Which direction's message is at hand, if one is.
+    pub(crate) message: Option<Way>,
 }
 
 impl View<'_> {
@@ -68,6 +72,13 @@ impl View<'_> {
         }
     }
 
+    fn messages(&self) -> Option<&Messages> {
+        match self.message? {
+            Way::ToEndpoint => self.call.to_endpoint.messages.as_deref(),
+            Way::ToCaller => self.call.to_caller.messages.as_deref(),
+        }
+    }
+
     /// The endpoints of the call's destination, as shard-wide numbers.
     fn my_places(&self) -> &[u32] {
         self.call
@@ -82,7 +93,7 @@ impl CallView for View<'_> {
         match field {
             Num::Id => self.call.id,
             Num::Attempt => u64::from(self.call.attempts),
-            Num::Size => 0,
+            Num::Size => self.messages().map_or(0, |m| m.size()) as u64,
             Num::LatencyNs => self.now.since_ns(self.call.started),
             Num::NowNs => self.now.0,
             Num::Status => u64::from(self.call.status.code()),
@@ -133,11 +144,16 @@ impl CallView for View<'_> {
     }
 
     fn payload(&self) -> Option<&[u8]> {
-        None
+        self.messages()?.payload()
     }
 
-    fn set_payload(&mut self, _bytes: &[u8]) -> bool {
-        false
+    fn set_payload(&mut self, bytes: &[u8]) -> bool {
+        let messages = match self.message {
+            Some(Way::ToEndpoint) => self.call.to_endpoint.messages.as_mut(),
+            Some(Way::ToCaller) => self.call.to_caller.messages.as_mut(),
+            None => None,
+        };
+        messages.is_some_and(|m| m.set_payload(bytes))
     }
 
     fn deadline_ns(&self) -> Option<u64> {
