@@ -195,7 +195,11 @@ impl Core {
 
     /// The same for a call that ends at once: waits are skipped, effects are not.
     pub(crate) fn judge_response_now(&mut self, key: Key) {
-        let mut segment = self.calls.get(key).filter(|c| c.is_response_waiting).map(|c| c.resume_segment);
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let mut segment = call.is_response_waiting.then_some(call.resume_segment);
+        if let Some(timer) = call.wait_timer.take() {
+            self.wheel.cancel(timer);
+        }
         for _ in 0..SKIPPED_SUSPENSIONS_MAX {
             if self.judge_response(key, segment) {
                 break;

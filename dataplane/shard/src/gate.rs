@@ -180,7 +180,7 @@ impl Core {
             self.fail_unreadable(key, Unreadable::NotOne);
         } else if is_all && is_answered {
             self.settle(key);
-        } else if let Some(len) = messages.wanted_len().filter(|len| *len > window) {
+        } else if let Some(len) = messages.wanted_window().filter(|len| *len > window) {
             // The sender could never finish a message longer than its window.
             self.widen(key, way, len - window);
         }

@@ -149,10 +149,12 @@ impl Messages {
         self.input.len() - self.at + self.taken
     }
 
-    /// The whole length, prefix included, of the message that gathers, if it is wanted whole.
-    pub(crate) fn wanted_len(&self) -> Option<usize> {
+    /// The window that the message which gathers needs, if it is wanted whole. Where it must be the only
+    /// one there is room for the prefix of a second: it could else not be told from one that never ends.
+    pub(crate) fn wanted_window(&self) -> Option<usize> {
         let prefix = self.prefix().filter(|p| self.state == State::Gathering && self.wants_whole(*p))?;
-        Some(PREFIX_LEN + prefix.len as usize)
+        let second = if self.terms.holds { PREFIX_LEN } else { 0 };
+        Some(PREFIX_LEN + prefix.len as usize + second)
     }
 
     /// True if the sender may end here.

@@ -50,6 +50,10 @@ impl Core {
             call.to_caller.buf.clear();
             call.to_caller.head = 0;
         }
+        if call.is_response_waiting {
+            // The response side knew another outcome and waits: it goes on from there, and then this one does.
+            return;
+        }
         if let Some(timer) = call.wait_timer.take() {
             self.wheel.cancel(timer);
         }

@@ -121,6 +121,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         picks: rng.chance(700),
         rule: rng.chance(400).then(|| draw_rule(&mut rng)),
         is_compiled: seed.is_multiple_of(2),
+        gates: None,
     };
     let mix = if app.rule.is_some() { Mix { reject: 0, delay: 0, ..mix } } else { mix };
     let passages = Arc::new(Passages::default());
@@ -165,6 +166,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         is_tight: false,
         streams_max: limits.streams_max,
         fault: app.fault(),
+        waits: false,
         logs: app.logs(),
         // A slow link full of a hoarder's bytes is slow for all who share it, but not for ever.
         small_ns_max: 30 * SECOND,

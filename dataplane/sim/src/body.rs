@@ -96,6 +96,8 @@ pub(crate) struct Inbox {
     call: usize,
     way: Way,
     lens: Vec<usize>,
+    /// What a chain has appended to each.
+    suffix: Vec<u8>,
     bytes: Vec<u8>,
     pub(crate) encoding: Option<Encoding>,
     /// Whole messages, each equal to what was sent.
@@ -105,8 +107,9 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
-    pub(crate) fn new(call: usize, way: Way, lens: &[usize]) -> Self {
-        Self { call, way, lens: lens.to_vec(), bytes: Vec::new(), encoding: None, count: 0, compressed: 0 }
+    pub(crate) fn new(call: usize, way: Way, lens: &[usize], suffix: Vec<u8>) -> Self {
+        let lens = lens.to_vec();
+        Self { call, way, lens, suffix, bytes: Vec::new(), encoding: None, count: 0, compressed: 0 }
     }
 
     /// Bytes of a message that is not whole yet.
@@ -128,11 +131,13 @@ impl Inbox {
             let Some(len) = self.lens.get(self.count).copied() else {
                 return Err(self.wrong("one message too many"));
             };
-            let wanted = message(self.call, self.way, self.count, len);
+            let wanted = [message(self.call, self.way, self.count, len), self.suffix.clone()].concat();
             let is_equal = match (prefix.is_compressed, self.encoding) {
                 (false, _) => body == wanted,
                 (true, None) => return Err(self.wrong("compressed without an encoding it was told")),
-                (true, Some(encoding)) => decompress(encoding, body, len).is_ok_and(|plain| plain == wanted),
+                (true, Some(encoding)) => {
+                    decompress(encoding, body, wanted.len()).is_ok_and(|plain| plain == wanted)
+                }
             };
             if !is_equal {
                 return Err(
@@ -165,13 +170,13 @@ mod tests {
             frame(&message(9, Way::Request, number, *len), encoding, &mut all);
         }
         for cut in 0..all.len() {
-            let mut inbox = Inbox::new(9, Way::Request, &lens);
+            let mut inbox = Inbox::new(9, Way::Request, &lens, Vec::new());
             inbox.encoding = Some(Encoding::Gzip);
             inbox.push(&all[..cut]).unwrap();
             inbox.push(&all[cut..]).unwrap();
             assert_eq!((inbox.count, inbox.compressed, inbox.partial()), (3, 1, 0));
         }
         all[12] ^= 1;
-        assert!(Inbox::new(9, Way::Request, &lens).push(&all).is_err());
+        assert!(Inbox::new(9, Way::Request, &lens, Vec::new()).push(&all).is_err());
     }
 }

@@ -10,7 +10,9 @@ use wire::Instant;
 use crate::chain::{MockChain, Passages};
 use crate::check;
 use crate::check_calls::{self, Terms};
+use crate::check_gate;
 use crate::client::{Client, Manner};
+use crate::gate::{GatePlan, Gates};
 use crate::net::{Backend, Net};
 use crate::peer::Peer;
 use crate::plan::{FaultPlan, MS, SECOND, Weather};
@@ -38,6 +40,8 @@ pub(crate) struct App {
     pub(crate) rule: Option<String>,
     /// That chain runs as machine code.
     pub(crate) is_compiled: bool,
+    /// What the chain by hand sees of messages.
+    pub(crate) gates: Option<Gates>,
 }
 
 /// The seed chain, or a part of it.
@@ -99,8 +103,13 @@ impl App {
             from: vec![Source::Cidr(IpAddr::V4(Ipv4Addr::new(10, second, 0, 0)), 16)],
             ..it
         };
-        let chain: Arc<dyn Chain> =
-            Arc::new(MockChain::new(Arc::clone(passages), self.compress, self.min_bytes, self.picks));
+        let chain: Arc<dyn Chain> = Arc::new(MockChain::new(
+            Arc::clone(passages),
+            self.compress,
+            self.min_bytes,
+            self.picks,
+            self.gates,
+        ));
         let route = |destination: u16| Route {
             source: None,
             destination: Some(ServiceIdx(destination)),
@@ -160,7 +169,10 @@ pub(crate) fn seat_callers(
         let start = world.net.now + in_ns;
         let mut todo: Vec<(u64, usize)> = Vec::new();
         for _ in 0..rng.size(1, calls) {
-            let plan = CallPlan::draw(rng, mix);
+            let mut plan = CallPlan::draw(rng, mix);
+            if let Some(gates) = world.ledger.gates {
+                plan.gate = GatePlan::draw(rng, gates, &plan);
+            }
             todo.push((start + rng.below(spread), world.ledger.call(plan)));
         }
         todo.sort_unstable();
@@ -171,6 +183,15 @@ pub(crate) fn seat_callers(
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String> {
+    run_with(seed, trace, make, None)
+}
+
+/// Runs one seed with chains that see messages.
+pub(crate) fn run_gated(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String> {
+    run_with(seed, trace, make, Some(Gates::draw(&mut Rng::new(seed ^ 0x6a7e))))
+}
+
+fn run_with(seed: u64, trace: Trace, make: Make, gates: Option<Gates>) -> Result<Outcome, String> {
     let mut rng = Rng::new(seed);
     let weather = if rng.chance(500) { Weather::Fair } else { Weather::Foul };
     let foul = weather == Weather::Foul;
@@ -179,6 +200,8 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     let calls = rng.skewed(40);
     let budget = plan.bytes_max() * 2 / (conns * calls);
     let mix = Mix::draw(&mut rng, (budget / 4).clamp(8, 1 << 20));
+    let unary = if gates.is_some_and(|g| g.payload != [false; 2]) { 800 } else { 0 };
+    let mix = Mix { unary, ..mix };
     let mut limits = Limits::DEFAULT;
     limits.streams_max = rng.pick(&[1, 3, 100, 1024]);
     limits.stream_window_bytes = rng.pick(&[1 << 10, 16 << 10, 64 << 10]);
@@ -202,8 +225,9 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         compress: rng.chance(500).then(|| rng.pick(&[Encoding::Gzip, Encoding::Deflate])),
         min_bytes: rng.pick(&[0, 100, 1024]),
         picks: rng.chance(700),
-        rule: rng.chance(400).then(|| draw_rule(&mut rng)),
         is_compiled: seed.is_multiple_of(2),
+        rule: rng.chance(400).then(|| draw_rule(&mut rng)).filter(|_| gates.is_none()),
+        gates,
     };
     let mix = if app.rule.is_some() { Mix { reject: 0, delay: 0, ..mix } } else { mix };
     let passages = Arc::new(Passages::default());
@@ -230,6 +254,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         peer
     });
     let mut world = World::new(net, setup, birth, make);
+    world.ledger.gates = gates;
     seat_callers(&mut world, &mut rng, &mix, conns, calls, foul, is_tight);
     if rng.chance(300) {
         for _ in 0..rng.size(1, 4) {
@@ -254,6 +279,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         is_tight,
         streams_max: limits.streams_max,
         fault: app.fault(),
+        waits: gates.is_some_and(|g| g.payload[0]),
         logs: app.logs(),
         small_ns_max: if is_tight { u64::MAX } else { 10 * SECOND },
         retry_bytes_max: limits.retry_bytes_max.into(),
@@ -263,6 +289,9 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     world.run_callers(end)?;
     world.run_for(5 * SECOND)?;
     check_calls::all(&world, &terms, &passages)?;
+    if let Some(gates) = gates {
+        check_gate::all(&world, gates, &passages.watch)?;
+    }
     check::quiet(&mut world)?;
     Ok(Outcome::of(&world))
 }

@@ -9,6 +9,9 @@ use abi::{
     Status, Suspend, Verdict,
 };
 
+use crate::body::Way;
+use crate::gate::{Gate, Gates, Watch};
+
 /// The line of the reject in the element that rejects.
 pub(crate) const REJECT_LINE: u32 = 7;
 
@@ -19,6 +22,7 @@ pub(crate) struct Passages {
     pub(crate) judged: AtomicU64,
     /// Judged twice, or without having entered.
     pub(crate) wrong: AtomicU64,
+    pub(crate) watch: Watch,
 }
 
 /// The chain.
@@ -28,6 +32,7 @@ pub(crate) struct MockChain {
     passages: Arc<Passages>,
     compress: Option<Compress>,
     picks: bool,
+    gates: Option<Gates>,
 }
 
 impl MockChain {
@@ -36,6 +41,7 @@ impl MockChain {
         compress: Option<Encoding>,
         min_bytes: u32,
         picks: bool,
+        gates: Option<Gates>,
     ) -> Self {
         let element = |name: &str| ElementInfo { name: name.into(), text: name.into(), line: 3 };
         let plan = Plan {
@@ -46,10 +52,19 @@ impl MockChain {
             call_words: 1,
             ..Plan::default()
         };
-        Self { plan, passages, compress: compress.map(|encoding| Compress { encoding, min_bytes }), picks }
+        let plan = gates.map_or(plan.clone(), |gates| gates.plan(plan));
+        let compress = compress.map(|encoding| Compress { encoding, min_bytes });
+        Self { plan, passages, compress, picks, gates }
+    }
+
+    fn gate(&self) -> Option<Gate<'_>> {
+        self.gates.map(|gates| Gate { gates, watch: &self.passages.watch })
     }
 
     fn request(&self, segment: u16, call: &mut dyn CallView) -> Verdict {
+        if let Some(verdict) = self.gate().and_then(|gate| gate.request(segment, call)) {
+            return verdict;
+        }
         if segment == 0 {
             self.passages.entered.fetch_add(1, Ordering::Relaxed);
             call.words()[0] = 1;
@@ -59,6 +74,9 @@ impl MockChain {
             }
             call.set_passed(3);
             let delay = call.metadata(Side::Request, "x-sim-delay", 0).and_then(number);
+            if let (Some(ns), Some(gate)) = (delay, self.gate()) {
+                return gate.request_waits(ns, call);
+            }
             if let Some(ns) = delay {
                 return Verdict::Suspend(Suspend::Timer { ns, segment: 1, element: 3 });
             }
@@ -72,6 +90,9 @@ impl MockChain {
                 element: 3,
                 line: REJECT_LINE,
             });
+        }
+        if let Some(verdict) = self.gate().and_then(|gate| gate.request_done(call)) {
+            return verdict;
         }
         call.set_passed(4);
         Verdict::Forward
@@ -99,14 +120,33 @@ impl Chain for MockChain {
                 call.set_endpoint(healthy);
                 Verdict::Forward
             }
+            Entry::RequestMessage | Entry::ResponseMessage => {
+                let way = if entry == Entry::RequestMessage { Way::Request } else { Way::Response };
+                self.gate().map_or(Verdict::Forward, |gate| gate.message(way, segment, call))
+            }
             Entry::Response => {
-                self.passages.judged.fetch_add(1, Ordering::Relaxed);
                 let passed = call.passed();
-                let word = core::mem::replace(&mut call.words()[0], 2);
-                if word != 1 || passed < 3 {
-                    self.passages.wrong.fetch_add(1, Ordering::Relaxed);
+                let word = call.words()[0];
+                let enter = || {
+                    self.passages.judged.fetch_add(1, Ordering::Relaxed);
+                    if word != 1 || passed < 3 {
+                        self.passages.wrong.fetch_add(1, Ordering::Relaxed);
+                    }
+                };
+                match self.gate() {
+                    None => {
+                        enter();
+                        call.words()[0] = 2;
+                        Verdict::Forward
+                    }
+                    Some(gate) => {
+                        let verdict = gate.response(segment, call, enter);
+                        if !matches!(verdict, Verdict::Unreadable(_)) {
+                            call.words()[0] = 2;
+                        }
+                        verdict
+                    }
                 }
-                Verdict::Forward
             }
             _ => Verdict::Forward,
         }

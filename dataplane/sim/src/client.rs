@@ -7,6 +7,7 @@ use wire::h2::{Config, H2Conn, H2Event, HeadersKind, Reason, ResetBy, Role, Stre
 use wire::{Headers, Instant, Token, grpc};
 
 use crate::body::{Inbox, Outbox, Way, frame, message};
+use crate::check_gate::explains;
 use crate::h2_io::H2Io;
 use crate::ledger::{self, Ledger};
 use crate::peer::{End, Peer, PeerIo, Wake};
@@ -196,11 +197,17 @@ impl Client {
             self.todo.pop_front();
             let plan = ledger.calls[call].plan.clone();
             io.note(format_args!("call {call} begins: {plan:?}"));
-            let list = request_headers(call, &plan, &self.manner.authorities);
+            let mut list = request_headers(call, &plan, &self.manner.authorities);
+            if ledger.gates.is_some() {
+                plan.gate.tell(&plan, &mut list);
+            }
             let mut outbox = Outbox::default();
             for (number, len) in plan.request.iter().enumerate() {
                 let mut framed = Vec::new();
                 frame(&message(call, Way::Request, number, *len), plan.sends, &mut framed);
+                if let Some(torn) = plan.gate.torn.filter(|_| number + 1 == plan.request.len()) {
+                    torn.tear(&mut framed);
+                }
                 outbox.push(now + number as u64 * plan.gap_ns, framed);
             }
             outbox.is_last = !plan.late_end;
@@ -222,7 +229,7 @@ impl Client {
                 Cancel::AfterMessages(count) => (None, Some(count)),
                 Cancel::Never | Cancel::AtOnce => (None, None),
             };
-            let inbox = Inbox::new(call, Way::Response, &plan.response);
+            let inbox = Inbox::new(call, Way::Response, &plan.response, ledger.suffix(&plan, Way::Response));
             let late_end = plan.late_end;
             self.live.insert(tag, Live { stream, outbox, inbox, late_end, cancel_at, cancel_after });
         }
@@ -401,7 +408,8 @@ fn finish(call: usize, it: &mut Live, list: &Headers, now: u64, ledger: &mut Led
     let may_compress = seen.plan.accepts.is_some();
     let wanted_text = seen.plan.message.unwrap_or("").to_string();
     let got_text = seen.message.clone();
-    let is_its_status = status == seen.plan.status;
+    let is_other = got_text.contains("message_bytes_max") || explains(&seen.plan, status, &got_text);
+    let is_its_status = status == seen.plan.status && !is_other;
     let is_abuse = seen.is_abuse;
     ledger.end(call, now, ledger::End::Status(status));
     if is_abuse {

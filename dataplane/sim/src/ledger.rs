@@ -3,6 +3,8 @@
 use abi::Status;
 use wire::h2::Reason;
 
+use crate::body::Way;
+use crate::gate::Gates;
 use crate::net::LinkId;
 use crate::plan_call::CallPlan;
 
@@ -15,6 +17,8 @@ pub(crate) struct Ledger {
     pub(crate) problems: Vec<String>,
     /// Connections to backends that their backend broke or left on purpose: calls there may fail.
     pub(crate) backend_faults: u64,
+    /// What chains see of messages, if they see anything.
+    pub(crate) gates: Option<Gates>,
 }
 
 /// One end of a relayed byte stream.
@@ -103,6 +107,11 @@ impl Ledger {
         if self.problems.len() < 20 {
             self.problems.push(what);
         }
+    }
+
+    /// What the chain appends to messages of this call.
+    pub(crate) fn suffix(&self, plan: &CallPlan, way: Way) -> Vec<u8> {
+        self.gates.filter(|_| plan.gate.marks).map_or(Vec::new(), |gates| gates.suffix(way))
     }
 
     /// Opens a flow.

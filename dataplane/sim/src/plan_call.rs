@@ -3,6 +3,7 @@
 use abi::{Encoding, Status};
 use wire::h2::Reason;
 
+use crate::gate::GatePlan;
 use crate::plan::{MS, SECOND, US};
 use crate::rng::Rng;
 
@@ -69,6 +70,8 @@ pub(crate) struct CallPlan {
     pub(crate) to: usize,
     /// Sends headers and messages, but its end in a frame of its own or as trailers.
     pub(crate) late_end: bool,
+    /// What it asks of a chain that sees messages.
+    pub(crate) gate: GatePlan,
 }
 
 /// Shares of things in a run, per mille.
@@ -85,6 +88,8 @@ pub(crate) struct Mix {
     pub(crate) delay: u64,
     pub(crate) compressed: u64,
     pub(crate) metadata: u64,
+    /// Calls that are unary whatever else is drawn.
+    pub(crate) unary: u64,
 }
 
 impl Mix {
@@ -101,6 +106,7 @@ impl Mix {
         delay: 0,
         compressed: 0,
         metadata: 0,
+        unary: 0,
     };
 
     pub(crate) fn draw(rng: &mut Rng, bytes_max: usize) -> Self {
@@ -117,6 +123,7 @@ impl Mix {
             delay: share(&[0, 50, 300]),
             compressed: share(&[0, 200, 700]),
             metadata: share(&[0, 100, 700]),
+            unary: 0,
         }
     }
 }
@@ -134,6 +141,8 @@ const REASONS: [Reason; 7] = [
 impl CallPlan {
     pub(crate) fn draw(rng: &mut Rng, mix: &Mix) -> Self {
         let kind = rng.pick(&[Kind::Unary, Kind::Unary, Kind::ClientStream, Kind::ServerStream, Kind::Bidi]);
+        let is_unary = mix.unary > 0 && rng.chance(mix.unary);
+        let kind = if is_unary { Kind::Unary } else { kind };
         let streams = |is_stream: bool, rng: &mut Rng| {
             let count = if is_stream { rng.size(0, 8) } else { 1 };
             let draw = |_| if rng.chance(50) { 0 } else { rng.skewed(mix.bytes_max) };
@@ -193,6 +202,7 @@ impl CallPlan {
             server_lag_ns: rng.pick(&[0, 0, 0, 100 * US, 5 * MS]),
             to: 0,
             late_end: rng.chance(300),
+            gate: GatePlan::default(),
             request,
             response,
         }

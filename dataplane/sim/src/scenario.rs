@@ -13,19 +13,22 @@ pub enum Scenario {
     Relay,
     /// gRPC calls.
     Calls,
+    /// gRPC calls through chains that see messages.
+    Messages,
     /// Honest calls beside hostile peers.
     Abuse,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Relay, Self::Calls, Self::Abuse];
+    pub const ALL: &'static [Self] = &[Self::Relay, Self::Calls, Self::Messages, Self::Abuse];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Relay => "relay",
             Self::Calls => "calls",
+            Self::Messages => "messages",
             Self::Abuse => "abuse",
         }
     }
@@ -90,6 +93,7 @@ pub fn run(scenario: Scenario, seed: u64, prints: bool) -> Result<Outcome, Failu
     let one = || match scenario {
         Scenario::Relay => relay::run(seed, Trace::new(prints), real),
         Scenario::Calls => calls::run(seed, Trace::new(prints), real),
+        Scenario::Messages => calls::run_gated(seed, Trace::new(prints), real),
         Scenario::Abuse => abuse::run(seed, Trace::new(prints), real),
     };
     let result = catch_unwind(AssertUnwindSafe(one)).unwrap_or_else(|panic| {

@@ -319,7 +319,8 @@ fn arrive(list: &Headers, stream: StreamKey, io: &mut PeerIo<'_>, ledger: &mut L
     let encoding = [Encoding::Gzip, Encoding::Deflate]
         .into_iter()
         .find(|e| accepts.split(|b| *b == b',').any(|a| a.trim_ascii() == e.name().as_bytes()));
-    let mut inbox = Inbox::new(call, Way::Request, &plan.request);
+    let suffix = ledger.suffix(&plan, Way::Request);
+    let mut inbox = Inbox::new(call, Way::Request, &plan.request, suffix);
     inbox.encoding = match list.get(Token::GrpcEncoding) {
         Some(b"gzip") => Some(Encoding::Gzip),
         Some(b"deflate") => Some(Encoding::Deflate),

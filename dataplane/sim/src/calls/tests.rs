@@ -21,6 +21,7 @@ fn direct(seed: u64, prints: bool) -> Result<(), String> {
         picks: false,
         rule: None,
         is_compiled: false,
+        gates: None,
     };
     let passages = Arc::new(Passages::default());
     let mut program = Arc::into_inner(app.program(&passages).unwrap()).unwrap();
