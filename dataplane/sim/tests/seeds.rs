@@ -24,6 +24,11 @@ fn every_call_ends_once_and_as_it_must() {
 }
 
 #[test]
+fn no_message_passes_its_chain_unjudged() {
+    hunt(Scenario::Messages, 500);
+}
+
+#[test]
 fn hostile_peers_harm_nobody_else() {
     hunt(Scenario::Abuse, 100);
 }
