@@ -88,6 +88,7 @@ pub(crate) struct Core {
     pub(crate) wheel: Wheel<Timer>,
     pub(crate) pool: Ledger,
     pub(crate) buffers: Buffers,
+    #[expect(clippy::vec_box, reason = "a call takes the box, not what is in it")]
     pub(crate) spare_messages: Vec<Box<Messages>>,
     pub(crate) counters: Counters,
     pub(crate) faults_down: Vec<u64>,

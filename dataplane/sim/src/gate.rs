@@ -1,5 +1,6 @@
 //! A chain's way with messages: which it sees, and what one call asks it to do to them. The chain by hand
 //! does it and watches what it is shown; the checkers know what must come of it.
+#![expect(clippy::disallowed_types, reason = "chains are `Sync` by their type; a run has one thread")]
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
