@@ -12,6 +12,8 @@ use crate::failure::{Failure, Outcome, is_coloured, print};
 
 /// No source file is larger.
 const SOURCE_BYTES_MAX: u64 = lang::SOURCE_BYTES_MAX as u64;
+/// Bytes of the largest descriptor set.
+const DESCRIPTOR_BYTES_MAX: u64 = 16 << 20;
 
 /// What to compile, kept for reloads.
 #[derive(Clone, Debug)]
@@ -86,6 +88,11 @@ pub(crate) fn summary(compiled: &Compiled) -> String {
 
 /// A source file; the error is one line.
 pub(crate) fn read(path: &Path) -> Result<String, String> {
+    String::from_utf8(read_bytes(path, SOURCE_BYTES_MAX)?)
+        .map_err(|_| format!("{} is not UTF-8 text", path.display()))
+}
+
+fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     let shown = path.display();
     let meta = fs::metadata(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => format!("{shown}: no such file"),
@@ -94,11 +101,10 @@ pub(crate) fn read(path: &Path) -> Result<String, String> {
     if meta.is_dir() {
         return Err(format!("{shown} is a folder; name the .adn file in it"));
     }
-    if meta.len() > SOURCE_BYTES_MAX {
-        return Err(format!("{shown} is larger than {} MiB", SOURCE_BYTES_MAX >> 20));
+    if meta.len() > bytes_max {
+        return Err(format!("{shown} is larger than {} MiB", bytes_max >> 20));
     }
-    let bytes = fs::read(path).map_err(|e| format!("{shown}: {e}"))?;
-    String::from_utf8(bytes).map_err(|_| format!("{shown} is not UTF-8 text"))
+    fs::read(path).map_err(|e| format!("{shown}: {e}"))
 }
 
 /// Reads a `node.toml`, or takes the defaults.
@@ -119,6 +125,12 @@ impl Loader for Files {
     fn read(&self, from: &str, path: &str) -> Result<SourceText, String> {
         let found = Path::new(from).parent().unwrap_or(Path::new("")).join(path);
         Ok(SourceText { text: read(&found)?, name: found.display().to_string() })
+    }
+
+    fn read_bytes(&self, from: &str, path: &str) -> Result<(String, Vec<u8>), String> {
+        let found = Path::new(from).parent().unwrap_or(Path::new("")).join(path);
+        let bytes = read_bytes(&found, DESCRIPTOR_BYTES_MAX)?;
+        Ok((found.display().to_string(), bytes))
     }
 
     fn resolve(&self, host_port: &str) -> Result<Vec<SocketAddr>, String> {

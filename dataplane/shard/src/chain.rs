@@ -185,6 +185,9 @@ impl Core {
                 Status::UNIMPLEMENTED,
                 "a message's encoding is not known",
             ),
+            Unreadable::UnknownMethod => {
+                (&mut self.counters.calls_method_unknown, Status::UNIMPLEMENTED, "no proto knows this method")
+            }
             Unreadable::NotOne => {
                 (&mut self.counters.calls_message_malformed, Status::INTERNAL, "expected exactly one message")
             }

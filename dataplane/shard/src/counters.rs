@@ -61,6 +61,8 @@ counters! {
     state_conflicts: "Handlers whose writes of node state met other shards' eight times and were dropped.",
     map_writes_refused: "Writes to a map that was full and refuses further keys.",
     map_keys_shared: "Uses of the one entry that a full map shares among further keys.",
+    calls_method_unknown: "Calls of methods that no proto knows, in chains that read messages.",
+    lists_cut: "Messages with a list of more items than a chain sees.",
     texts_cut: "Passages whose texts were longer than their memory: the rest was cut.",
     metadata_refused: "Metadata an element wrote that may not travel.",
     messages_compressed: "Messages compressed.",

@@ -87,6 +87,9 @@ pub enum Unreadable {
     UnknownEncoding,
     /// A unary side without its message, or with more than one: INTERNAL.
     NotOne,
+    /// No proto of the application knows the method, so nobody can say what its message means:
+    /// UNIMPLEMENTED.
+    UnknownMethod,
 }
 
 /// An element's refusal.

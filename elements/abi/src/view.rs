@@ -77,6 +77,8 @@ pub enum Note {
     MapShared,
     /// The texts of one passage were longer than its memory: the rest is cut.
     TextCut,
+    /// A list of a message had more items than a chain sees.
+    ListCut,
 }
 
 /// How messages are to leave, from `compress(…)`.

@@ -4,8 +4,10 @@
 use std::rc::Rc;
 
 use abi::{Num, Side, Text};
+use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
 use crate::ast::HandlerKind;
+use crate::schema::{Direction, Method};
 use crate::source::Span;
 use crate::ty::Ty;
 
@@ -52,6 +54,10 @@ pub(crate) enum HKind {
     Flag,
     /// A part of `call` that is no value by itself.
     Place,
+    /// A field of a message.
+    Payload(Box<Path>),
+    /// The bytes of the message at hand.
+    WholePayload,
     Meta {
         side: Side,
         key: Box<HExpr>,
@@ -100,6 +106,61 @@ pub(crate) enum HKind {
         body: Box<HExpr>,
     },
     Effect(Effect),
+}
+
+/// A way into a message, in every method of the chain.
+#[derive(Clone, Debug)]
+pub(crate) struct Path {
+    pub(crate) root: Root,
+    /// It means the one message of a unary side.
+    pub(crate) needs_unary: bool,
+    /// `payload?.x`: absent in methods that do not have it.
+    pub(crate) is_lenient: bool,
+    /// Names of fields.
+    pub(crate) steps: Vec<Rc<str>>,
+    /// Of the map that the last field is.
+    pub(crate) key: Option<HExpr>,
+    /// Where it leads, by method; no method where the root is a value.
+    pub(crate) ends: Vec<(Option<Rc<Method>>, End)>,
+    pub(crate) is_optional: bool,
+}
+
+/// Where a path begins.
+#[derive(Clone, Debug)]
+pub(crate) enum Root {
+    /// The message at hand.
+    Call(Direction),
+    /// The request's, in `response`.
+    Kept,
+    /// A message that an expression is.
+    Value(Box<HExpr>),
+}
+
+/// Where a path leads in one method.
+#[derive(Clone, Debug)]
+pub(crate) enum End {
+    /// Nowhere.
+    Nothing,
+    Message(MessageDescriptor),
+    /// A scalar, a text, a list or a map.
+    Field(FieldDescriptor),
+}
+
+impl Path {
+    /// As it is written.
+    pub(crate) fn text(&self) -> String {
+        let mut text = match self.root {
+            Root::Call(_) => "call.payload",
+            Root::Kept => "call.request.payload",
+            Root::Value(_) => "",
+        }
+        .to_owned();
+        for (at, step) in self.steps.iter().enumerate() {
+            text.push_str(if at == 0 && self.is_lenient { "?." } else { "." });
+            text.push_str(step);
+        }
+        text
+    }
 }
 
 /// Fields of an endpoint.
@@ -238,6 +299,8 @@ pub(crate) struct Element {
     pub(crate) handlers: Vec<Handler>,
     /// Something in it is wrong: chains with it are not compiled.
     pub(crate) broken: bool,
+    /// What it means depends on the methods of its chain.
+    pub(crate) uses_payload: bool,
 }
 
 /// A checked parameter.

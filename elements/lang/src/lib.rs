@@ -19,6 +19,7 @@ mod lex;
 mod lower;
 mod parse;
 mod program;
+mod schema;
 mod source;
 pub mod state;
 mod suggest;
@@ -38,6 +39,14 @@ pub use source::{SOURCE_BYTES_MAX, SourceFile, Sources, Span};
 pub trait Loader {
     /// The file that `use`, `proto` or `file(…)` names in the file `from`; the error is one sentence.
     fn read(&self, from: &str, path: &str) -> Result<SourceText, String>;
+
+    /// The same for a file that need not be text: its name and content.
+    ///
+    /// # Errors
+    /// One sentence.
+    fn read_bytes(&self, from: &str, path: &str) -> Result<(String, Vec<u8>), String> {
+        self.read(from, path).map(|source| (source.name, source.text.into_bytes()))
+    }
 
     /// The addresses of `dns("host:port")`; the error is one sentence.
     fn resolve(&self, host_port: &str) -> Result<Vec<SocketAddr>, String>;

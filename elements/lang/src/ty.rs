@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use prost_reflect::{EnumDescriptor, MessageDescriptor};
+
 /// A type of the language.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Ty {
@@ -25,6 +27,14 @@ pub(crate) enum Ty {
     Endpoint,
     Service,
     Enum(EnumId),
+    /// An enumeration of a proto. Its numbers are open: others may come.
+    ProtoEnum(EnumDescriptor),
+    /// A message of a proto.
+    Message(MessageDescriptor),
+    /// A message whose type is another in each method.
+    AnyMessage,
+    /// `call.payload`, until a field of it is named.
+    Payload,
     List(Box<Ty>),
     Map(Box<Ty>, Box<Ty>),
     Opt(Box<Ty>),
@@ -148,6 +158,7 @@ impl Ty {
                 | Self::Endpoint
                 | Self::Service
                 | Self::Enum(_)
+                | Self::ProtoEnum(_)
         )
     }
 }
@@ -171,6 +182,10 @@ impl fmt::Display for Ty {
             Self::Endpoint => "Endpoint",
             Self::Service => "Service",
             Self::Enum(id) => id.def().name,
+            Self::ProtoEnum(of) => return f.write_str(of.full_name()),
+            Self::Message(of) => return f.write_str(of.full_name()),
+            Self::AnyMessage => "a message",
+            Self::Payload => "the payload",
             Self::List(item) => return write!(f, "list<{item}>"),
             Self::Map(key, value) => return write!(f, "map<{key}, {value}>"),
             Self::Opt(inner) => return write!(f, "{inner}?"),

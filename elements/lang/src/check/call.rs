@@ -2,13 +2,13 @@
 
 use abi::{Num, Text};
 
-use crate::ast::Ident;
+use crate::ast::{HandlerKind, Ident};
 use crate::diag::Diagnostic;
 use crate::hir::{EndpointField, Func, HExpr, HKind};
 use crate::source::Span;
 use crate::ty::{HeaderSide, Ty};
 
-use super::Checker;
+use super::{Checker, Context};
 
 /// The fields of `call`.
 pub(super) const FIELDS: [&str; 20] = [
@@ -36,8 +36,14 @@ pub(super) const FIELDS: [&str; 20] = [
 
 const RESPONSE_FIELDS: [&str; 6] = ["status", "message", "flag", "latency", "trailers", "request"];
 
+/// What is known when the last message has come.
+const OUTCOME_FIELDS: [&str; 4] = ["status", "message", "flag", "trailers"];
+
 impl Checker<'_> {
     pub(super) fn field(&mut self, of: HExpr, name: &Ident, span: Span) -> HExpr {
+        if matches!(of.ty.bare(), Ty::Message(_) | Ty::AnyMessage | Ty::Payload) {
+            return self.payload_field(of, name, false, span);
+        }
         let node = |kind, ty| HExpr { kind, ty, span };
         let part = |side| HExpr { kind: HKind::Place, ty: Ty::Headers(side), span };
         match (&of.ty, name.text.as_str()) {
@@ -47,7 +53,7 @@ impl Checker<'_> {
             (Ty::Peer, "identity") => node(HKind::Text(Text::PeerIdentity), Ty::Str),
             (Ty::Peer, _) => self.no_field(&of.ty, name, &["ip", "identity"]),
             (Ty::CallRequest, "metadata") => part(HeaderSide::KeptRequest),
-            (Ty::CallRequest, "payload") => self.wrong(Diagnostic::unsupported(name.span, "`payload`")),
+            (Ty::CallRequest, "payload") => self.payload(true, span),
             (Ty::CallRequest, _) => self.no_field(&of.ty, name, &["metadata", "payload"]),
             (Ty::Service, "endpoints") => {
                 if matches!(of.kind, HKind::Destination) {
@@ -111,6 +117,12 @@ impl Checker<'_> {
                 .label("there is no answer yet");
             return self.wrong(error);
         }
+        let is_message = self.context == Context::Handler(HandlerKind::ResponseMessage);
+        if is_message && OUTCOME_FIELDS.contains(&field) {
+            let error = Diagnostic::error(name.span, format!("`call.{field}` is known in `response` only"))
+                .label("there may be more messages");
+            return self.wrong(error);
+        }
         match field {
             "id" => node(HKind::Num(Num::Id), Ty::Uint),
             "attempt" => node(HKind::Num(Num::Attempt), Ty::Uint),
@@ -132,9 +144,9 @@ impl Checker<'_> {
                 node(HKind::Place, Ty::Headers(side))
             }
             "trailers" => node(HKind::Place, Ty::Headers(HeaderSide::Trailers)),
-            "size" | "payload" | "claims" => {
-                self.wrong(Diagnostic::unsupported(name.span, &format!("`call.{field}`")))
-            }
+            "size" => self.size(span),
+            "payload" => self.payload(false, span),
+            "claims" => self.wrong(Diagnostic::unsupported(name.span, &format!("`call.{field}`"))),
             _ => self.no_field(&Ty::Call, name, &FIELDS),
         }
     }

@@ -1,6 +1,6 @@
 //! Elements: parameters, state, handlers; and the arguments of links.
 
-use crate::ast::{self, Arg, HandlerKind, Scope, TypeExpr};
+use crate::ast::{self, Arg, Scope, TypeExpr};
 use crate::diag::Diagnostic;
 use crate::hir::{Const, Element, HExpr, Handler, Param, State};
 use crate::source::Span;
@@ -26,10 +26,6 @@ impl Checker<'_> {
         }
         let mut handlers: Vec<Handler> = Vec::new();
         for handler in &element.handlers {
-            if matches!(handler.kind, HandlerKind::RequestMessage | HandlerKind::ResponseMessage) {
-                self.error(Diagnostic::unsupported(handler.span, "message handlers"));
-                continue;
-            }
             if handlers.iter().any(|h| h.kind == handler.kind) {
                 self.error(
                     Diagnostic::error(handler.span, "this handler stands twice")
@@ -49,6 +45,7 @@ impl Checker<'_> {
             states: self.states,
             handlers,
             broken: self.errors.len() > errors_before,
+            uses_payload: false,
         }
     }
 

@@ -16,6 +16,12 @@ fn node(kind: HKind, ty: Ty, span: Span) -> HExpr {
 impl Checker<'_> {
     /// Checks an expression. `want` only helps to read it: names of enums, literals, lists.
     pub(super) fn expr(&mut self, e: &Expr, want: Option<&Ty>) -> HExpr {
+        let value = self.part(e, want);
+        if value.ty == Ty::Payload { self.whole_payload(value) } else { value }
+    }
+
+    /// The same of what may be followed by a field.
+    fn part(&mut self, e: &Expr, want: Option<&Ty>) -> HExpr {
         let span = e.span;
         let word = |w: u64, ty: Ty| constant(Const::Word(w), ty, span);
         match &*e.kind {
@@ -29,11 +35,20 @@ impl Checker<'_> {
             ExprKind::Interp(parts) => self.interp(parts, span),
             ExprKind::Name(name) => self.name(name, span, want),
             ExprKind::Field { of, name, optional } => {
-                if *optional {
-                    return self.wrong(Diagnostic::unsupported(name.span, "`?.` (payload)"));
+                let of = self.part(of, None);
+                if !*optional {
+                    return self.field(of, name, span);
                 }
-                let of = self.expr(of, None);
-                self.field(of, name, span)
+                if of.ty.is_error() {
+                    return of;
+                }
+                if !matches!(of.ty.bare(), Ty::Payload | Ty::Message(_) | Ty::AnyMessage) {
+                    return self.wrong(
+                        Diagnostic::error(name.span, "`?.` stands right after `payload` only")
+                            .label("expected `.`"),
+                    );
+                }
+                self.payload_field(of, name, true, span)
             }
             ExprKind::Index { of, key } => self.index(of, key, span),
             ExprKind::Call { of, args } => self.call(of, args, span, want),
@@ -112,6 +127,21 @@ impl Checker<'_> {
                 ),
             };
         }
+        if let Some(Ty::ProtoEnum(of)) = want.map(Ty::bare) {
+            return match of.get_value_by_name(name) {
+                Some(value) => constant(
+                    Const::Word(i64::from(value.number()).cast_unsigned()),
+                    Ty::ProtoEnum(of.clone()),
+                    span,
+                ),
+                None => {
+                    let known: Vec<String> = of.values().map(|v| v.name().to_owned()).collect();
+                    let error = Diagnostic::error(span, format!("`{name}` is no {}", of.full_name()))
+                        .nearest(name, known.iter().map(String::as_str));
+                    self.wrong(error.label(format!("expected {}", known.join(", "))))
+                }
+            };
+        }
         if let Some(status) = abi::Status::from_name(name) {
             return constant(Const::Word(u64::from(status.code())), Ty::Status, span);
         }
@@ -123,6 +153,10 @@ impl Checker<'_> {
     }
 
     fn unknown_name(&mut self, name: &str, span: Span, want: Option<&Ty>) -> HExpr {
+        if want.map(Ty::bare) == Some(&Ty::Error) {
+            // It may be a name of a type that is not known here: of a message, or of what is wrong already.
+            return node(HKind::Error, Ty::Error, span);
+        }
         let mut known: Vec<String> = Vec::new();
         known.extend(self.scopes.iter().flatten().map(|l| l.name.clone()));
         known.extend(self.params.iter().map(|p| p.name.clone()));
@@ -290,6 +324,16 @@ impl Checker<'_> {
             (left, _) => left.clone(),
         };
         let bare = if bare == Ty::Num { Ty::Uint } else { bare };
+        let is_presence = left.ty == Ty::NoneLit || right.ty == Ty::NoneLit;
+        if is_presence && matches!(bare, Ty::Message(_) | Ty::AnyMessage) {
+            let ty = bare.opt();
+            let (left, right) = (self.coerce(left, &ty), self.coerce(right, &ty));
+            return node(
+                HKind::Equal { left: Box::new(left), right: Box::new(right), negate },
+                Ty::Bool,
+                span,
+            );
+        }
         if !bare.is_scalar() && !matches!(bare, Ty::Str | Ty::Bytes | Ty::NoneLit) {
             return self.wrong(Diagnostic::error(span, format!("{bare} cannot be compared")));
         }
@@ -518,6 +562,7 @@ impl Checker<'_> {
                 let key = self.coerce(key, &Ty::Uint);
                 node(HKind::Index(Box::new(of), Box::new(key)), (*item).opt(), span)
             }
+            Ty::Map(..) if matches!(of.kind, HKind::Payload(_)) => self.payload_entry(of, key, span),
             Ty::Map(..) => self.wrong(Diagnostic::unsupported(span, "a map's values")),
             Ty::Error => of,
             other => self.wrong(Diagnostic::error(span, format!("{other} has no `[…]`"))),

@@ -169,10 +169,10 @@ impl Checker<'_> {
             "min" | "max" | "clamp" | "abs" => self.numeric(name, args, span),
             "len" => {
                 let [text] = self.exprs(name, args, ["x"], span);
-                if !matches!(text.ty, Ty::Str | Ty::List(_) | Ty::Error) {
+                if !matches!(text.ty, Ty::Str | Ty::Bytes | Ty::List(_) | Ty::Error) {
                     let error = Diagnostic::error(
                         text.span,
-                        format!("expected a string or a list, found {}", text.ty),
+                        format!("expected a string, bytes or a list, found {}", text.ty),
                     );
                     return self.wrong(error);
                 }
@@ -275,7 +275,8 @@ impl Checker<'_> {
         for (slot, (_, ty)) in found.into_iter().zip(simple.params) {
             if let Some(e) = slot {
                 let value = self.expr(e, Some(ty));
-                out.push(self.coerce(value, ty));
+                let takes_bytes = simple.func == Func::Base64 && value.ty == Ty::Bytes;
+                out.push(if takes_bytes { value } else { self.coerce(value, ty) });
             }
         }
         Some(out)

@@ -7,11 +7,15 @@ mod call;
 mod element;
 mod expr;
 mod func;
+mod payload;
 mod stmt;
+
+use std::cell::Cell;
 
 use crate::ast::HandlerKind;
 use crate::diag::Diagnostic;
 use crate::hir::{Const, HExpr, HKind, LocalId, Param, State};
+use crate::schema::Coverage;
 use crate::source::Span;
 use crate::ty::Ty;
 
@@ -40,6 +44,9 @@ pub(crate) struct Checker<'a> {
     states: Vec<State>,
     scopes: Vec<Vec<Local>>,
     locals: LocalId,
+    /// The methods of the chain; None while the element is checked by itself.
+    coverage: Option<&'a Coverage>,
+    uses_payload: Option<&'a Cell<bool>>,
 }
 
 impl<'a> Checker<'a> {
@@ -53,6 +60,28 @@ impl<'a> Checker<'a> {
             states: Vec::new(),
             scopes: Vec::new(),
             locals: 0,
+            coverage: None,
+            uses_payload: None,
+        }
+    }
+
+    /// In a chain that covers these methods.
+    #[must_use]
+    pub(crate) fn covering(mut self, coverage: Option<&'a Coverage>) -> Self {
+        self.coverage = coverage;
+        self
+    }
+
+    /// Says in `uses` whether what is checked depends on the methods.
+    #[must_use]
+    pub(crate) fn noting(mut self, uses: &'a Cell<bool>) -> Self {
+        self.uses_payload = Some(uses);
+        self
+    }
+
+    fn mark_payload(&self) {
+        if let Some(uses) = self.uses_payload {
+            uses.set(true);
         }
     }
 

@@ -49,8 +49,14 @@ impl Checker<'_> {
                 let value = self.expr(value, None);
                 let mut value = self.settle(value);
                 if matches!(
-                    value.ty,
-                    Ty::NoneLit | Ty::Unit | Ty::Call | Ty::Peer | Ty::CallRequest | Ty::Headers(_)
+                    value.ty.bare(),
+                    Ty::NoneLit
+                        | Ty::Unit
+                        | Ty::Call
+                        | Ty::Peer
+                        | Ty::CallRequest
+                        | Ty::Headers(_)
+                        | Ty::AnyMessage
                 ) {
                     value = self.wrong(
                         Diagnostic::error(value.span, format!("{} is no value to keep", value.ty))
@@ -325,6 +331,22 @@ impl Checker<'_> {
             Diagnostic::error(target.span, format!("`{what}` can be written in `response` only"))
                 .label("there is no answer yet")
         };
+        let is_message = matches!(
+            self.context,
+            Context::Handler(HandlerKind::RequestMessage | HandlerKind::ResponseMessage)
+        );
+        let is_of_call = matches!(
+            target.kind,
+            HKind::Endpoint | HKind::Destination | HKind::Deadline | HKind::Meta { .. }
+        );
+        if is_message && is_of_call {
+            self.error(
+                Diagnostic::error(target.span, "the call is on its way when its messages come")
+                    .label("cannot be written in a message handler")
+                    .help("write it in `request` or `response`"),
+            );
+            return None;
+        }
         let place = match &target.kind {
             HKind::Local(id) => (HPlace::Local(*id), target.ty.clone()),
             HKind::State(at) => (HPlace::State(*at), target.ty.clone()),

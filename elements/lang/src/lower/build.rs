@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::diag::Diagnostic;
 use crate::hir::{Const, LocalId};
+use crate::schema::Coverage;
 use crate::source::{Sources, Span};
 use crate::ty::Ty;
 use crate::vm::code::{Code, Op, Reg, Shared, Un, const_list, slice_word};
 
+use super::payload::Messages;
 use super::{Link, Registry};
 
 /// Registers there are.
@@ -78,10 +80,19 @@ pub(super) struct Builder<'a> {
     pub(super) in_response: bool,
     /// What is compiled is an argument of the link, no text of the element.
     pub(super) in_argument: bool,
+    /// In a message handler.
+    pub(super) in_message: bool,
+    /// The methods of the chain.
+    pub(super) coverage: &'a Coverage,
+    /// What the entry reads of its message.
+    pub(super) messages: Messages,
+    /// Fields of the request that `response` reads, and where they are kept.
+    pub(super) kept: Vec<(String, Slot)>,
     too_large: bool,
 }
 
 impl<'a> Builder<'a> {
+    #[expect(clippy::too_many_arguments, reason = "everything a chain's entries share")]
     pub(super) fn new(
         shared: &'a mut Shared,
         pools: &'a mut Pools,
@@ -89,6 +100,7 @@ impl<'a> Builder<'a> {
         sources: &'a Sources,
         services: &'a [abi::Service],
         errors: &'a mut Vec<Diagnostic>,
+        coverage: &'a Coverage,
         link: &'a Link,
     ) -> Self {
         Self {
@@ -110,6 +122,10 @@ impl<'a> Builder<'a> {
             returns: Vec::new(),
             in_response: false,
             in_argument: false,
+            in_message: false,
+            coverage,
+            messages: Messages::default(),
+            kept: Vec::new(),
             too_large: false,
         }
     }

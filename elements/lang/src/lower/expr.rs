@@ -131,6 +131,8 @@ impl Builder<'_> {
                 self.effect(effect, e.span);
                 Val::Unit
             }
+            HKind::Payload(path) => self.payload(path, e),
+            HKind::WholePayload => self.one(|d| Op::Payload { d }),
             HKind::Error | HKind::Place => Val::Unit,
         }
     }
@@ -156,13 +158,13 @@ impl Builder<'_> {
         }
     }
 
-    fn one(&mut self, op: impl FnOnce(Reg) -> Op) -> Val {
+    pub(super) fn one(&mut self, op: impl FnOnce(Reg) -> Op) -> Val {
         let d = self.alloc(1);
         self.emit(op(d));
         Val::Reg(d)
     }
 
-    fn two(&mut self, op: impl FnOnce(Reg) -> Op) -> Val {
+    pub(super) fn two(&mut self, op: impl FnOnce(Reg) -> Op) -> Val {
         let d = self.alloc(2);
         self.emit(op(d));
         Val::Opt(d)
@@ -462,6 +464,19 @@ impl Builder<'_> {
         result
     }
 
+    /// How a type reads as text.
+    fn fmt(&mut self, ty: &Ty) -> Fmt {
+        let Ty::ProtoEnum(of) = ty.bare() else { return fmt_of(ty) };
+        let names: Vec<(u64, String)> =
+            of.values().map(|v| (i64::from(v.number()).cast_unsigned(), v.name().to_owned())).collect();
+        let enums = &mut self.shared.enums;
+        let at = enums.iter().position(|known| *known == names).unwrap_or_else(|| {
+            enums.push(names);
+            enums.len() - 1
+        });
+        Fmt::Named(u16::try_from(at).unwrap_or(u16::MAX))
+    }
+
     fn interp(&mut self, parts: &[HExpr]) -> Val {
         // Every part first, then the text in one go: parts may be texts themselves.
         let values: Vec<(Val, Ty)> = parts.iter().map(|p| (self.expr(p), p.ty.clone())).collect();
@@ -477,7 +492,7 @@ impl Builder<'_> {
         let scratch = self.alloc(1);
         self.emit(Op::TextStart);
         for (value, ty) in ready {
-            let fmt = fmt_of(&ty);
+            let fmt = self.fmt(&ty);
             match value {
                 Val::Opt(tag) => {
                     let absent = self.emit(Op::JumpUnless { a: tag, to: 0 });
@@ -545,7 +560,9 @@ impl Builder<'_> {
                 _ => Val::Reg(a),
             },
             Func::Floor => self.one(|d| Op::Un { op: Un::Floor, d, a }),
-            Func::Len if args.first().is_some_and(|x| x.ty == Ty::Str) => self.one(|d| Op::StrLen { d, a }),
+            Func::Len if args.first().is_some_and(|x| matches!(x.ty, Ty::Str | Ty::Bytes)) => {
+                self.one(|d| Op::StrLen { d, a })
+            }
             Func::Len => self.one(|d| Op::Len { d, a }),
             Func::Lower => self.one(|d| Op::StrFn { op: StrFn::Lower, d, a, b }),
             Func::Trim => self.one(|d| Op::StrFn { op: StrFn::Trim, d, a, b }),

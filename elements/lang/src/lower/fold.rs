@@ -222,7 +222,7 @@ impl Builder<'_> {
             (Const::None, _) => text.push_str("none"),
             (Const::Str(s), _) => text.push_str(s),
             (Const::Word(at), Ty::Service) => text.push_str(self.service_name(*at)?),
-            (Const::Word(_), Ty::Endpoint) => return None,
+            (Const::Word(_), Ty::Endpoint | Ty::ProtoEnum(_)) => return None,
             (Const::Word(w), ty) => write_word(text, fmt_of(ty), *w),
             _ => return None,
         }

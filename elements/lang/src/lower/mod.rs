@@ -10,17 +10,19 @@
 mod build;
 mod expr;
 mod fold;
+mod payload;
 mod stmt;
 mod visit;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use abi::{ElementInfo, Plan};
+use abi::{ElementInfo, Entry, Plan};
 
 use crate::ast::HandlerKind;
 use crate::diag::Diagnostic;
-use crate::hir::{Const, Element, HBlock, HExpr, HKind};
+use crate::hir::{Const, Element, HBlock, HExpr, HKind, Path};
+use crate::schema::{Coverage, Direction};
 use crate::source::{Sources, Span};
 use crate::ty::Ty;
 use crate::vm::Image;
@@ -28,6 +30,7 @@ use crate::vm::code::{Code, EndpointText, Op, ServiceText, Shared};
 use crate::vm::text::xxh64;
 
 use build::{Builder, ParamAt, Pools, Slot, Val};
+use visit::Reads;
 
 /// One link of a chain, resolved.
 #[derive(Clone, Debug)]
@@ -42,6 +45,8 @@ pub(crate) struct Link {
     /// The line of the rule or chain it stands in.
     pub(crate) line: u32,
     pub(crate) span: Span,
+    /// As parsed, if what it means depends on the methods of its chain.
+    pub(crate) written: Option<Rc<crate::ast::Link>>,
 }
 
 /// What the chains of a program share: names with numbers.
@@ -87,6 +92,7 @@ fn handler(link: &Link, kind: HandlerKind) -> Option<&HBlock> {
 /// Compiles a chain.
 pub(crate) fn chain(
     links: &[Link],
+    coverage: &Coverage,
     services: &[abi::Service],
     registry: &mut Registry,
     sources: &Sources,
@@ -95,37 +101,66 @@ pub(crate) fn chain(
     let mut image = Image::default();
     let Some(first) = links.first() else { return image };
     let mut pools = Pools::default();
-    image.shared.services = registry.services.clone();
-    let (layouts, words) = layouts(links, services, registry, sources, errors, &mut image.shared, &mut pools);
+    let shared = &mut image.shared;
+    shared.services = registry.services.clone();
+    let (layouts, mut next) =
+        layouts(links, services, registry, sources, errors, coverage, shared, &mut pools);
+    let keeps = kept_fields(links);
+    let kept: Vec<(String, Slot)> =
+        keeps.iter().map(|(path, _)| (path.text(), slot(&mut next, true))).collect();
+    shared.keeps |= keeps.iter().any(|(_, e)| payload::is_text(e.ty.bare()));
 
-    let mut entries: [Code; 3] = Default::default();
-    for (entry, slot) in entries.iter_mut().enumerate() {
-        let b = Builder::new(&mut image.shared, &mut pools, registry, sources, services, errors, first);
-        *slot = match entry {
-            0 => request(b, links, &layouts),
-            1 => pick(b, links, &layouts),
+    let mut plan = Plan::default();
+    for entry in ENTRIES {
+        let mut b = Builder::new(shared, &mut pools, registry, sources, services, errors, coverage, first);
+        b.kept.clone_from(&kept);
+        let (mut code, held) = match entry {
+            Entry::Request => request(b, links, &layouts, &keeps),
+            Entry::Pick => (pick(b, links, &layouts), false),
+            Entry::RequestMessage => messages(b, links, &layouts, HandlerKind::RequestMessage, &mut next),
+            Entry::ResponseMessage => messages(b, links, &layouts, HandlerKind::ResponseMessage, &mut next),
             _ => response(b, links, &layouts),
         };
+        code.scratch = !code.ops.is_empty() && (shared.keeps || code.ops.iter().any(needs_scratch));
+        let runs = !code.ops.is_empty();
+        match entry {
+            Entry::Request => (plan.request, plan.request_payload, image.request) = (runs, held, code),
+            Entry::Pick => (plan.pick, image.pick) = (runs, code),
+            Entry::RequestMessage => {
+                (plan.request_message, plan.request_message_payload) = (runs, held);
+                image.request_message = code;
+            }
+            Entry::ResponseMessage => {
+                (plan.response_message, plan.response_message_payload) = (runs, held);
+                image.response_message = code;
+            }
+            _ => (plan.response, plan.response_payload, image.response) = (runs, held, code),
+        }
     }
-    let [request, pick, response] = entries.map(|mut code| {
-        code.scratch = !code.ops.is_empty() && (image.shared.keeps || code.ops.iter().any(needs_scratch));
-        code
-    });
-    image.plan = Plan {
-        elements: links
-            .iter()
-            .map(|l| ElementInfo { name: l.element.name.clone(), text: l.text.clone(), line: l.line })
-            .collect(),
-        request: !request.ops.is_empty(),
-        pick: !pick.ops.is_empty(),
-        response: !response.ops.is_empty(),
-        call_words: usize::from(words),
-        ..Plan::default()
-    };
-    image.request = request;
-    image.pick = pick;
-    image.response = response;
+    plan.elements = links
+        .iter()
+        .map(|l| ElementInfo { name: l.element.name.clone(), text: l.text.clone(), line: l.line })
+        .collect();
+    plan.call_words = if next == 1 && !shared.keeps { 0 } else { usize::from(next) };
+    image.plan = plan;
     image
+}
+
+/// Every entry that has code of its own.
+const ENTRIES: [Entry; 5] =
+    [Entry::Request, Entry::Pick, Entry::RequestMessage, Entry::ResponseMessage, Entry::Response];
+
+/// The fields of the request that handlers of the response read.
+fn kept_fields(links: &[Link]) -> Vec<(&Path, &HExpr)> {
+    let mut out = Vec::new();
+    for link in links {
+        for kind in [HandlerKind::Response, HandlerKind::ResponseMessage] {
+            if let Some(body) = handler(link, kind) {
+                visit::kept(body, &mut out);
+            }
+        }
+    }
+    out
 }
 
 fn needs_scratch(op: &Op) -> bool {
@@ -143,6 +178,10 @@ fn needs_scratch(op: &Op) -> bool {
             | Op::StrFn { .. }
             | Op::TextStart
             | Op::Delay { .. }
+            | Op::Decode { .. }
+            | Op::Payload { .. }
+            | Op::Inside { .. }
+            | Op::InsideList { .. }
     )
 }
 
@@ -166,12 +205,14 @@ pub(crate) fn service_texts(services: &[abi::Service]) -> Arc<[ServiceText]> {
 }
 
 /// Gives every link its words.
+#[expect(clippy::too_many_arguments, reason = "everything a chain's entries share")]
 fn layouts(
     links: &[Link],
     services: &[abi::Service],
     registry: &mut Registry,
     sources: &Sources,
     errors: &mut Vec<Diagnostic>,
+    coverage: &Coverage,
     shared: &mut Shared,
     pools: &mut Pools,
 ) -> (Vec<Layout>, u16) {
@@ -191,7 +232,8 @@ fn layouts(
         let mut layout = Layout::default();
         let used: Vec<u16> = link.element.handlers.iter().flat_map(|h| visit::call_params(&h.body)).collect();
         for (index, (param, arg)) in link.element.params.iter().zip(&link.args).enumerate() {
-            let folded = Builder::new(shared, pools, registry, sources, services, errors, link).fold(arg);
+            let folded =
+                Builder::new(shared, pools, registry, sources, services, errors, coverage, link).fold(arg);
             let is_used = u16::try_from(index).is_ok_and(|i| used.contains(&i));
             layout.params.push(match folded {
                 Some(value) => ParamAt::Const(value),
@@ -216,18 +258,20 @@ fn layouts(
             layout.states.push(slot(&mut next, state.ty.is_opt()));
         }
         let request = handler(link, HandlerKind::Request);
-        layout.is_pick = request.is_some_and(visit::only_chooses)
+        layout.is_pick = request.is_some_and(|b| visit::only_chooses(b) && !visit::block_reads(b).any())
             && !later_chooses.get(at).copied().unwrap_or(false)
             && !link.dry;
-        let elsewhere = layout.is_pick || handler(link, HandlerKind::Response).is_some();
+        let elsewhere = layout.is_pick
+            || [HandlerKind::Response, HandlerKind::RequestMessage, HandlerKind::ResponseMessage]
+                .iter()
+                .any(|kind| handler(link, *kind).is_some());
         if link.when.is_some() && elsewhere {
             layout.when = Some(slot(&mut next, false).word);
         }
         layouts.push(layout);
     }
     shared.keeps = keeps;
-    let words = if next == 1 && !keeps { 0 } else { next };
-    (layouts, words)
+    (layouts, next)
 }
 
 fn slot(next: &mut u16, optional: bool) -> Slot {
@@ -277,7 +321,36 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn request<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> Code {
+/// What the request entry reads of its message.
+fn request_reads(links: &[Link], layouts: &[Layout]) -> Reads {
+    let mut reads = Reads::default();
+    for (link, layout) in links.iter().zip(layouts) {
+        if let Some(body) = handler(link, HandlerKind::Request).filter(|_| !layout.is_pick) {
+            reads = reads.or(visit::block_reads(body));
+        }
+        let args = link.args.iter().zip(&layout.params);
+        for (arg, _) in args.filter(|(_, at)| matches!(at, ParamAt::Word(_))) {
+            reads = reads.and(arg);
+        }
+        reads = link.when.iter().fold(reads, Reads::and);
+        reads = link.element.states.iter().map(|s| &s.init).fold(reads, Reads::and);
+    }
+    reads
+}
+
+fn request<'a>(
+    mut b: Builder<'a>,
+    links: &'a [Link],
+    layouts: &[Layout],
+    keeps: &[(&Path, &HExpr)],
+) -> (Code, bool) {
+    let reads = request_reads(links, layouts);
+    if reads.fields || !keeps.is_empty() {
+        b.read_message(Direction::Request);
+    }
+    for ((path, e), (_, at)) in keeps.iter().zip(b.kept.clone()) {
+        b.keep_path(path, e, at);
+    }
     for (at, (link, layout)) in links.iter().zip(layouts).enumerate() {
         b.enter(link, at, layout);
         let before = b.code.ops.len();
@@ -335,7 +408,47 @@ fn request<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> Cod
         b.emit(Op::Passed { elements: u16::try_from(links.len()).unwrap_or(u16::MAX) });
         b.emit(Op::End);
     }
-    b.code
+    let held = b.end_message() || reads.whole || reads.size;
+    (b.code, held)
+}
+
+/// The handlers of every message of one direction.
+fn messages<'a>(
+    mut b: Builder<'a>,
+    links: &'a [Link],
+    layouts: &[Layout],
+    kind: HandlerKind,
+    next: &mut u16,
+) -> (Code, bool) {
+    b.in_message = true;
+    let direction =
+        if kind == HandlerKind::RequestMessage { Direction::Request } else { Direction::Response };
+    let bodies: Vec<(usize, &HBlock)> =
+        links.iter().enumerate().filter_map(|(at, link)| Some((at, handler(link, kind)?))).collect();
+    let reads = bodies.iter().fold(Reads::default(), |reads, (_, body)| reads.or(visit::block_reads(body)));
+    if reads.fields {
+        b.read_message(direction);
+    }
+    if bodies.iter().any(|(_, body)| visit::block_draws(body)) {
+        // Each message draws numbers of its own.
+        let word = slot(next, false).word;
+        b.emit(Op::CountMessage { word });
+    }
+    let onion: Box<dyn Iterator<Item = &(usize, &HBlock)>> =
+        if direction == Direction::Request { Box::new(bodies.iter()) } else { Box::new(bodies.iter().rev()) };
+    for (at, body) in onion {
+        let (Some(link), Some(layout)) = (links.get(*at), layouts.get(*at)) else { continue };
+        b.enter(link, *at, layout);
+        let skip = b.unless_when(layout);
+        b.handler(body, links, visit::block_draws(body));
+        b.emit(Op::Mark { element: b.at });
+        b.land(&skip);
+    }
+    if !b.code.ops.is_empty() {
+        b.emit(Op::End);
+    }
+    let held = b.end_message() || reads.whole;
+    (b.code, held)
 }
 
 fn pick<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> Code {
@@ -353,8 +466,13 @@ fn pick<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> Code {
     b.code
 }
 
-fn response<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> Code {
+fn response<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> (Code, bool) {
     b.in_response = true;
+    let bodies = links.iter().filter_map(|link| handler(link, HandlerKind::Response));
+    let reads = bodies.fold(Reads::default(), |reads, body| reads.or(visit::block_reads(body)));
+    if reads.fields {
+        b.read_message(Direction::Response);
+    }
     for (at, (link, layout)) in links.iter().zip(layouts).enumerate().rev() {
         let Some(body) = handler(link, HandlerKind::Response) else { continue };
         b.enter(link, at, layout);
@@ -368,7 +486,8 @@ fn response<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> Co
     if !b.code.ops.is_empty() {
         b.emit(Op::End);
     }
-    b.code
+    let held = b.end_message() || reads.whole || reads.size;
+    (b.code, held)
 }
 
 /// The value of an argument, if it is constant: for checks on ranges.

@@ -244,7 +244,7 @@ impl Builder<'_> {
         }
         let text = self.reg(&text_value);
         let site = self.reject_site(String::new(), span);
-        if self.at > 0 {
+        if self.at > 0 && !self.in_message {
             self.emit(Op::Passed { elements: self.at });
         }
         self.emit(Op::Mark { element: self.at });
@@ -256,7 +256,7 @@ impl Builder<'_> {
             return;
         }
         let a = self.scalar(time);
-        if self.at > 0 && !self.in_response {
+        if self.at > 0 && !self.in_response && !self.in_message {
             self.emit(Op::Passed { elements: self.at });
         }
         if self.link.element.name == "FaultInjection" && self.link.element.is_std {

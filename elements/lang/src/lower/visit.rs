@@ -1,6 +1,6 @@
 //! Walks over the typed tree: what a handler writes, and whether it only chooses an endpoint.
 
-use crate::hir::{Effect, HBlock, HExpr, HKind, HPattern, HPlace, HStmt, LocalId};
+use crate::hir::{Effect, HBlock, HExpr, HKind, HPattern, HPlace, HStmt, LocalId, Path, Root};
 
 /// What a walk meets.
 pub(super) enum Node<'h> {
@@ -92,7 +92,16 @@ pub(super) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
                 fields.iter().for_each(|(_, field)| expr(field, meet));
             }
         },
+        HKind::Payload(path) => {
+            if let Root::Value(of) = &path.root {
+                expr(of, meet);
+            }
+            if let Some(key) = &path.key {
+                expr(key, meet);
+            }
+        }
         HKind::Error
+        | HKind::WholePayload
         | HKind::Const(_)
         | HKind::Local(_)
         | HKind::Param(_)
@@ -140,6 +149,75 @@ pub(super) fn only_chooses(body: &HBlock) -> bool {
         _ => {}
     });
     only && writes_endpoint(body)
+}
+
+/// What a block reads of the message at hand, whether it reads the message whole or in parts.
+pub(super) fn block_reads(body: &HBlock) -> Reads {
+    let mut reads = Reads::default();
+    block(body, &mut |node| {
+        if let Node::Expr(e) = node {
+            reads.add(e);
+        }
+    });
+    reads
+}
+
+/// What is read of the message at hand.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Reads {
+    /// Fields of it.
+    pub(super) fields: bool,
+    /// All of its bytes.
+    pub(super) whole: bool,
+    /// How long it is.
+    pub(super) size: bool,
+}
+
+impl Reads {
+    fn add(&mut self, e: &HExpr) {
+        match &e.kind {
+            HKind::Payload(path) => self.fields |= matches!(path.root, Root::Call(_)),
+            HKind::WholePayload => self.whole = true,
+            HKind::Num(abi::Num::Size) => self.size = true,
+            _ => {}
+        }
+    }
+
+    /// With what an expression reads.
+    pub(super) fn and(mut self, e: &HExpr) -> Self {
+        expr(e, &mut |node| {
+            if let Node::Expr(e) = node {
+                self.add(e);
+            }
+        });
+        self
+    }
+
+    /// With what else is read.
+    pub(super) fn or(self, other: Self) -> Self {
+        Self {
+            fields: self.fields | other.fields,
+            whole: self.whole | other.whole,
+            size: self.size | other.size,
+        }
+    }
+
+    /// Anything.
+    pub(super) fn any(self) -> bool {
+        self.fields || self.whole || self.size
+    }
+}
+
+/// The fields of the request that a block reads after it has left.
+pub(super) fn kept<'h>(body: &'h HBlock, out: &mut Vec<(&'h Path, &'h HExpr)>) {
+    block(body, &mut |node| {
+        if let Node::Expr(e @ HExpr { kind: HKind::Payload(path), .. }) = node
+            && matches!(path.root, Root::Kept)
+            && !out.iter().any(|(known, _)| known.text() == path.text())
+        {
+            out.push((path, e));
+        }
+    });
 }
 
 /// The call-parameters it reads.

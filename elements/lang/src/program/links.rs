@@ -1,12 +1,14 @@
 //! Links of a rule to the elements they mean: chains expanded, arguments checked.
 
+use ::std::cell::Cell;
 use ::std::rc::Rc;
 
 use crate::ast;
 use crate::check::{Checker, Context};
 use crate::diag::Diagnostic;
-use crate::hir::{Effect, HExpr, HKind, HStmt};
+use crate::hir::{Effect, Element, HExpr, HKind, HStmt};
 use crate::lower::{Link, constant_float};
+use crate::schema::Coverage;
 use crate::source::Span;
 
 use super::World;
@@ -110,13 +112,8 @@ impl World<'_> {
             return None;
         };
         let before = self.errors.len();
-        let args = link.args.as_deref().unwrap_or(&[]);
-        let checker = Checker::new(&self.names, &mut self.errors, Context::Constant);
-        let args = checker.link_args(&element, args, link.span)?;
-        let when = link
-            .when
-            .as_ref()
-            .map(|when| Checker::new(&self.names, &mut self.errors, Context::CallParam).when(when));
+        let uses = Cell::new(element.uses_payload);
+        let (args, when) = self.link_parts(link, &element, None, &uses)?;
         for (param, value) in element.params.iter().zip(&args) {
             if param.is_share {
                 self.share(&param.name, value);
@@ -127,7 +124,26 @@ impl World<'_> {
         }
         let text = self.sources.text(link.span).split_whitespace().collect::<Vec<_>>().join(" ");
         let line = self.sources.place(link.span).0;
-        Some(Link { element, args, when, dry: link.dry.is_some(), text, line, span: link.span })
+        let written = uses.get().then(|| Rc::new(link.clone()));
+        Some(Link { element, args, when, dry: link.dry.is_some(), text, line, span: link.span, written })
+    }
+
+    /// The arguments of a link and its condition, in a chain that covers these methods.
+    pub(super) fn link_parts(
+        &mut self,
+        link: &ast::Link,
+        element: &Element,
+        coverage: Option<&Coverage>,
+        uses: &Cell<bool>,
+    ) -> Option<(Vec<HExpr>, Option<HExpr>)> {
+        let args = link.args.as_deref().unwrap_or(&[]);
+        let checker = Checker::new(&self.names, &mut self.errors, Context::Constant);
+        let args = checker.covering(coverage).noting(uses).link_args(element, args, link.span)?;
+        let when = link.when.as_ref().map(|when| {
+            let checker = Checker::new(&self.names, &mut self.errors, Context::CallParam);
+            checker.covering(coverage).noting(uses).when(when)
+        });
+        Some((args, when))
     }
 
     /// `random()` is held against it: 0 to 1.

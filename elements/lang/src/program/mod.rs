@@ -1,11 +1,13 @@
 //! Files to a program: what `use` brings, services, elements, chains, rules.
 
+mod coverage;
 mod links;
 mod notes;
 mod rules;
 mod services;
 mod std;
 
+use ::std::cell::Cell;
 use ::std::collections::BTreeMap;
 use ::std::rc::Rc;
 
@@ -14,8 +16,10 @@ use crate::check::{Checker, Context};
 use crate::diag::{Diagnostic, Diagnostics, Severity};
 use crate::hir;
 use crate::parse::parse;
+use crate::schema::{Protos, Schema};
 use crate::source::{SOURCE_BYTES_MAX, Sources, Span};
 use crate::{Compiled, Loader, Overrides};
+use coverage::Unary;
 
 /// Files one application may use.
 const FILES_MAX: usize = 64;
@@ -52,6 +56,16 @@ struct World<'a> {
     failed: Vec<String>,
     /// Links looked at for the rule at hand.
     steps: usize,
+    protos: Protos,
+    schema: Schema,
+    /// A proto could not be read: what depends on it is not complained about.
+    failed_proto: bool,
+    /// What the services say of their methods, by service.
+    unary: Vec<Unary>,
+    /// Elements that mean something else in each chain, as written.
+    written: BTreeMap<String, (ast::Element, bool)>,
+    /// Those elements, by chain.
+    covered: BTreeMap<(String, coverage::Key), Rc<hir::Element>>,
 }
 
 /// The whole way from a text to a program.
@@ -75,6 +89,12 @@ pub(crate) fn compile(
         files: Vec::new(),
         failed: Vec::new(),
         steps: 0,
+        protos: Protos::default(),
+        schema: Schema::default(),
+        failed_proto: false,
+        unary: Vec::new(),
+        written: BTreeMap::new(),
+        covered: BTreeMap::new(),
     };
     world.file(name, source, Owner::Application);
     for file in &overrides.every {
@@ -116,7 +136,16 @@ impl World<'_> {
     fn item(&mut self, file: &str, item: Item, owner: Owner) {
         match item {
             Item::Use { path, alias } => self.use_file(file, &path, alias.as_ref(), owner),
-            Item::Proto { path } => self.error(Diagnostic::unsupported(path.span, "`proto`")),
+            Item::Proto { path } => {
+                if let Err(why) = self.protos.add(self.loader, file, &path.text) {
+                    let error = Diagnostic::error(path.span, why.message);
+                    self.error(match why.label {
+                        Some(label) => error.label(label),
+                        None => error,
+                    });
+                    self.failed_proto = true;
+                }
+            }
             Item::Service { name, entries } => {
                 if owner == Owner::Operator {
                     self.error(
@@ -181,6 +210,7 @@ impl World<'_> {
 
     fn finish(mut self, name: &str) -> Result<Compiled, Diagnostics> {
         self.implied_services();
+        self.read_schema();
         self.check_elements();
         let services = self.make_services();
         let rules = ::std::mem::take(&mut self.rules);
@@ -259,8 +289,13 @@ impl World<'_> {
                         .also(name.span, "the element"),
                 );
             }
-            let checker = Checker::new(&self.names, &mut self.errors, Context::Constant);
-            let checked = checker.element(element, is_std);
+            let uses = Cell::new(false);
+            let checker = Checker::new(&self.names, &mut self.errors, Context::Constant).noting(&uses);
+            let mut checked = checker.element(element, is_std);
+            checked.uses_payload = uses.get();
+            if uses.get() {
+                self.written.insert(name.text.clone(), (element.clone(), is_std));
+            }
             self.elements.insert(name.text.clone(), Rc::new(checked));
         }
     }

@@ -13,6 +13,7 @@ use abi::{MethodMatch, Route, Service, ServiceIdx};
 use crate::ast::{Ident, Rule};
 use crate::diag::Diagnostic;
 use crate::lower::{self, Link, Registry};
+use crate::schema::Coverage;
 use crate::source::Span;
 use crate::vm::Image;
 
@@ -119,28 +120,20 @@ impl World<'_> {
         flat.sort_by_key(|f| ::std::cmp::Reverse((f.rank, f.key.weight())));
         let registry = Registry { services: lower::service_texts(&services), ..Registry::default() };
         let mut table = Table { services, routes: Vec::new(), images: Vec::new(), registry };
-        let mut known: BTreeMap<Vec<usize>, u32> = BTreeMap::new();
+        let mut known: BTreeMap<ChainKey, u32> = BTreeMap::new();
         for route in flat {
-            let chain = match known.get(&route.rules) {
+            let links = || route.rules.iter().filter_map(|at| resolved.get(*at)).flat_map(|r| &r.links);
+            // What a chain means may depend on its methods; if not, one chain serves all routes of its rules.
+            let coverage = links().any(|l| l.written.is_some()).then(|| {
+                self.coverage(&route.key.method, route.key.destination, &is_taken(&route.key, &table.routes))
+            });
+            let key = (route.rules.clone(), coverage.as_ref().map(Coverage::key));
+            let chain = match known.get(&key) {
                 Some(chain) => *chain,
                 None => {
-                    let links: Vec<Link> = route
-                        .rules
-                        .iter()
-                        .filter_map(|at| resolved.get(*at))
-                        .flat_map(|r| r.links.clone())
-                        .collect();
-                    notes::chain(&links, &mut self.errors);
-                    let image = lower::chain(
-                        &links,
-                        &table.services,
-                        &mut table.registry,
-                        &self.sources,
-                        &mut self.errors,
-                    );
-                    table.images.push(Arc::new(image));
-                    let at = u32::try_from(table.images.len() - 1).unwrap_or(u32::MAX);
-                    known.insert(route.rules.clone(), at);
+                    let links: Vec<Link> = links().cloned().collect();
+                    let at = self.chain(&links, coverage.unwrap_or_default(), &mut table);
+                    known.insert(key, at);
                     at
                 }
             };
@@ -160,6 +153,29 @@ impl World<'_> {
             );
         }
         table
+    }
+
+    /// Compiles the chain of a route; its place among the images.
+    fn chain(&mut self, links: &[Link], coverage: Coverage, table: &mut Table) -> u32 {
+        notes::chain(links, &mut self.errors);
+        let at = u32::try_from(table.images.len()).unwrap_or(u32::MAX);
+        let covering;
+        let links = if links.iter().any(|l| l.written.is_some()) {
+            covering = self.covering(links, &coverage).unwrap_or_default();
+            &covering
+        } else {
+            links
+        };
+        let image = lower::chain(
+            links,
+            &coverage,
+            &table.services,
+            &mut table.registry,
+            &self.sources,
+            &mut self.errors,
+        );
+        table.images.push(Arc::new(image));
+        at
     }
 
     fn resolve(&mut self, rule: &Rule, owner: Owner, services: &mut [Service]) -> Option<Resolved> {
@@ -340,6 +356,26 @@ impl World<'_> {
             }
         }
         flat
+    }
+}
+
+/// What tells chains apart: the rules, and what their methods are if that matters.
+type ChainKey = (Vec<usize>, Option<super::coverage::Key>);
+
+/// Whether a method of these calls goes to one of the routes before.
+fn is_taken<'a>(key: &'a Key, before: &'a [Route]) -> impl Fn(&str, &str) -> bool + 'a {
+    let is_one = matches!(key.method, MethodMatch::Method(..));
+    move |service, method| {
+        !is_one
+            && before.iter().any(|route| {
+                (route.source.is_none() || route.source == key.source)
+                    && (route.destination.is_none() || route.destination == key.destination)
+                    && match &route.method {
+                        MethodMatch::Any => true,
+                        MethodMatch::Service(s) => s == service,
+                        MethodMatch::Method(s, m) => s == service && m == method,
+                    }
+            })
     }
 }
 

@@ -9,6 +9,7 @@ use crate::diag::Diagnostic;
 use crate::source::Span;
 
 use super::World;
+use super::coverage::Unary;
 
 const KEYS: [&str; 5] = ["endpoints", "hosts", "from", "unary", "via"];
 const LATER: [&str; 3] = ["health", "load", "tls"];
@@ -44,6 +45,7 @@ impl World<'_> {
             via: None,
             is_destination: false,
         };
+        let mut unary = Unary::Unsaid;
         let mut seen: Vec<&Ident> = Vec::new();
         for (key, value) in entries {
             if let Some(first) = seen.iter().find(|k| k.text == key.text) {
@@ -72,12 +74,16 @@ impl World<'_> {
                     }
                 }
                 "via" => service.via = self.string(value, "the name of a port"),
-                "unary" => match &*value.kind {
-                    ExprKind::Bool(_) => {}
-                    _ => {
-                        self.strings(value, "true, or method names");
-                    }
-                },
+                "unary" => {
+                    unary = match &*value.kind {
+                        ExprKind::Bool(true) => Unary::All,
+                        ExprKind::Bool(false) => Unary::Unsaid,
+                        _ => {
+                            let names = self.strings(value, "true, or methods, as in \"shop.Catalog/Get\"");
+                            Unary::Methods(names.into_iter().map(|(name, _)| name).collect())
+                        }
+                    };
+                }
                 later if LATER.contains(&later) => {
                     self.error(Diagnostic::unsupported(key.span, &format!("`{later}:` of a service")));
                 }
@@ -89,6 +95,7 @@ impl World<'_> {
                 }
             }
         }
+        self.unary.push(unary);
         service
     }
 

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use abi::{Num, Side, Text};
 
+use super::message::Reading;
+
 /// A register.
 pub type Reg = u8;
 
@@ -111,6 +113,8 @@ pub enum Fmt {
     Endpoint,
     Service,
     Enum(u8),
+    /// An enumeration of a proto, by its place in [`Shared::enums`].
+    Named(u16),
 }
 
 /// Numbers of an endpoint.
@@ -331,6 +335,50 @@ pub enum Op {
     /// What texts there are stay for the whole passage.
     Keep,
 
+    /// Reads the message at hand as reading `site` says; what cannot be read ends the call.
+    Decode {
+        site: u16,
+    },
+    /// What it has found for a slot.
+    Slot {
+        d: Reg,
+        site: u16,
+        slot: u16,
+    },
+    /// The same of a list, which may be empty and is never absent.
+    SlotList {
+        d: Reg,
+        site: u16,
+        slot: u16,
+    },
+    /// A field of the message that `a` is.
+    Inside {
+        d: Reg,
+        a: Reg,
+        site: u16,
+    },
+    /// The same of a list.
+    InsideList {
+        d: Reg,
+        a: Reg,
+        site: u16,
+    },
+    /// One more message has come: its draws are its own.
+    CountMessage {
+        word: u16,
+    },
+    /// The message at hand, whole.
+    Payload {
+        d: Reg,
+    },
+    /// Keeps a slot for `response` in two words of the call.
+    KeepSlot {
+        site: u16,
+        slot: u16,
+        word: u16,
+        is_text: bool,
+    },
+
     /// Draws of `element` begin anew.
     Begin {
         element: u32,
@@ -481,6 +529,10 @@ pub struct Shared {
     pub flags: Vec<abi::Flag>,
     /// The program's services: one list for all its chains.
     pub services: Arc<[ServiceText]>,
+    /// How messages are read.
+    pub readings: Vec<Reading>,
+    /// Enumerations of the protos: their numbers and names.
+    pub enums: Vec<Vec<(u64, String)>>,
     /// Word 0 of the call says how many bytes of scratch stay.
     pub keeps: bool,
 }

@@ -16,6 +16,8 @@ use super::text::{base64, cut, in_cidr, ip_of, lower, mask, unit, write_word, xx
 
 /// Bytes of text one passage may make; beyond it texts are cut.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
+/// Memory for texts that stays with a call's slot.
+const SCRATCH_BYTES_KEPT: usize = 4 * TEXT_BYTES_MAX;
 /// Bytes of one interpolated text.
 const INTERPOLATED_MAX: usize = 1024;
 /// Values of one `log`.
@@ -63,6 +65,10 @@ pub struct Run<'a> {
     draw_base: u32,
     draws: u32,
     is_sampled: bool,
+    /// What tells draws of one message from another's.
+    pub(super) message: u32,
+    /// Where texts of this run end. What is copied of a message is bounded by the message, and moves it.
+    pub(super) text_max: usize,
 }
 
 fn idx(word: u64) -> EndpointIdx {
@@ -82,6 +88,8 @@ impl<'a> Run<'a> {
         // Draws of different entries and attempts are different draws.
         let draw_base = match entry {
             Entry::Request => 0,
+            Entry::RequestMessage => 3 << 30,
+            Entry::ResponseMessage => 3 << 30 | 1 << 29,
             Entry::Pick => 1 << 30 | (u32::try_from(call.num(Num::Attempt)).unwrap_or(0) & 0x3ff) << 16,
             _ => 2 << 30,
         };
@@ -95,7 +103,20 @@ impl<'a> Run<'a> {
             }
         }
         let is_sampled = call.is_sampled();
-        Self { shared, state, call, scratch, text_at: 0, element: 0, draw_base, draws: 0, is_sampled }
+        let text_max = scratch.bytes.len() + TEXT_BYTES_MAX;
+        Self {
+            shared,
+            state,
+            call,
+            scratch,
+            text_at: 0,
+            element: 0,
+            draw_base,
+            draws: 0,
+            is_sampled,
+            message: 0,
+            text_max,
+        }
     }
 
     /// Gives the call its memory back. What a suspension wrote there stays.
@@ -107,6 +128,9 @@ impl<'a> Run<'a> {
             let kept = if self.shared.keeps { kept_bytes(self.call) } else { 0 };
             self.scratch.words.clear();
             self.scratch.bytes.truncate(kept);
+            if self.scratch.bytes.capacity() > SCRATCH_BYTES_KEPT {
+                self.scratch.bytes.shrink_to(TEXT_BYTES_MAX);
+            }
         }
         *self.call.spill() = std::mem::take(&mut self.scratch);
     }
@@ -196,7 +220,7 @@ impl<'a> Run<'a> {
             }
             Op::EpZone { d, a } => {
                 let zone = self.endpoint_text(r!(a)).map_or("", |e| e.zone.as_str());
-                set!(d, push_text(&mut self.scratch.bytes, zone.as_bytes()));
+                set!(d, push_text(&mut self.scratch.bytes, zone.as_bytes(), self.text_max));
             }
             Op::EpLabel { d, a, key } => pair!(d, self.label(r!(a), r!(key))),
 
@@ -232,8 +256,11 @@ impl<'a> Run<'a> {
             }
 
             Op::Random { d } => set!(d, unit(self.draw()).to_bits()),
-            Op::Hash { d, a } => set!(d, xxh64(self.text(r!(a)).as_bytes())),
+            Op::Hash { d, a } => set!(d, xxh64(self.bytes(r!(a)))),
             Op::Share { d, a } => set!(d, unit(r!(a)).to_bits()),
+            Op::StrBin { op: StrBin::Eq, d, a, b } => {
+                set!(d, u64::from(self.bytes(r!(a)) == self.bytes(r!(b))));
+            }
             Op::StrBin { op, d, a, b } => {
                 let (a, b) = (self.text(r!(a)), self.text(r!(b)));
                 let holds = match op {
@@ -271,8 +298,24 @@ impl<'a> Run<'a> {
                 }
             }
 
+            Op::Decode { site } => {
+                if let Some(verdict) = self.decode(site) {
+                    return Flow::End(verdict);
+                }
+            }
+            Op::Slot { d, site, slot } => pair!(d, self.slot(site, slot)),
+            Op::SlotList { d, site, slot } => set!(d, self.slot_list(site, slot)),
+            Op::Inside { d, a, site } => pair!(d, self.inside(site, r!(a))),
+            Op::InsideList { d, a, site } => set!(d, self.inside(site, r!(a)).unwrap_or(0)),
+            Op::CountMessage { word } => self.count_message(word),
+            Op::Payload { d } => match self.payload() {
+                Ok(word) => set!(d, word),
+                Err(verdict) => return Flow::End(verdict),
+            },
+            Op::KeepSlot { site, slot, word, is_text } => self.keep(site, slot, word, is_text),
+
             Op::Begin { element } => {
-                self.element = element;
+                self.element = element.wrapping_add(self.message);
                 self.draws = 0;
             }
             Op::Passed { elements } => self.call.set_passed(elements),
@@ -344,6 +387,11 @@ impl<'a> Run<'a> {
         text_of(self.shared, &self.scratch, word)
     }
 
+    /// The bytes of a text, or of what is none.
+    pub(super) fn bytes(&self, word: u64) -> &[u8] {
+        bytes_of(self.shared, &self.scratch, word)
+    }
+
     /// The next draw of this element.
     pub(super) fn draw(&mut self) -> u64 {
         let at = self.draw_base | self.draws;
@@ -377,7 +425,7 @@ impl<'a> Run<'a> {
     }
 
     fn copy_text(&mut self, field: Text) -> u64 {
-        push_text(&mut self.scratch.bytes, self.call.text(field).as_bytes())
+        push_text(&mut self.scratch.bytes, self.call.text(field).as_bytes(), self.text_max)
     }
 
     fn source(&mut self) -> Option<u64> {
@@ -403,7 +451,7 @@ impl<'a> Run<'a> {
             if nth > 0 {
                 self.scratch.bytes.push(b',');
             }
-            push_text(&mut self.scratch.bytes, value);
+            push_text(&mut self.scratch.bytes, value, self.text_max);
             nth += 1;
             if nth == 64 {
                 break;
@@ -417,7 +465,7 @@ impl<'a> Run<'a> {
         for nth in 0..64 {
             let key = key_of(self.shared, &self.scratch, key);
             let Some(value) = self.call.metadata(side, key.as_str(), nth) else { break };
-            let word = push_text(&mut self.scratch.bytes, value);
+            let word = push_text(&mut self.scratch.bytes, value, self.text_max);
             list = self.push(list, word);
         }
         list
@@ -438,12 +486,12 @@ impl<'a> Run<'a> {
     fn label(&mut self, endpoint: u64, key: u64) -> Option<u64> {
         let labels = &self.endpoint_text(endpoint)?.labels;
         let (_, value) = labels.iter().find(|(name, _)| name == self.text(key))?;
-        Some(push_text(&mut self.scratch.bytes, value.as_bytes()))
+        Some(push_text(&mut self.scratch.bytes, value.as_bytes(), self.text_max))
     }
 
     fn str_fn(&mut self, op: StrFn, a: u64, b: u64) -> u64 {
         let n = usize::try_from(b).unwrap_or(usize::MAX);
-        let text = self.text(a);
+        let text = if op == StrFn::Base64 { "" } else { self.text(a) };
         let at = self.scratch.bytes.len();
         match op {
             // A part of a text is a text in the same place.
@@ -457,8 +505,8 @@ impl<'a> Run<'a> {
             }
             StrFn::Lower | StrFn::Mask | StrFn::Base64 => {}
         }
-        let len = text.len();
-        if at + 2 * len + 4 > TEXT_BYTES_MAX {
+        let len = self.bytes(a).len();
+        if at + 2 * len + 4 > self.text_max {
             return slice_word(0, 0, true);
         }
         // The result goes behind everything there is, so source and result do not overlap.
@@ -479,7 +527,7 @@ impl<'a> Run<'a> {
     }
 
     fn text_part(&mut self, fmt: Fmt, word: u64) {
-        if self.scratch.bytes.len() > TEXT_BYTES_MAX {
+        if self.scratch.bytes.len() > self.text_max {
             return;
         }
         match fmt {
@@ -501,6 +549,13 @@ impl<'a> Run<'a> {
                 let at = usize::try_from(word).unwrap_or(usize::MAX);
                 let name = self.shared.services.get(at).map_or("", |s| s.name.as_str());
                 self.scratch.bytes.extend_from_slice(name.as_bytes());
+            }
+            Fmt::Named(at) => {
+                let names = self.shared.enums.get(usize::from(at)).map_or(&[][..], |e| e);
+                match names.iter().find(|(number, _)| *number == word) {
+                    Some((_, name)) => self.scratch.bytes.extend_from_slice(name.as_bytes()),
+                    None => write_word(&mut Utf8(&mut self.scratch.bytes), Fmt::Int, word),
+                }
             }
             _ => write_word(&mut Utf8(&mut self.scratch.bytes), fmt, word),
         }
@@ -557,6 +612,12 @@ fn text_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> &'t str {
     }
 }
 
+fn bytes_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> &'t [u8] {
+    let (place, at, len) = slice_parts(word);
+    let bytes = if place == Where::Consts { shared.text.as_bytes() } else { &scratch.bytes };
+    bytes.get(at..at + len).unwrap_or(&[])
+}
+
 /// A header's name: constant ones are lower case already.
 enum Key<'t> {
     Known(&'t str),
@@ -582,9 +643,9 @@ fn key_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> Key<'t> {
 }
 
 /// Copies bytes that came from outside: they become text.
-fn push_text(to: &mut Vec<u8>, bytes: &[u8]) -> u64 {
+fn push_text(to: &mut Vec<u8>, bytes: &[u8], text_max: usize) -> u64 {
     let at = to.len();
-    let room = TEXT_BYTES_MAX.saturating_sub(at);
+    let room = text_max.saturating_sub(at);
     match std::str::from_utf8(bytes) {
         Ok(text) => to.extend_from_slice(cut(text, room).as_bytes()),
         Err(_) => to.extend_from_slice(cut(&String::from_utf8_lossy(bytes), room).as_bytes()),

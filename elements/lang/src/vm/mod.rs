@@ -9,7 +9,9 @@ pub mod code;
 mod dump;
 mod exec;
 mod lists;
+pub mod message;
 mod operands;
+mod payload;
 pub(crate) mod text;
 
 use std::sync::Arc;

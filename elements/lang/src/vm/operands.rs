@@ -60,6 +60,12 @@ impl Op {
             | Self::TextEnd { .. }
             | Self::LoadWord { .. }
             | Self::Keep
+            | Self::Decode { .. }
+            | Self::Slot { .. }
+            | Self::SlotList { .. }
+            | Self::Payload { .. }
+            | Self::KeepSlot { .. }
+            | Self::CountMessage { .. }
             | Self::Begin { .. }
             | Self::Passed { .. }
             | Self::UnlessPassed { .. }
@@ -83,6 +89,8 @@ impl Op {
             | Self::Share { a, .. }
             | Self::ParseInt { a, .. }
             | Self::TextPart { a, .. }
+            | Self::Inside { a, .. }
+            | Self::InsideList { a, .. }
             | Self::StoreWord { a, .. }
             | Self::Count { a, .. }
             | Self::Observe { a, .. }
@@ -167,6 +175,9 @@ impl Op {
             | Self::StrBin { d, .. }
             | Self::StrFn { d, .. }
             | Self::TextEnd { d }
+            | Self::SlotList { d, .. }
+            | Self::InsideList { d, .. }
+            | Self::Payload { d }
             | Self::LoadWord { d, .. } => write(d),
             Self::Source { d }
             | Self::PeerIp { d }
@@ -178,6 +189,8 @@ impl Op {
             | Self::Ring { d, .. }
             | Self::ByWeight { d, .. }
             | Self::Nth { d, .. }
+            | Self::Slot { d, .. }
+            | Self::Inside { d, .. }
             | Self::ParseInt { d, .. } => {
                 both(d).into_iter().for_each(&mut *write);
             }
@@ -192,6 +205,9 @@ impl Op {
             | Self::TextPart { .. }
             | Self::StoreWord { .. }
             | Self::Keep
+            | Self::Decode { .. }
+            | Self::KeepSlot { .. }
+            | Self::CountMessage { .. }
             | Self::Begin { .. }
             | Self::Passed { .. }
             | Self::UnlessPassed { .. }

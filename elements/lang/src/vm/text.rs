@@ -11,7 +11,7 @@ pub(crate) fn write_word(out: &mut dyn Write, fmt: Fmt, word: u64) {
     // Writing to a buffer in memory does not fail.
     let _ = match fmt {
         Fmt::Bool => out.write_str(if word == 0 { "false" } else { "true" }),
-        Fmt::Int => write!(out, "{}", word.cast_signed()),
+        Fmt::Int | Fmt::Named(_) => write!(out, "{}", word.cast_signed()),
         Fmt::Uint | Fmt::Str | Fmt::Endpoint | Fmt::Service => write!(out, "{word}"),
         Fmt::Float => write!(out, "{}", f64::from_bits(word)),
         Fmt::Duration => write_duration(out, word.cast_signed()),

@@ -1,0 +1,449 @@
+//! Paths into messages to slots, and the tree of types that one pass over a message follows.
+
+use std::collections::BTreeMap;
+
+use prost_reflect::{FieldDescriptor, Kind as ProtoKind, MessageDescriptor, Syntax};
+
+use crate::diag::Diagnostic;
+use crate::hir::{Const, End, HExpr, Path, Root};
+use crate::schema::Direction;
+use crate::ty::Ty;
+use crate::vm::code::{Op, slice_word};
+use crate::vm::message::{Act, Field, ITEMS_MAX, Key, Kind, Node, Reading, Slot};
+
+use super::build::{self, Builder, Val};
+
+/// Message types of one reading.
+const NODES_MAX: usize = 20_000;
+
+/// What one entry reads of its message, while its code is made.
+#[derive(Debug, Default)]
+pub(super) struct Messages {
+    /// Which reading, once one has begun.
+    pub(super) site: Option<u16>,
+    /// Which message of the methods.
+    direction: Option<Direction>,
+    tree: Tree,
+    /// Slots by path.
+    known: Vec<(String, Option<Key>, u16)>,
+    /// A path that must be there was read.
+    is_strict: bool,
+    /// Readings of values, by message type and path.
+    inside: Vec<(String, u16)>,
+}
+
+/// What happens at a field, in a message type at its place.
+#[derive(Debug, Default)]
+struct Place {
+    slots: Vec<u16>,
+    below: Option<usize>,
+    entries: Vec<(Key, u16, usize)>,
+}
+
+/// A message type at its place.
+#[derive(Debug)]
+struct TreeNode {
+    message: MessageDescriptor,
+    places: BTreeMap<u32, Place>,
+    defaults: Vec<(u16, u64)>,
+}
+
+/// Everything one pass looks for.
+#[derive(Debug, Default)]
+struct Tree {
+    nodes: Vec<TreeNode>,
+    roots: BTreeMap<(String, String), Option<usize>>,
+    slots: Vec<Slot>,
+    words: u32,
+}
+
+impl Tree {
+    fn node(&mut self, message: &MessageDescriptor) -> usize {
+        self.nodes.push(TreeNode { message: message.clone(), places: BTreeMap::new(), defaults: Vec::new() });
+        self.nodes.len() - 1
+    }
+
+    fn slot(&mut self, end: &End) -> u16 {
+        let field = match end {
+            End::Field(field) => Some(field),
+            _ => None,
+        };
+        let is_list = field.is_some_and(FieldDescriptor::is_list);
+        let is_lossy = field.is_some_and(|f| f.kind() == ProtoKind::String && !is_checked(f));
+        self.slots.push(Slot { at: self.words, is_list, is_lossy });
+        self.words += if is_list { 2 + u32::try_from(ITEMS_MAX).unwrap_or(0) } else { 2 };
+        u16::try_from(self.slots.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    /// The slot takes what the path leads to, from this node.
+    fn insert(&mut self, mut node: usize, steps: &[std::rc::Rc<str>], key: Option<&Key>, slot: u16) {
+        for (at, step) in steps.iter().enumerate() {
+            let Some(here) = self.nodes.get(node) else { return };
+            let Some(field) = here.message.get_field_by_name(step) else { return };
+            if at + 1 < steps.len() {
+                let below = here.places.get(&field.number()).and_then(|p| p.below);
+                node = match (below, field.kind()) {
+                    (Some(below), _) => below,
+                    (None, ProtoKind::Message(message)) => {
+                        let below = self.node(&message);
+                        self.at(node, &field, |place| place.below = Some(below));
+                        below
+                    }
+                    _ => return,
+                };
+                continue;
+            }
+            match (key, field.kind()) {
+                (Some(key), ProtoKind::Message(entry)) => {
+                    let below = self.node(&entry);
+                    let value = entry.map_entry_value_field();
+                    self.at(below, &value, |place| place.slots.push(slot));
+                    self.give(below, slot, Some(default_word(&value).unwrap_or(slice_word(0, 0, true))));
+                    self.at(node, &field, |place| place.entries.push((key.clone(), slot, below)));
+                }
+                _ => {
+                    self.at(node, &field, |place| place.slots.push(slot));
+                    if !field.supports_presence() && !field.is_list() {
+                        self.give(node, slot, default_word(&field));
+                    }
+                }
+            }
+        }
+    }
+
+    fn at(&mut self, node: usize, field: &FieldDescriptor, change: impl FnOnce(&mut Place)) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            change(node.places.entry(field.number()).or_default());
+        }
+    }
+
+    fn give(&mut self, node: usize, slot: u16, word: Option<u64>) {
+        if let (Some(node), Some(word)) = (self.nodes.get_mut(node), word) {
+            node.defaults.push((slot, word));
+        }
+    }
+
+    /// Every slot at or below a place.
+    fn slots_below(&self, place: &Place, out: &mut Vec<u16>) {
+        out.extend_from_slice(&place.slots);
+        out.extend(place.entries.iter().map(|(_, slot, _)| *slot));
+        if let Some(node) = place.below.and_then(|at| self.nodes.get(at)) {
+            node.places.values().for_each(|p| self.slots_below(p, out));
+        }
+    }
+
+    fn finish(self, is_exact: bool, is_strict: bool) -> Option<Reading> {
+        let mut plain = Plain { known: BTreeMap::new(), open: Vec::new(), next: self.nodes.len() };
+        let mut nodes: Vec<Node> = self.nodes.iter().map(|n| self.lower(n, &mut plain)).collect();
+        while let Some((at, message)) = plain.open.pop() {
+            let none = TreeNode { message, places: BTreeMap::new(), defaults: Vec::new() };
+            let node = self.lower(&none, &mut plain);
+            nodes.resize_with(nodes.len().max(at + 1), Node::default);
+            if let Some(slot) = nodes.get_mut(at) {
+                *slot = node;
+            }
+            if nodes.len() > NODES_MAX {
+                return None;
+            }
+        }
+        let number = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
+        let roots = self.roots.into_iter().map(|((s, m), at)| (s, m, at.map(number))).collect();
+        Some(Reading { roots, is_exact, is_strict, nodes, slots: self.slots, words: self.words })
+    }
+
+    fn lower(&self, node: &TreeNode, plain: &mut Plain) -> Node {
+        let at = |slot: u16| self.slots.get(usize::from(slot)).map_or(0, |s| s.at);
+        let number = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
+        let fields = node.message.fields().map(|field| {
+            let place = node.places.get(&field.number());
+            let mut acts = self.resets(node, &field);
+            for slot in place.map_or(&[][..], |p| &p.slots) {
+                acts.push(match field.kind() {
+                    _ if field.is_list() => Act::Push(at(*slot)),
+                    ProtoKind::Message(_) => Act::Join(at(*slot)),
+                    _ => Act::Set(at(*slot)),
+                });
+            }
+            for (key, slot, below) in place.map_or(&[][..], |p| &p.entries) {
+                acts.push(Act::Entry { key: key.clone(), node: number(*below), slot: *slot });
+            }
+            let inner = match (place.and_then(|p| p.below), field.kind()) {
+                (Some(below), _) => number(below),
+                (None, ProtoKind::Message(message)) => plain.node(&message),
+                _ => 0,
+            };
+            let repeated = field.is_list() || field.is_map();
+            Field { number: field.number(), kind: kind_of(&field), repeated, node: inner, acts }
+        });
+        let defaults = node.defaults.iter().map(|(slot, value)| (at(*slot), *value)).collect();
+        Node::new(fields.collect(), defaults)
+    }
+
+    /// What the other members of a field's oneof have is gone when it comes.
+    fn resets(&self, node: &TreeNode, field: &FieldDescriptor) -> Vec<Act> {
+        let Some(oneof) = field.containing_oneof().filter(|o| !o.is_synthetic()) else { return Vec::new() };
+        let mut slots = Vec::new();
+        for other in oneof.fields().filter(|f| f != field) {
+            if let Some(place) = node.places.get(&other.number()) {
+                self.slots_below(place, &mut slots);
+            }
+        }
+        slots.into_iter().map(Act::Reset).collect()
+    }
+}
+
+/// Message types of which nothing is read, each once.
+struct Plain {
+    known: BTreeMap<String, u16>,
+    open: Vec<(usize, MessageDescriptor)>,
+    next: usize,
+}
+
+impl Plain {
+    fn node(&mut self, message: &MessageDescriptor) -> u16 {
+        if let Some(at) = self.known.get(message.full_name()) {
+            return *at;
+        }
+        let at = u16::try_from(self.next).unwrap_or(u16::MAX);
+        self.known.insert(message.full_name().to_owned(), at);
+        self.open.push((self.next, message.clone()));
+        self.next += 1;
+        at
+    }
+}
+
+/// Strings of proto3 must be UTF-8; those of proto2 need not be.
+fn is_checked(field: &FieldDescriptor) -> bool {
+    field.parent_file().syntax() != Syntax::Proto2
+}
+
+fn kind_of(field: &FieldDescriptor) -> Kind {
+    match field.kind() {
+        ProtoKind::Double => Kind::Double,
+        ProtoKind::Float => Kind::Float,
+        ProtoKind::Int32 | ProtoKind::Enum(_) => Kind::Int32,
+        ProtoKind::Int64 => Kind::Int64,
+        ProtoKind::Uint32 => Kind::Uint32,
+        ProtoKind::Uint64 => Kind::Uint64,
+        ProtoKind::Sint32 => Kind::Sint32,
+        ProtoKind::Sint64 => Kind::Sint64,
+        ProtoKind::Fixed32 => Kind::Fixed32,
+        ProtoKind::Fixed64 => Kind::Fixed64,
+        ProtoKind::Sfixed32 => Kind::Sfixed32,
+        ProtoKind::Sfixed64 => Kind::Sfixed64,
+        ProtoKind::Bool => Kind::Bool,
+        ProtoKind::String if is_checked(field) => Kind::String,
+        ProtoKind::String | ProtoKind::Bytes => Kind::Bytes,
+        ProtoKind::Message(_) if field.is_group() => Kind::Group,
+        ProtoKind::Message(_) => Kind::Message,
+    }
+}
+
+/// The word of a field that is implicitly there; None for messages.
+fn default_word(field: &FieldDescriptor) -> Option<u64> {
+    match kind_of(field) {
+        Kind::Message | Kind::Group => None,
+        Kind::String | Kind::Bytes => Some(slice_word(0, 0, true)),
+        // All other defaults that are implicit are zero; an open enumeration's first number is.
+        _ => Some(0),
+    }
+}
+
+impl Builder<'_> {
+    /// Begins an entry that reads its message: the first thing it does.
+    pub(super) fn read_message(&mut self, direction: Direction) {
+        let site = u16::try_from(self.shared.readings.len()).unwrap_or(u16::MAX);
+        self.shared.readings.push(Reading::default());
+        self.messages.site = Some(site);
+        self.messages.direction = Some(direction);
+        self.emit(Op::Decode { site });
+    }
+
+    /// Ends it: what was asked for decides what is read. False if nothing was.
+    pub(super) fn end_message(&mut self) -> bool {
+        let messages = std::mem::take(&mut self.messages);
+        let Some(site) = messages.site else { return false };
+        if messages.known.is_empty() {
+            if let Some(first) = self.code.ops.first_mut() {
+                *first = Op::Jump { to: 1 };
+            }
+            return false;
+        }
+        let mut tree = messages.tree;
+        for method in &self.coverage.methods {
+            tree.roots.entry((method.service.clone(), method.name.clone())).or_insert(None);
+        }
+        let reading = tree.finish(self.coverage.is_exact, messages.is_strict);
+        self.set_reading(site, reading);
+        true
+    }
+
+    fn set_reading(&mut self, site: u16, reading: Option<Reading>) {
+        match (self.shared.readings.get_mut(usize::from(site)), reading) {
+            (Some(slot), Some(reading)) => *slot = reading,
+            _ => self
+                .errors
+                .push(Diagnostic::error(self.link.span, format!("more than {NODES_MAX} message types"))),
+        }
+    }
+
+    /// The value that a path leads to.
+    pub(super) fn payload(&mut self, path: &Path, e: &HExpr) -> Val {
+        if matches!(e.ty.bare(), Ty::Map(..)) {
+            self.errors.push(
+                Diagnostic::unsupported(e.span, "a map of a message as a whole")
+                    .help("read it by key: `call.payload.labels[\"k\"]`"),
+            );
+            return Val::Unit;
+        }
+        match &path.root {
+            Root::Value(of) => self.inside(of, path, e),
+            Root::Kept => {
+                let text = path.text();
+                let slot = self.kept.iter().find(|(known, _)| *known == text).map(|(_, slot)| *slot);
+                slot.map_or(Val::Unit, |slot| self.load_slot(slot))
+            }
+            Root::Call(_) => {
+                let Some((site, slot)) = self.path_slot(path) else { return Val::Unit };
+                if matches!(e.ty, Ty::List(_)) {
+                    return self.one(|d| Op::SlotList { d, site, slot });
+                }
+                present(self.two(|d| Op::Slot { d, site, slot }), &e.ty)
+            }
+        }
+    }
+
+    /// Keeps what a path leads to in words of the call.
+    pub(super) fn keep_path(&mut self, path: &Path, e: &HExpr, at: build::Slot) {
+        if matches!(e.ty, Ty::List(_) | Ty::Map(..)) {
+            self.errors.push(Diagnostic::unsupported(e.span, "a list of the request in `response`"));
+            return;
+        }
+        if let Some((site, slot)) = self.path_slot(path) {
+            let is_text = is_text(e.ty.bare());
+            self.emit(Op::KeepSlot { site, slot, word: at.word, is_text });
+        }
+    }
+
+    fn path_slot(&mut self, path: &Path) -> Option<(u16, u16)> {
+        let site = self.messages.site?;
+        let direction = self.messages.direction?;
+        let key = match &path.key {
+            Some(key) => Some(self.map_key(key, path)?),
+            None => None,
+        };
+        self.messages.is_strict |= !path.is_lenient;
+        // A lenient path and a strict one lead to the same slot.
+        let text = path.steps.join(".");
+        if let Some((.., slot)) = self.messages.known.iter().find(|(t, k, _)| *t == text && *k == key) {
+            return Some((site, *slot));
+        }
+        let tree = &mut self.messages.tree;
+        let end = path.ends.iter().map(|(_, end)| end).find(|end| !matches!(end, End::Nothing))?;
+        let slot = match (&key, end) {
+            (Some(_), End::Field(field)) => match field.kind() {
+                ProtoKind::Message(entry) => tree.slot(&End::Field(entry.map_entry_value_field())),
+                _ => return None,
+            },
+            _ => tree.slot(end),
+        };
+        for (method, end) in &path.ends {
+            let (Some(method), false) = (method, matches!(end, End::Nothing)) else { continue };
+            let name = (method.service.clone(), method.name.clone());
+            let root = match tree.roots.get(&name) {
+                Some(Some(root)) => *root,
+                _ => {
+                    let root = tree.node(method.message(direction));
+                    tree.roots.insert(name, Some(root));
+                    root
+                }
+            };
+            tree.insert(root, &path.steps, key.as_ref(), slot);
+        }
+        self.messages.known.push((text, key, slot));
+        Some((site, slot))
+    }
+
+    /// A field of a message that an expression is.
+    fn inside(&mut self, of: &HExpr, path: &Path, e: &HExpr) -> Val {
+        let Ty::Message(message) = of.ty.bare() else { return Val::Unit };
+        let key = match &path.key {
+            Some(key) => match self.map_key(key, path) {
+                Some(key) => Some(key),
+                None => return Val::Unit,
+            },
+            None => None,
+        };
+        let name = format!("{}.{}{key:?}", message.full_name(), path.steps.join("."));
+        let known = self.messages.inside.iter().find(|(n, _)| *n == name).map(|(_, site)| *site);
+        let site = known.unwrap_or_else(|| {
+            let mut tree = Tree::default();
+            let end = path.ends.first().map_or(&End::Nothing, |(_, end)| end);
+            let slot = match (&key, end) {
+                (Some(_), End::Field(field)) => match field.kind() {
+                    ProtoKind::Message(entry) => tree.slot(&End::Field(entry.map_entry_value_field())),
+                    _ => tree.slot(end),
+                },
+                _ => tree.slot(end),
+            };
+            let root = tree.node(message);
+            tree.roots.insert((String::new(), String::new()), Some(root));
+            tree.insert(root, &path.steps, key.as_ref(), slot);
+            let site = u16::try_from(self.shared.readings.len()).unwrap_or(u16::MAX);
+            self.shared.readings.push(Reading::default());
+            let reading = tree.finish(true, true);
+            self.set_reading(site, reading);
+            self.messages.inside.push((name, site));
+            site
+        });
+        let value = self.expr(of);
+        let is_list = matches!(e.ty, Ty::List(_));
+        let (d, result) = if is_list { self.place_for(&e.ty) } else { self.place_for(&e.ty.clone().opt()) };
+        let mut absent = Vec::new();
+        let a = match &value {
+            Val::Opt(tag) => {
+                let tag = *tag;
+                // What is behind an absent message is absent, or an empty list.
+                self.load(d, 0);
+                absent.push(self.emit(Op::JumpUnless { a: tag, to: 0 }));
+                tag.wrapping_add(1)
+            }
+            other => self.reg(other),
+        };
+        self.emit(if is_list { Op::InsideList { d, a, site } } else { Op::Inside { d, a, site } });
+        self.land(&absent);
+        if is_list { result } else { present(result, &e.ty) }
+    }
+
+    fn map_key(&mut self, key: &HExpr, path: &Path) -> Option<Key> {
+        let map = path.ends.iter().find_map(|(_, end)| match end {
+            End::Field(field) => Some(field),
+            _ => None,
+        });
+        let Some(ProtoKind::Message(entry)) = map.map(FieldDescriptor::kind) else { return None };
+        match self.fold(key) {
+            Some(Const::Str(text)) => Some(Key::Text(text.to_string())),
+            Some(Const::Word(word)) => Some(Key::Word(kind_of(&entry.map_entry_key_field()), word)),
+            _ => {
+                self.errors.push(
+                    Diagnostic::error(key.span, "the key of a message's map must be constant")
+                        .label("expected a constant or a parameter"),
+                );
+                None
+            }
+        }
+    }
+}
+
+/// A value that is always there, of an instruction that says whether it is.
+fn present(value: Val, ty: &Ty) -> Val {
+    match value {
+        Val::Opt(d) if !ty.is_opt() => Val::Reg(d.wrapping_add(1)),
+        other => other,
+    }
+}
+
+/// It is kept as bytes of the scratch.
+pub(super) fn is_text(ty: &Ty) -> bool {
+    matches!(ty, Ty::Str | Ty::Bytes | Ty::Message(_) | Ty::AnyMessage)
+}

@@ -1,0 +1,213 @@
+//! What instructions do with messages: decode the one at hand, and give out what was found.
+
+use abi::{Note, Text, Unreadable, Verdict};
+
+use super::code::{Where, slice_parts, slice_word};
+use super::exec::Run;
+use super::message::{ITEMS_MAX, Reading, Scan, Slot, tag, view_parts};
+use super::text::mix;
+
+/// Bytes of texts that one call keeps of its request.
+const KEPT_BYTES_MAX: usize = 4096;
+
+impl Run<'_> {
+    fn reading(&self, site: u16) -> Option<&'_ Reading> {
+        self.shared.readings.get(usize::from(site))
+    }
+
+    /// Reads the message at hand, all of it. None: go on.
+    pub(super) fn decode(&mut self, site: u16) -> Option<Verdict> {
+        let reading = self.shared.readings.get(usize::from(site))?;
+        let words = reading.words as usize;
+        if self.scratch.words.len() < words {
+            self.scratch.words.resize(words, 0);
+        }
+        let slots = self.scratch.words.get_mut(..words)?;
+        let Some(root) = reading.root(self.call.text(Text::Service), self.call.text(Text::Method)) else {
+            return Some(Verdict::Unreadable(Unreadable::UnknownMethod));
+        };
+        let Some(root) = root else {
+            reading.clear(slots);
+            return None;
+        };
+        let Some(payload) = self.call.payload() else { return Some(Verdict::Unreadable(Unreadable::NotOne)) };
+        let mut scan = Scan::new(reading, payload, slots);
+        if scan.run(root).is_err() {
+            return Some(Verdict::Unreadable(Unreadable::Malformed));
+        }
+        let (merged, is_cut) = (scan.merged, scan.is_cut);
+        if !merged.is_empty() {
+            settle(reading, slots, &merged, &mut self.scratch.bytes);
+        }
+        if is_cut {
+            self.call.note(Note::ListCut);
+        }
+        None
+    }
+
+    /// What is in a slot. Texts and messages are copied when they are first asked for.
+    pub(super) fn slot(&mut self, site: u16, slot: u16) -> Option<u64> {
+        let slot = *self.reading(site)?.slots.get(usize::from(slot))?;
+        let at = slot.at as usize;
+        let value = *self.scratch.words.get(at + 1)?;
+        match *self.scratch.words.get(at)? {
+            tag::ABSENT => None,
+            tag::VIEW => {
+                let word = self.copy(value, slot.is_lossy);
+                if let Some([tag, held]) = self.scratch.words.get_mut(at..).and_then(<[u64]>::first_chunk_mut)
+                {
+                    (*tag, *held) = (tag::READY, word);
+                }
+                Some(word)
+            }
+            _ => Some(value),
+        }
+    }
+
+    /// The list in a slot.
+    pub(super) fn slot_list(&mut self, site: u16, slot: u16) -> u64 {
+        let Some(Slot { at, is_lossy, .. }) =
+            self.reading(site).and_then(|r| r.slots.get(usize::from(slot))).copied()
+        else {
+            return slice_word(0, 0, false);
+        };
+        let at = at as usize;
+        let word = |words: &[u64], at: usize| words.get(at).copied().unwrap_or(0);
+        let count = usize::try_from(word(&self.scratch.words, at + 1)).unwrap_or(0).min(ITEMS_MAX);
+        if word(&self.scratch.words, at) == tag::VIEW {
+            for item in at + 2..at + 2 + count {
+                let view = word(&self.scratch.words, item);
+                let text = self.copy(view, is_lossy);
+                if let Some(item) = self.scratch.words.get_mut(item) {
+                    *item = text;
+                }
+            }
+            if let Some(tag) = self.scratch.words.get_mut(at) {
+                *tag = tag::READY;
+            }
+        }
+        slice_word(at + 2, count, false)
+    }
+
+    /// The whole message.
+    pub(super) fn payload(&mut self) -> Result<u64, Verdict> {
+        let payload = self.call.payload().ok_or(Verdict::Unreadable(Unreadable::NotOne))?;
+        let at = self.scratch.bytes.len();
+        self.scratch.bytes.extend_from_slice(payload);
+        self.text_max += payload.len();
+        Ok(slice_word(at, payload.len(), false))
+    }
+
+    /// A part of the message that a word is. Its bytes have been read before as part of another, so they
+    /// are well formed.
+    pub(super) fn inside(&mut self, site: u16, message: u64) -> Option<u64> {
+        let reading = self.shared.readings.get(usize::from(site))?;
+        let (place, from, len) = slice_parts(message);
+        let slot = reading.slots.first()?;
+        let (.., root) = reading.roots.first()?;
+        let base = self.scratch.words.len();
+        self.scratch.words.resize(base + reading.words as usize, 0);
+        let words = self.scratch.words.get_mut(base..)?;
+        let whole = match place {
+            Where::Scratch => self.scratch.bytes.get(from..from + len)?,
+            _ => &[],
+        };
+        let mut scan = Scan::new(reading, whole, words);
+        let read = scan.run((*root)?);
+        let merged = scan.merged;
+        if !merged.is_empty() {
+            settle(reading, words, &merged, &mut self.scratch.bytes);
+        }
+        read.ok()?;
+        let at = slot.at as usize;
+        let (tag, value) = (*words.get(at)?, *words.get(at + 1)?);
+        if slot.is_list {
+            let count = usize::try_from(value).unwrap_or(0).min(ITEMS_MAX);
+            let items = words.get_mut(at + 2..at + 2 + count)?;
+            if tag == tag::VIEW {
+                items
+                    .iter_mut()
+                    .for_each(|item| *item = part(&mut self.scratch.bytes, from, *item, slot.is_lossy));
+            }
+            return Some(slice_word(base + at + 2, count, false));
+        }
+        self.scratch.words.truncate(base);
+        match tag {
+            tag::ABSENT => None,
+            tag::VIEW => Some(part(&mut self.scratch.bytes, from, value, slot.is_lossy)),
+            _ => Some(value),
+        }
+    }
+
+    /// Counts the messages of one direction in a word of the call.
+    pub(super) fn count_message(&mut self, word: u16) {
+        if let Some(count) = self.call.words().get_mut(usize::from(word)) {
+            *count = count.wrapping_add(1);
+            self.message = (mix(*count, 1) >> 32) as u32;
+        }
+    }
+
+    /// Keeps what is in a slot for `response`: a word of the call says whether it is there, the next what.
+    /// Texts are kept as long as there is room.
+    pub(super) fn keep(&mut self, site: u16, slot: u16, word: u16, is_text: bool) {
+        let value = if is_text && !self.has_room(site, slot) { None } else { self.slot(site, slot) };
+        let kept = self.scratch.bytes.len() as u64;
+        let words = self.call.words();
+        if let Some([there, held]) = words.get_mut(usize::from(word)..).and_then(<[u64]>::first_chunk_mut) {
+            (*there, *held) = (u64::from(value.is_some()), value.unwrap_or(0));
+        }
+        if let (true, Some(first)) = (is_text, words.first_mut()) {
+            *first = kept;
+        }
+    }
+
+    /// Copies a part of the message at hand to the scratch.
+    fn copy(&mut self, view: u64, is_lossy: bool) -> u64 {
+        let part = self.call.payload().and_then(|p| p.get(view_parts(view))).unwrap_or(&[]);
+        let bytes = &mut self.scratch.bytes;
+        let at = bytes.len();
+        if is_lossy {
+            bytes.extend_from_slice(String::from_utf8_lossy(part).as_bytes());
+        } else {
+            bytes.extend_from_slice(part);
+        }
+        let len = bytes.len() - at;
+        self.text_max += len;
+        slice_word(at, len, false)
+    }
+
+    fn has_room(&self, site: u16, slot: u16) -> bool {
+        let at = self.reading(site).and_then(|r| r.slots.get(usize::from(slot))).map_or(0, |s| s.at as usize);
+        match self.scratch.words.get(at..).and_then(<[u64]>::first_chunk) {
+            Some([tag::VIEW, view]) => self.scratch.bytes.len() + view_parts(*view).len() <= KEPT_BYTES_MAX,
+            _ => true,
+        }
+    }
+}
+
+/// A part of a message that stands in the scratch from `from`: it stays where it is, if it can.
+fn part(bytes: &mut Vec<u8>, from: usize, view: u64, is_lossy: bool) -> u64 {
+    let place = view_parts(view);
+    let place = from + place.start..from + place.end;
+    match bytes.get(place.clone()).map(std::str::from_utf8) {
+        Some(Err(_)) if is_lossy => {
+            let text = String::from_utf8_lossy(bytes.get(place).unwrap_or(&[])).into_owned();
+            bytes.extend_from_slice(text.as_bytes());
+            slice_word(bytes.len() - text.len(), text.len(), false)
+        }
+        _ => slice_word(place.start, place.len(), false),
+    }
+}
+
+/// Messages that came in several parts become bytes of the scratch.
+fn settle(reading: &Reading, words: &mut [u64], merged: &[Vec<u8>], bytes: &mut Vec<u8>) {
+    for slot in &reading.slots {
+        if let Some([tag, value]) = words.get_mut(slot.at as usize..).and_then(<[u64]>::first_chunk_mut)
+            && *tag == tag::MERGED
+        {
+            let joined = usize::try_from(*value).ok().and_then(|at| merged.get(at)).map_or(&[][..], |m| m);
+            (*tag, *value) = (tag::READY, slice_word(bytes.len(), joined.len(), false));
+            bytes.extend_from_slice(joined);
+        }
+    }
+}
