@@ -255,8 +255,7 @@ impl Core {
         let caller = call.caller;
         let Some(leg) = call.up.take() else { return };
         if let Some(place) = place {
-            let endpoint = &mut self.endpoints[place as usize];
-            endpoint.inflight = endpoint.inflight.saturating_sub(1);
+            self.endpoints[place as usize].gave_stream(caller);
         }
         self.detach(leg, Way::ToEndpoint);
         if let Some(conn) = self.conns.get_mut(leg.conn) {

@@ -106,6 +106,8 @@ pub(crate) struct Conn {
     pub(crate) is_closing: bool,
     /// They are out, and so is a FIN: it goes when the peer's comes.
     pub(crate) has_said_end: bool,
+    /// The peer will send no more: closed as soon as our last bytes are out.
+    pub(crate) has_heard_end: bool,
     /// It holds no more memory than an idle connection needs.
     pub(crate) is_trimmed: bool,
     pub(crate) last_rx: Instant,

@@ -29,6 +29,7 @@ counters! {
     connections_preface_timeout: "Connections closed because no preface came in time.",
     connections_keepalive_timeout: "Connections closed because a keepalive ping was not answered.",
     upstream_connects: "Connections begun to endpoints.",
+    upstream_connects_fair: "Connections begun for a caller beyond endpoint_connections_max because others held the streams.",
     upstream_connect_failures: "Connections to endpoints that failed.",
     upstream_connections_lost: "Established connections to endpoints that ended with calls on them.",
     upstream_goaways: "GOAWAY frames from endpoints.",

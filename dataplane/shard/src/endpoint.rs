@@ -58,6 +58,7 @@ pub(crate) struct Endpoint {
     /// `grpc-accept-encoding` of its last answer: gzip, deflate.
     accepts: [bool; 2],
     queue: WaitQueue,
+    holders: Holders,
 }
 
 impl Endpoint {
@@ -83,6 +84,7 @@ impl Endpoint {
             latency_at: Instant(0),
             accepts: [false; 2],
             queue: WaitQueue::default(),
+            holders: Holders::default(),
         }
     }
 
@@ -135,12 +137,60 @@ impl Endpoint {
         }
     }
 
+    /// A call of this caller got a stream.
+    pub(crate) fn took_stream(&mut self, caller: CallerId) {
+        self.inflight += 1;
+        self.holders.add(caller);
+    }
+
+    /// It gave the stream back.
+    pub(crate) fn gave_stream(&mut self, caller: CallerId) {
+        self.inflight = self.inflight.saturating_sub(1);
+        self.holders.sub(caller);
+    }
+
+    /// True if others hold so many streams that this caller has less than an equal share.
+    pub(crate) fn is_short(&self, caller: CallerId) -> bool {
+        let held = self.holders.of(caller);
+        let among = self.holders.count + u32::from(held == 0);
+        u64::from(held) * u64::from(among) < u64::from(self.inflight)
+    }
+
     pub(crate) fn queue(&mut self) -> &mut WaitQueue {
         &mut self.queue
     }
 
     pub(crate) fn queued(&self) -> usize {
         self.queue.len
+    }
+}
+
+/// How many streams each caller holds.
+#[derive(Debug, Default)]
+struct Holders {
+    streams: Vec<u32>,
+    /// Callers that hold any.
+    count: u32,
+}
+
+impl Holders {
+    fn of(&self, caller: CallerId) -> u32 {
+        self.streams.get(usize::from(caller.0)).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, caller: CallerId) {
+        let at = usize::from(caller.0);
+        if self.streams.len() <= at {
+            self.streams.resize(at + 1, 0);
+        }
+        self.count += u32::from(self.streams[at] == 0);
+        self.streams[at] += 1;
+    }
+
+    fn sub(&mut self, caller: CallerId) {
+        let Some(streams) = self.streams.get_mut(usize::from(caller.0)).filter(|n| **n > 0) else { return };
+        *streams -= 1;
+        self.count -= u32::from(*streams == 0);
     }
 }
 
@@ -161,6 +211,11 @@ impl WaitQueue {
     /// How many calls of this caller wait.
     pub(crate) fn waiting(&self, caller: CallerId) -> usize {
         self.lines.iter().find(|(c, _)| *c == caller).map_or(0, |(_, line)| line.len())
+    }
+
+    /// The caller whose calls wait in this line; `None` beyond the last line.
+    pub(crate) fn caller_at(&self, line: usize) -> Option<(CallerId, bool)> {
+        self.lines.get(line).map(|(caller, calls)| (*caller, !calls.is_empty()))
     }
 
     pub(crate) fn push(&mut self, caller: CallerId, call: Key) {

@@ -33,6 +33,8 @@ mod snapshot;
 mod state;
 mod stats;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod upstream;
 mod view;

@@ -263,7 +263,7 @@ fn flush_h2<T: Transport>(core: &mut Core, transport: &mut T, key: Key) {
     if h2.tx().is_empty() && conn.is_closing {
         // Closing a socket with unread bytes makes the kernel send a RST, which may destroy what the peer has
         // not read yet: the last answers of a drain, or the GOAWAY that says why. So: FIN, and wait for its.
-        if matches!(conn.kind, Kind::Down(_)) && !conn.has_said_end {
+        if matches!(conn.kind, Kind::Down(_)) && !conn.has_said_end && !conn.has_heard_end {
             conn.has_said_end = true;
             conn.idle_since = core.now;
             core.ops.push(Op::HalfClose(id));

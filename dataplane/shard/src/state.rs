@@ -484,8 +484,26 @@ impl Core {
     pub(crate) fn on_eof(&mut self, key: Key) {
         match self.conns.get(key).map(|c| &c.kind) {
             Some(Kind::Relay(_)) => self.relay_eof(key),
+            Some(Kind::Down(_)) => self.caller_ended(key),
             Some(_) => self.drop_conn(key, Some(Why::Other), Some(Op::Close)),
             None => {}
+        }
+    }
+
+    /// A caller sends no more, and may still read: its calls are over, but not the answers on their way.
+    fn caller_ended(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let has_unsent = !conn.has_said_end && conn.h2.as_ref().is_some_and(|h2| !h2.tx().is_empty());
+        if !has_unsent {
+            self.drop_conn(key, Some(Why::Other), Some(Op::Close));
+            return;
+        }
+        conn.has_heard_end = true;
+        let is_closing = conn.is_closing;
+        self.downstream_gone(key);
+        // Who does not read them is left by the sweep.
+        if !is_closing {
+            self.close_after_flush(key);
         }
     }
 

@@ -119,7 +119,11 @@ impl Core {
             Kind::Up(up) => {
                 let is_orphan = self.endpoints[up.endpoint as usize].generations == 0;
                 let is_leaving = up.state == crate::conn::UpState::Leaving;
-                if conn.calls.is_empty() && conn.h2.is_some() && (is_orphan || is_leaving) {
+                // One caller's own goes when it has not been needed for a while.
+                let is_spare = up.private_to.is_some()
+                    && up.state == crate::conn::UpState::Ready
+                    && now.since_ns(conn.idle_since) > SECOND;
+                if conn.calls.is_empty() && conn.h2.is_some() && (is_orphan || is_leaving || is_spare) {
                     self.close_after_flush(key);
                     return;
                 }

@@ -154,10 +154,11 @@ impl Core {
 
     /// A connection of the endpoint on which this caller may open a stream now.
     fn ready_conn(&self, place: u32, caller: CallerId) -> Option<Key> {
-        let wants_private = self.callers.is_private(caller, self.now).then_some(caller);
+        let is_secluded = self.callers.is_private(caller, self.now);
+        let may_travel = |up: &Up| up.private_to.map_or(!is_secluded, |owner| owner == caller);
         self.endpoints[place as usize].conns.iter().copied().find(|key| {
             let Some(conn) = self.conns.get(*key) else { return false };
-            matches!(&conn.kind, Kind::Up(up) if up.state == UpState::Ready && up.private_to == wants_private)
+            matches!(&conn.kind, Kind::Up(up) if up.state == UpState::Ready && may_travel(up))
                 && !conn.is_closing
                 // One that does not read gets no more header blocks to hold.
                 && conn.h2.as_ref().is_some_and(|h2| {
@@ -166,17 +167,30 @@ impl Core {
         })
     }
 
-    /// Calls wait: a further connection, unless one is on its way or there are enough.
+    /// Calls of this caller wait: a further connection, unless one is on its way or there are enough.
+    ///
+    /// Waiting callers take turns, but who holds a stream keeps it as long as its call lasts. So that a
+    /// caller with many long calls does not shut the others out, one that waits with less than an equal
+    /// share of the endpoint's streams gets a connection of its own, even beyond `endpoint_connections_max`.
     fn make_room(&mut self, place: u32, caller: CallerId) {
         let private_to = self.callers.is_private(caller, self.now).then_some(caller);
         let endpoint = &self.endpoints[place as usize];
-        let is_coming = endpoint.conns.iter().any(|key| {
-            self.conns.get(*key).is_some_and(
-                |c| matches!(&c.kind, Kind::Up(up) if up.state.is_coming() && up.private_to == private_to),
-            )
-        });
-        if !is_coming && endpoint.conns.len() < self.limits.endpoint_connections_max as usize {
+        let any = |wanted: &dyn Fn(&Up) -> bool| {
+            endpoint.conns.iter().any(|key| {
+                self.conns.get(*key).is_some_and(|c| matches!(&c.kind, Kind::Up(up) if wanted(up)))
+            })
+        };
+        if any(&|up| up.state.is_coming() && up.private_to == private_to) {
+            return;
+        }
+        if endpoint.conns.len() < self.limits.endpoint_connections_max as usize {
             self.connect(place, private_to);
+        } else if endpoint.is_short(caller)
+            && self.conns.len() < self.limits.connections_max as usize
+            && !any(&|up| up.private_to == Some(caller))
+        {
+            self.counters.upstream_connects_fair += 1;
+            self.connect(place, Some(caller));
         }
     }
 
@@ -217,7 +231,8 @@ impl Core {
     pub(crate) fn on_capacity(&mut self, key: Key) {
         let Some(Kind::Up(up)) = self.conns.get_mut(key).map(|c| &mut c.kind) else { return };
         let place = up.endpoint;
-        if up.state == UpState::Greeting {
+        let is_new = up.state == UpState::Greeting;
+        if is_new {
             up.state = UpState::Ready;
             let endpoint = &mut self.endpoints[place as usize];
             endpoint.connecting = endpoint.connecting.saturating_sub(1);
@@ -227,6 +242,20 @@ impl Core {
             endpoint.last_fault = None;
         }
         self.serve_queue(place);
+        if is_new && self.endpoints[place as usize].queued() > 0 {
+            self.make_more_room(place);
+        }
+    }
+
+    /// A new connection was not enough for all that waited for it.
+    fn make_more_room(&mut self, place: u32) {
+        let mut line = 0;
+        while let Some((caller, waits)) = self.endpoints[place as usize].queue().caller_at(line) {
+            line += 1;
+            if waits {
+                self.make_room(place, caller);
+            }
+        }
     }
 
     pub(crate) fn on_connect_timeout(&mut self, key: Key) {
@@ -336,7 +365,7 @@ impl Core {
             return;
         };
         let endpoint = &mut self.endpoints[place as usize];
-        endpoint.inflight += 1;
+        endpoint.took_stream(call.caller);
         endpoint.calls += 1;
         if let Some(timer) = call.wait_timer.take() {
             self.wheel.cancel(timer);
