@@ -6,6 +6,7 @@
 //! A unix socket's path is unlinked first if nobody answers on it, and again at the end; a live one is never
 //! stolen.
 
+use core::time::Duration;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -23,6 +24,9 @@ use crate::port_owner;
 
 /// Connections that may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// How often, and how many times, an address is tried that is in use by nobody.
+const ORPHAN_LOOK: Duration = Duration::from_millis(10);
+const ORPHAN_LOOKS: u32 = 20;
 
 /// One address to listen on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -140,10 +144,10 @@ impl Listeners {
     pub fn bind(specs: &[ListenerSpec]) -> Result<Self, BindError> {
         let mut listeners = Self::none();
         for spec in specs {
-            let bound = match &spec.addr {
+            let bound = patiently(|| match &spec.addr {
                 Addr::Ip(addr) => bind_tcp(*addr).map(|(fd, addr)| (fd, Addr::Ip(addr))),
                 Addr::Unix(path) => bind_unix(path).map(|fd| (fd, spec.addr.clone())),
-            };
+            });
             let (fd, addr) = bound.map_err(|kind| BindError { addr: spec.addr.clone(), kind })?;
             if let Addr::Unix(path) = &addr
                 && !is_abstract(path)
@@ -193,6 +197,21 @@ impl Drop for SocketFile {
 fn identity(path: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+/// Tries again for a while if the address is in use and nobody is there to use it: after a `kill -9` the
+/// kernel needs some milliseconds to take a dead process's io_uring, and the sockets in it, apart.
+fn patiently<T>(mut bind: impl FnMut() -> Result<T, BindErrorKind>) -> Result<T, BindErrorKind> {
+    for _ in 0..ORPHAN_LOOKS {
+        match bind() {
+            Err(BindErrorKind::InUse(None)) => {
+                #[expect(clippy::disallowed_methods, reason = "no shard runs yet")]
+                std::thread::sleep(ORPHAN_LOOK);
+            }
+            outcome => return outcome,
+        }
+    }
+    bind()
 }
 
 fn bind_tcp(addr: SocketAddr) -> Result<(OwnedFd, SocketAddr), BindErrorKind> {
@@ -301,6 +320,39 @@ mod tests {
         let BindErrorKind::InUse(Some((pid, _))) = &error.kind else { panic!("{error:?}") };
         assert_eq!(*pid, std::process::id());
         assert!(error.to_string().contains("is in use by pid"), "{error}");
+    }
+
+    /// A listener that no process holds, as that of a killed one whose io_uring is being taken apart: its
+    /// only descriptor is in a message that nobody has received.
+    fn orphan() -> (Addr, (OwnedFd, OwnedFd)) {
+        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg, socketpair};
+        let listener = Listeners::bind(&[spec(loopback(0))]).unwrap();
+        let addr = listener.local_addrs()[0].1.clone();
+        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        let fds = [std::os::fd::AsFd::as_fd(&listener.doors[0].fd)];
+        let mut space = [core::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
+        let byte = [std::io::IoSlice::new(b"x")];
+        sendmsg(&pair.0, &byte, &mut control, SendFlags::empty()).unwrap();
+        (addr, pair)
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test keeps its own time")]
+    fn an_address_that_a_dead_process_still_has_is_waited_for() {
+        let (addr, holder) = orphan();
+        let freed = std::thread::spawn(move || {
+            std::thread::sleep(ORPHAN_LOOK * 3);
+            drop(holder);
+        });
+        Listeners::bind(&[spec(addr)]).unwrap();
+        freed.join().unwrap();
+
+        let (addr, holder) = orphan();
+        let error = Listeners::bind(&[spec(addr)]).unwrap_err();
+        assert!(matches!(error.kind, BindErrorKind::InUse(None)), "{error:?}");
+        drop(holder);
     }
 
     #[test]
