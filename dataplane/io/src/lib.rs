@@ -10,6 +10,7 @@
 
 mod base;
 mod config;
+mod conns;
 mod counters;
 mod cpu;
 mod epoll;

@@ -25,9 +25,10 @@ use shard::{Burst, Event, ListenerId, Peer, Why};
 
 pub(crate) use self::buffers::Filled;
 use self::buffers::Pool;
-use self::conn::Conn;
+use self::conn::{Conn, Ready};
 use self::poller::{Poller, Report};
-use crate::base::{Base, Stage, subject};
+use crate::base::{Base, Stage};
+use crate::conns::Conns;
 use crate::counters::add;
 use crate::placement::Handed;
 use crate::slots::Slots;
@@ -57,6 +58,19 @@ pub struct EpollTransport {
     doors_ready: Vec<bool>,
     bursts_since_poll: u32,
 }
+impl Conns for EpollTransport {
+    type Own = Ready;
+
+    fn parts(&mut self) -> (&mut Base, &mut Slots<Conn>, &mut Vec<u32>) {
+        (&mut self.base, &mut self.slots, &mut self.dirty)
+    }
+
+    /// Closes the descriptor, which also takes it out of the epoll set.
+    fn bury(&mut self, index: u32) {
+        self.free(index);
+    }
+}
+
 impl EpollTransport {
     pub(crate) fn open(
         config: &Config,
@@ -92,18 +106,10 @@ impl EpollTransport {
         &self.base
     }
 
-    fn mark_dirty(&mut self, index: u32) {
-        if let Some(conn) = self.slots.slot_mut(index)
-            && !core::mem::replace(&mut conn.dirty, true)
-        {
-            self.dirty.push(index);
-        }
-    }
-
     fn mark_ready(&mut self, index: u32) {
         if let Some(conn) = self.slots.slot_mut(index)
             && conn.wants_read()
-            && !core::mem::replace(&mut conn.queued, true)
+            && !core::mem::replace(&mut conn.own.queued, true)
         {
             self.ready.push_back(index);
         }
@@ -147,9 +153,9 @@ impl EpollTransport {
             let why = conn.outcome().err().unwrap_or(Why::Reset);
             return self.end(index, why);
         }
-        conn.ending |= report.is_ending();
-        conn.readable |= report.is_readable() || conn.ending;
-        if report.is_writable() && !core::mem::replace(&mut conn.writable, true) {
+        conn.own.ending |= report.is_ending();
+        conn.own.readable |= report.is_readable() || conn.own.ending;
+        if report.is_writable() && !core::mem::replace(&mut conn.own.writable, true) {
             self.mark_dirty(index);
         }
         self.mark_ready(index);
@@ -161,9 +167,9 @@ impl EpollTransport {
         match conn.outcome() {
             Ok(()) => {
                 conn.stage = Stage::Open;
-                conn.writable = true;
+                conn.own.writable = true;
                 // Its report may have carried data's readiness, too.
-                conn.readable = true;
+                conn.own.readable = true;
                 self.base.events.push_back(Event::Connected(id));
                 self.mark_dirty(index);
                 self.mark_ready(index);
@@ -172,59 +178,13 @@ impl EpollTransport {
         }
     }
 
-    /// Tells what waits, except to connections that are gone.
-    fn tell_waiting(&mut self, out: &mut Burst<Event<Rx>>) {
-        while out.room() > 0
-            && let Some(event) = self.base.events.pop_front()
-        {
-            let id = subject(&event);
-            if !self.slots.is_current(id) {
-                continue;
-            }
-            if matches!(event, Event::Reset(..) | Event::Failed(..)) {
-                self.bury(id.index);
-            }
-            // There is room: checked above.
-            let _ = out.push(event);
-        }
-    }
-
-    /// The peer or the kernel ended a connection: the shard is told, then it is gone.
-    fn end(&mut self, index: u32, why: Why) {
-        let id = self.slots.id(index);
-        let Some(conn) = self.slots.slot_mut(index) else { return };
-        let event = match conn.stage {
-            Stage::Connecting => Event::Failed(id, why),
-            Stage::Open => Event::Reset(id, why),
-            Stage::Closing => return self.bury(index),
-            Stage::Ended | Stage::Dead => return,
-        };
-        conn.stage = Stage::Ended;
-        if matches!(event, Event::Failed(..)) {
-            add(&self.base.counters.connect_errors, 1);
-        }
-        self.base.events.push_back(event);
-    }
-
-    /// Closes the descriptor, which also takes it out of the epoll set, and gives the slot back.
-    fn bury(&mut self, index: u32) {
-        if let Some(mut conn) = self.slots.release(index) {
-            conn.out.clear(&mut self.base.pool);
-            if conn.accepted {
-                self.base.accepted_gone();
-            }
-            self.base.count_open(self.slots.len());
-        }
-    }
-
     /// An accepted socket becomes a connection of this shard.
     fn adopt(&mut self, fd: OwnedFd, listener: ListenerId, peer: Peer, out: &mut Burst<Event<Rx>>) {
-        if self.slots.len() >= self.base.limits.conns_max as usize {
-            add(&self.base.counters.accepts_refused, 1);
-            self.base.accepted_gone();
+        if self.refuses_accepted() {
             return;
         }
-        let id = self.slots.insert(Conn::new(None, Stage::Open, true));
+        let ready = Ready { writable: true, ..Ready::default() };
+        let id = self.slots.insert(Conn::new(None, Stage::Open, true, ready));
         if self.poller.add_socket(&fd, u64::from(id.index)).is_err() {
             add(&self.base.counters.accept_errors, 1);
             return self.bury(id.index);
@@ -282,7 +242,7 @@ impl EpollTransport {
     fn read(&mut self, index: u32, out: &mut Burst<Event<Rx>>) {
         let id = self.slots.id(index);
         let Some(conn) = self.slots.slot_mut(index) else { return };
-        conn.queued = false;
+        conn.own.queued = false;
         if !conn.wants_read() {
             return;
         }
@@ -305,15 +265,15 @@ impl EpollTransport {
                 }
             }
             Ok((n, _)) => {
-                if !full && !conn.ending {
-                    conn.readable = false;
+                if !full && !conn.own.ending {
+                    conn.own.readable = false;
                 }
                 add(&self.base.counters.rx_bytes, u64::try_from(n).unwrap_or(0));
                 self.base.tell(Event::Data(id, Rx::epoll(filled)), out);
                 self.mark_ready(index);
             }
             Err(Errno::AGAIN) => {
-                conn.readable = false;
+                conn.own.readable = false;
                 if let Some(why) = conn.broken {
                     self.end(index, why);
                 }

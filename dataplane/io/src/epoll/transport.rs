@@ -3,11 +3,12 @@
 use abi::Addr;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
-use shard::{Burst, ConnId, Event, Instant, Transport, Via, Why};
+use shard::{Burst, ConnId, Event, Instant, Transport, Via};
 
-use super::conn::Conn;
+use super::conn::{Conn, Ready};
 use super::{BURSTS_PER_POLL, EpollTransport, SPINS_PER_POLL};
-use crate::base::{Due, Stage};
+use crate::base::Stage;
+use crate::conns::Conns;
 use crate::counters::add;
 use crate::wait::Plan;
 use crate::{Rx, os};
@@ -21,7 +22,7 @@ impl EpollTransport {
         if !matches!(conn.stage, Stage::Open | Stage::Closing) {
             return;
         }
-        while conn.writable && !conn.out.is_empty() {
+        while conn.own.writable && !conn.out.is_empty() {
             let Some(fd) = &conn.fd else { break };
             add(&self.base.counters.writes, 1);
             match rustix::net::send(fd, conn.out.flight(&mut self.base.pool), SendFlags::NOSIGNAL) {
@@ -29,7 +30,7 @@ impl EpollTransport {
                     add(&self.base.counters.tx_bytes, u64::try_from(n).unwrap_or(0));
                     conn.out.took(n, &mut self.base.pool);
                 }
-                Err(Errno::AGAIN) => conn.writable = false,
+                Err(Errno::AGAIN) => conn.own.writable = false,
                 Err(Errno::INTR) => {}
                 Err(errno) => {
                     let why = os::why(errno);
@@ -37,7 +38,7 @@ impl EpollTransport {
                     conn.broken = Some(why);
                     // What the peer sent before it went is still to be told.
                     if conn.stage == Stage::Open && !conn.paused && !conn.eof {
-                        conn.readable = true;
+                        conn.own.readable = true;
                         self.mark_ready(index);
                     } else {
                         self.end(index, why);
@@ -46,19 +47,13 @@ impl EpollTransport {
                 }
             }
         }
-        if conn.cut && conn.stage == Stage::Open && conn.out.len() <= self.base.limits.tx_bytes_max / 2 {
-            conn.cut = false;
+        if conn.take_writable(self.base.limits.tx_bytes_max) {
             self.base.events.push_back(Event::Writable(id));
         }
         if !conn.out.is_empty() {
             return;
         }
-        if conn.fin
-            && !core::mem::replace(&mut conn.fin_sent, true)
-            && let Some(fd) = &conn.fd
-        {
-            os::shutdown_write(fd);
-        }
+        conn.send_fin();
         if conn.stage == Stage::Closing {
             self.bury(index);
         }
@@ -72,31 +67,7 @@ impl EpollTransport {
             self.settle(index);
         }
         self.dirty = dirty;
-        if self.base.deadlines.next().is_some() {
-            self.meet_deadlines();
-        }
-    }
-
-    fn meet_deadlines(&mut self) {
-        let now = os::now();
-        while let Some(due) = self.base.deadlines.due(now) {
-            match due {
-                Due::Accept => {}
-                Due::Connect(id) => {
-                    if self.slots.conn_mut(id).is_some_and(|conn| conn.stage == Stage::Connecting) {
-                        self.end(id.index, Why::TimedOut);
-                    }
-                }
-                Due::Linger(id) => {
-                    if let Some(conn) = self.slots.conn_mut(id)
-                        && conn.stage == Stage::Closing
-                    {
-                        conn.abort();
-                        self.bury(id.index);
-                    }
-                }
-            }
-        }
+        self.meet_deadlines();
     }
 
     /// True if a burst would find something without asking the kernel.
@@ -141,21 +112,7 @@ impl Transport for EpollTransport {
     }
 
     fn tx(&mut self, conn: ConnId, slices: &[&[u8]]) -> usize {
-        let max = self.base.limits.tx_bytes_max;
-        let Some(state) = self.slots.conn_mut(conn) else { return 0 };
-        if state.fin || state.broken.is_some() || !matches!(state.stage, Stage::Open | Stage::Connecting) {
-            return 0;
-        }
-        let accepted = state.out.accept(slices, max, &mut self.base.pool);
-        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        if accepted < offered {
-            state.cut = true;
-            add(&self.base.counters.tx_cut, 1);
-        }
-        if accepted > 0 {
-            self.mark_dirty(conn.index);
-        }
-        accepted
+        self.accept_bytes(conn, slices)
     }
 
     fn pause_rx(&mut self, conn: ConnId) {
@@ -180,7 +137,7 @@ impl Transport for EpollTransport {
         add(&self.base.counters.connects, 1);
         let full = self.slots.len() >= self.base.limits.conns_max as usize;
         let begun = if full { Err(Errno::MFILE) } else { os::connect(to) };
-        let id = self.slots.insert(Conn::new(None, Stage::Connecting, false));
+        let id = self.slots.insert(Conn::new(None, Stage::Connecting, false, Ready::default()));
         self.base.count_open(self.slots.len());
         let begun = begun.and_then(|begun| {
             let registered = self.poller.add_socket(&begun.fd, u64::from(id.index));
@@ -203,10 +160,7 @@ impl Transport for EpollTransport {
     }
 
     fn half_close(&mut self, conn: ConnId) {
-        if let Some(state) = self.slots.conn_mut(conn) {
-            state.fin = true;
-            self.mark_dirty(conn.index);
-        }
+        self.finish(conn);
     }
 
     fn close(&mut self, conn: ConnId) {
@@ -221,10 +175,7 @@ impl Transport for EpollTransport {
     }
 
     fn reset(&mut self, conn: ConnId) {
-        if let Some(state) = self.slots.conn_mut(conn) {
-            state.abort();
-            self.bury(conn.index);
-        }
+        self.abort(conn);
     }
 
     fn flush(&mut self) {

@@ -7,9 +7,10 @@ use rustix::io::Errno;
 use shard::{Burst, Event, ListenerId, Peer, Why};
 
 use super::UringTransport;
-use super::conn::{Conn, Recv};
+use super::conn::{Conn, Ops, Recv};
 use super::ops::{Op, unpack, user_data};
 use crate::base::Stage;
+use crate::conns::Conns;
 use crate::counters::add;
 use crate::placement::Handed;
 use crate::{Rx, os};
@@ -18,8 +19,8 @@ impl UringTransport {
     /// One operation of a slot has completed for good. True if it was a dead slot's, which needs no more.
     pub(super) fn completed(&mut self, index: u32) -> bool {
         let Some(conn) = self.slots.slot_mut(index) else { return true };
-        conn.ops -= 1;
-        let (dead, ops) = (conn.stage == Stage::Dead, conn.ops);
+        conn.own.count -= 1;
+        let (dead, ops) = (conn.stage == Stage::Dead, conn.own.count);
         if dead && ops == 0 {
             self.free(index);
         }
@@ -75,13 +76,11 @@ impl UringTransport {
         peer: Peer,
         out: &mut Burst<Event<Rx>>,
     ) {
-        if self.slots.len() >= self.base.limits.conns_max as usize {
-            add(&self.base.counters.accepts_refused, 1);
-            self.base.accepted_gone();
+        if self.refuses_accepted() {
             return;
         }
         add(&self.base.counters.accepts, 1);
-        let id = self.slots.insert(Conn::new(Some(fd), Stage::Open, true));
+        let id = self.slots.insert(Conn::new(Some(fd), Stage::Open, true, Ops::default()));
         self.base.count_open(self.slots.len());
         self.base.tell(Event::Accepted(id, listener, peer), out);
         self.arm_recv(id.index);
@@ -95,7 +94,7 @@ impl UringTransport {
         let last = !cqueue::more(entry.flags());
         if last {
             if let Some(conn) = self.slots.slot_mut(index) {
-                conn.recv = Recv::Off;
+                conn.own.recv = Recv::Off;
             }
             if self.completed(index) {
                 return;
@@ -143,7 +142,7 @@ impl UringTransport {
     /// always polls for RDHUP, too, and that is already there.
     pub(super) fn watch(&mut self, index: u32) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
-        conn.ops += 1;
+        conn.own.count += 1;
         let fd = conn.raw();
         let events = u32::from(libc::POLLERR.unsigned_abs());
         let entry =
@@ -165,7 +164,7 @@ impl UringTransport {
 
     pub(super) fn on_send(&mut self, index: u32, res: i32, out: &mut Burst<Event<Rx>>) {
         if let Some(conn) = self.slots.slot_mut(index) {
-            conn.sending = false;
+            conn.own.sending = false;
         }
         if self.completed(index) {
             return;
@@ -178,9 +177,7 @@ impl UringTransport {
                 add(&self.base.counters.tx_bytes, u64::from(n));
                 conn.out.took(n as usize, &mut self.base.pool);
                 let more = !conn.out.is_empty() || conn.fin || conn.stage == Stage::Closing;
-                let writable = conn.cut && conn.stage == Stage::Open && conn.out.len() <= max / 2;
-                if writable {
-                    conn.cut = false;
+                if conn.take_writable(max) {
                     self.base.tell(Event::Writable(id), out);
                 }
                 if more {

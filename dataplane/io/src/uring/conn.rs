@@ -1,86 +1,39 @@
-//! One connection, as `uring` keeps it.
+//! What `uring` keeps of a connection besides what both backends do.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
 use io_uring::types::Fd;
-use shard::Why;
 
-use crate::base::Stage;
-use crate::os;
-use crate::outgoing::Outgoing;
-
-/// A connection.
-pub(super) struct Conn {
-    /// `None` if there never was one: the connect failed before it began.
-    pub(super) fd: Option<OwnedFd>,
-    pub(super) out: Outgoing,
-    pub(super) stage: Stage,
+/// Operations the kernel has in hand.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Ops {
     /// Completions to come.
-    pub(super) ops: u8,
+    pub(super) count: u8,
     pub(super) recv: Recv,
     pub(super) sending: bool,
-    pub(super) paused: bool,
-    pub(super) eof: bool,
-    /// A FIN is to follow what is pending, or has.
-    pub(super) fin: bool,
-    pub(super) fin_sent: bool,
-    /// `tx` was cut: a `Writable` is owed.
-    pub(super) cut: bool,
-    pub(super) dirty: bool,
     /// Waits in `rearm`.
     pub(super) rearm: bool,
-    pub(super) accepted: bool,
-    /// A send failed; what was received before is still being told.
-    pub(super) broken: Option<Why>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Recv {
+    #[default]
     Off,
     Armed,
     Cancelling,
 }
 
-impl Conn {
-    pub(super) fn new(fd: Option<OwnedFd>, stage: Stage, accepted: bool) -> Self {
-        Self {
-            fd,
-            out: Outgoing::default(),
-            stage,
-            ops: 0,
-            recv: Recv::Off,
-            sending: false,
-            paused: false,
-            eof: false,
-            fin: false,
-            fin_sent: false,
-            cut: false,
-            dirty: false,
-            rearm: false,
-            accepted,
-            broken: None,
-        }
-    }
+/// A connection.
+pub(super) type Conn = crate::conns::Conn<Ops>;
 
+impl Conn {
     /// What the ring calls it.
     pub(super) fn raw(&self) -> Fd {
         Fd(self.fd.as_ref().map_or(-1, AsRawFd::as_raw_fd))
     }
 
-    /// The socket's pending error.
-    pub(super) fn outcome(&self) -> Result<(), Why> {
-        self.fd.as_ref().map_or(Err(Why::Other), |fd| os::connect_outcome(fd).map_err(os::why))
-    }
-
-    /// A RST is to be sent when the descriptor closes.
-    pub(super) fn abort(&self) {
-        if let Some(fd) = &self.fd {
-            os::abort_on_close(fd);
-        }
-    }
-
     pub(super) fn wants_recv(&self) -> bool {
-        self.stage == Stage::Open && self.recv == Recv::Off && !self.paused && !self.eof
+        self.own.recv == Recv::Off && self.may_receive()
     }
 }
 

@@ -22,18 +22,17 @@ use std::sync::Arc;
 
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{opcode, squeue};
-use shard::{Burst, Event, Why};
 
 pub(crate) use self::buffers::Filled;
 use self::buffers::RxRing;
-use self::conn::{Conn, Recv};
+use self::conn::{Conn, Ops, Recv};
 use self::ops::{Op, user_data};
 pub(crate) use self::probe::probe;
 use self::ring::Ring;
-use crate::base::{Base, Stage, subject};
-use crate::counters::add;
+use crate::base::{Base, Stage};
+use crate::conns::Conns;
 use crate::slots::Slots;
-use crate::{Config, Listeners, Placement, Rx, Waker};
+use crate::{Config, Listeners, Placement, Waker};
 
 /// Kernel sockets of one shard over io_uring.
 pub struct UringTransport {
@@ -50,6 +49,33 @@ pub struct UringTransport {
     accepts: Vec<bool>,
     wake_armed: bool,
 }
+impl Conns for UringTransport {
+    type Own = Ops;
+
+    fn parts(&mut self) -> (&mut Base, &mut Slots<Conn>, &mut Vec<u32>) {
+        (&mut self.base, &mut self.slots, &mut self.dirty)
+    }
+
+    fn bury(&mut self, index: u32) {
+        let Some(conn) = self.slots.slot_mut(index) else { return };
+        if conn.stage == Stage::Dead {
+            return;
+        }
+        let retired = conn.stage == Stage::Closing;
+        conn.stage = Stage::Dead;
+        conn.out.clear_next(&mut self.base.pool);
+        let (ops, fd) = (conn.own.count, conn.raw());
+        if !retired {
+            self.slots.retire(index);
+        }
+        if ops > 0 {
+            self.cancel(CancelBuilder::fd(fd).all());
+        } else {
+            self.free(index);
+        }
+    }
+}
+
 impl UringTransport {
     pub(crate) fn open(
         config: &Config,
@@ -131,8 +157,8 @@ impl UringTransport {
         if !conn.wants_recv() {
             return;
         }
-        conn.recv = Recv::Armed;
-        conn.ops += 1;
+        conn.own.recv = Recv::Armed;
+        conn.own.count += 1;
         let fd = conn.raw();
         let entry = opcode::RecvMulti::new(fd, buffers::GROUP).build().user_data(user_data(Op::Recv, index));
         self.push(&entry);
@@ -140,10 +166,10 @@ impl UringTransport {
 
     fn cancel_recv(&mut self, index: u32) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
-        if conn.recv != Recv::Armed {
+        if conn.own.recv != Recv::Armed {
             return;
         }
-        conn.recv = Recv::Cancelling;
+        conn.own.recv = Recv::Cancelling;
         self.cancel(CancelBuilder::user_data(user_data(Op::Recv, index)));
     }
 
@@ -155,84 +181,11 @@ impl UringTransport {
         self.push(&entry);
     }
 
-    fn mark_dirty(&mut self, index: u32) {
-        if let Some(conn) = self.slots.slot_mut(index)
-            && !core::mem::replace(&mut conn.dirty, true)
-        {
-            self.dirty.push(index);
-        }
-    }
-
     fn mark_rearm(&mut self, index: u32) {
         if let Some(conn) = self.slots.slot_mut(index)
-            && !core::mem::replace(&mut conn.rearm, true)
+            && !core::mem::replace(&mut conn.own.rearm, true)
         {
             self.rearm.push(index);
-        }
-    }
-
-    /// Tells what waits, except to connections that are gone.
-    fn tell_waiting(&mut self, out: &mut Burst<Event<Rx>>) {
-        while out.room() > 0
-            && let Some(event) = self.base.events.pop_front()
-        {
-            let id = subject(&event);
-            if !self.slots.is_current(id) {
-                continue;
-            }
-            if matches!(event, Event::Reset(..) | Event::Failed(..)) {
-                self.bury(id.index);
-            }
-            // There is room: checked above.
-            let _ = out.push(event);
-        }
-    }
-
-    /// The peer or the kernel ended a connection: the shard is told, then it is gone.
-    fn end(&mut self, index: u32, why: Why) {
-        let id = self.slots.id(index);
-        let Some(conn) = self.slots.slot_mut(index) else { return };
-        let event = match conn.stage {
-            Stage::Connecting => Event::Failed(id, why),
-            Stage::Open => Event::Reset(id, why),
-            Stage::Closing => return self.bury(index),
-            Stage::Ended | Stage::Dead => return,
-        };
-        conn.stage = Stage::Ended;
-        if matches!(event, Event::Failed(..)) {
-            add(&self.base.counters.connect_errors, 1);
-        }
-        self.base.events.push_back(event);
-    }
-
-    /// Takes a connection from the shard and gives its slot back as soon as the kernel lets go.
-    fn bury(&mut self, index: u32) {
-        let Some(conn) = self.slots.slot_mut(index) else { return };
-        if conn.stage == Stage::Dead {
-            return;
-        }
-        let retired = conn.stage == Stage::Closing;
-        conn.stage = Stage::Dead;
-        conn.out.clear_next(&mut self.base.pool);
-        let (ops, fd) = (conn.ops, conn.raw());
-        if !retired {
-            self.slots.retire(index);
-        }
-        if ops > 0 {
-            self.cancel(CancelBuilder::fd(fd).all());
-        } else {
-            self.free(index);
-        }
-    }
-
-    /// The slot's next owner may come.
-    fn free(&mut self, index: u32) {
-        if let Some(mut conn) = self.slots.release(index) {
-            conn.out.clear(&mut self.base.pool);
-            if conn.accepted {
-                self.base.accepted_gone();
-            }
-            self.base.count_open(self.slots.len());
         }
     }
 }

@@ -6,12 +6,13 @@ use abi::Addr;
 use io_uring::opcode;
 use io_uring::types::CancelBuilder;
 use rustix::io::Errno;
-use shard::{Burst, ConnId, Event, Instant, Transport, Via, Why};
+use shard::{Burst, ConnId, Event, Instant, Transport, Via};
 
 use super::UringTransport;
-use super::conn::Conn;
+use super::conn::{Conn, Ops};
 use super::ops::{Op, user_data};
-use crate::base::{Due, Stage};
+use crate::base::Stage;
+use crate::conns::Conns;
 use crate::counters::add;
 use crate::wait::Plan;
 use crate::{Rx, os};
@@ -29,23 +30,18 @@ impl UringTransport {
     fn settle(&mut self, index: u32) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
         conn.dirty = false;
-        if conn.sending || !matches!(conn.stage, Stage::Open | Stage::Closing) {
+        if conn.own.sending || !matches!(conn.stage, Stage::Open | Stage::Closing) {
             return;
         }
         if conn.out.is_empty() {
-            if conn.fin && !conn.fin_sent {
-                conn.fin_sent = true;
-                if let Some(fd) = &conn.fd {
-                    os::shutdown_write(fd);
-                }
-            }
+            conn.send_fin();
             if conn.stage == Stage::Closing {
                 self.bury(index);
             }
             return;
         }
-        conn.sending = true;
-        conn.ops += 1;
+        conn.own.sending = true;
+        conn.own.count += 1;
         let fd = conn.raw();
         let flight = conn.out.flight(&mut self.base.pool);
         let len = u32::try_from(flight.len()).unwrap_or(u32::MAX);
@@ -71,9 +67,7 @@ impl UringTransport {
         if !self.wake_armed {
             self.arm_wake();
         }
-        if self.base.deadlines.next().is_some() {
-            self.meet_deadlines();
-        }
+        self.meet_deadlines();
         if self.accepts.contains(&false) {
             self.arm_accepts();
         }
@@ -86,33 +80,11 @@ impl UringTransport {
             let mut rearm = core::mem::take(&mut self.rearm);
             for index in rearm.drain(..) {
                 if let Some(conn) = self.slots.slot_mut(index) {
-                    conn.rearm = false;
+                    conn.own.rearm = false;
                 }
                 self.arm_recv(index);
             }
             self.rearm = rearm;
-        }
-    }
-
-    fn meet_deadlines(&mut self) {
-        let now = os::now();
-        while let Some(due) = self.base.deadlines.due(now) {
-            match due {
-                Due::Accept => {}
-                Due::Connect(id) => {
-                    if self.slots.conn_mut(id).is_some_and(|conn| conn.stage == Stage::Connecting) {
-                        self.end(id.index, Why::TimedOut);
-                    }
-                }
-                Due::Linger(id) => {
-                    if let Some(conn) = self.slots.conn_mut(id)
-                        && conn.stage == Stage::Closing
-                    {
-                        conn.abort();
-                        self.bury(id.index);
-                    }
-                }
-            }
         }
     }
 
@@ -179,21 +151,7 @@ impl Transport for UringTransport {
     }
 
     fn tx(&mut self, conn: ConnId, slices: &[&[u8]]) -> usize {
-        let max = self.base.limits.tx_bytes_max;
-        let Some(state) = self.slots.conn_mut(conn) else { return 0 };
-        if state.fin || state.broken.is_some() || !matches!(state.stage, Stage::Open | Stage::Connecting) {
-            return 0;
-        }
-        let accepted = state.out.accept(slices, max, &mut self.base.pool);
-        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        if accepted < offered {
-            state.cut = true;
-            add(&self.base.counters.tx_cut, 1);
-        }
-        if accepted > 0 {
-            self.mark_dirty(conn.index);
-        }
-        accepted
+        self.accept_bytes(conn, slices)
     }
 
     fn pause_rx(&mut self, conn: ConnId) {
@@ -222,7 +180,7 @@ impl Transport for UringTransport {
         let begun = match begun {
             Ok(begun) => begun,
             Err(errno) => {
-                let id = self.slots.insert(Conn::new(None, Stage::Connecting, false));
+                let id = self.slots.insert(Conn::new(None, Stage::Connecting, false, Ops::default()));
                 self.end(id.index, os::why(errno));
                 return id;
             }
@@ -230,9 +188,9 @@ impl Transport for UringTransport {
         // Only the connect itself must not wait; see the head of this file.
         let _ = rustix::io::ioctl_fionbio(&begun.fd, false);
         let stage = if begun.done { Stage::Open } else { Stage::Connecting };
-        let mut conn = Conn::new(Some(begun.fd), stage, false);
+        let mut conn = Conn::new(Some(begun.fd), stage, false, Ops::default());
         let fd = conn.raw();
-        conn.ops = u8::from(!begun.done);
+        conn.own.count = u8::from(!begun.done);
         let id = self.slots.insert(conn);
         self.base.count_open(self.slots.len());
         if begun.done {
@@ -249,15 +207,12 @@ impl Transport for UringTransport {
     }
 
     fn half_close(&mut self, conn: ConnId) {
-        if let Some(state) = self.slots.conn_mut(conn) {
-            state.fin = true;
-            self.mark_dirty(conn.index);
-        }
+        self.finish(conn);
     }
 
     fn close(&mut self, conn: ConnId) {
         let Some(state) = self.slots.conn_mut(conn) else { return };
-        if state.stage != Stage::Open || (state.out.is_empty() && !state.sending) {
+        if state.stage != Stage::Open || (state.out.is_empty() && !state.own.sending) {
             return self.bury(conn.index);
         }
         state.stage = Stage::Closing;
@@ -268,10 +223,7 @@ impl Transport for UringTransport {
     }
 
     fn reset(&mut self, conn: ConnId) {
-        if let Some(state) = self.slots.conn_mut(conn) {
-            state.abort();
-            self.bury(conn.index);
-        }
+        self.abort(conn);
     }
 
     fn flush(&mut self) {
