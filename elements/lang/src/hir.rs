@@ -66,6 +66,11 @@ pub(crate) enum HKind {
         side: Side,
         key: Box<HExpr>,
     },
+    /// The bytes of a header whose name ends in `-bin`.
+    MetaBin {
+        side: Side,
+        key: Box<HExpr>,
+    },
     EndpointField(EndpointField, Box<HExpr>),
     EndpointLabel(Box<HExpr>, Box<HExpr>),
     /// Integer to float.
@@ -265,12 +270,19 @@ pub(crate) enum HStmt {
 pub(crate) enum HPlace {
     Local(LocalId),
     State(u16),
-    Meta { side: Side, key: HExpr },
+    Meta {
+        side: Side,
+        key: HExpr,
+    },
     Endpoint,
     Destination,
     Deadline,
     Status,
     Message,
+    /// A field of the message at hand, and its type.
+    Payload(Box<Path>, Ty),
+    /// The message at hand.
+    WholePayload,
 }
 
 /// An arm of a match.

@@ -3,11 +3,12 @@
 mod common;
 
 use std::path::Path;
+use std::sync::LazyLock;
 
 use abi::{Entry, Status, Unreadable, Verdict};
 use common::{Mock, run};
 use prost_reflect::prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage};
+use prost_reflect::{DescriptorPool, DynamicMessage, ReflectMessage};
 use towpath_lang::{self as lang, Compiled, Loader, Overrides, SourceText};
 
 /// The files of `tests/protos`.
@@ -25,10 +26,13 @@ impl Loader for Protos {
     }
 }
 
+/// One pool: messages of two are never equal.
 fn pool() -> DescriptorPool {
-    protox::compile(["shop.proto"], [Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protos")])
-        .map(|set| DescriptorPool::from_file_descriptor_set(set).unwrap())
-        .unwrap()
+    static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protos");
+        DescriptorPool::from_file_descriptor_set(protox::compile(["shop.proto"], [folder]).unwrap()).unwrap()
+    });
+    POOL.clone()
 }
 
 fn app(rule: &str, rest: &str) -> String {
@@ -278,4 +282,269 @@ fn what_the_methods_do_not_have_is_told_with_the_method() {
     // With `?.` those methods have none of it.
     let lenient = source.replace("payload.limit", "payload?.limit");
     assert!(lang::compile("app.adn", &lenient, &Protos, &Overrides::default()).is_ok());
+}
+
+/// The message after `request` did this to it.
+fn written(body: &str, message: &[u8]) -> Result<DynamicMessage, Verdict> {
+    let (compiled, mut mock) = get(&format!("element E {{ request {{ {body} }} }}"), message);
+    match run(&compiled, Entry::Request, &mut mock).0 {
+        Verdict::Forward => {
+            let ty = pool().get_message_by_name("shop.GetRequest").unwrap();
+            Ok(DynamicMessage::decode(ty, mock.payload.unwrap().as_slice()).unwrap())
+        }
+        other => Err(other),
+    }
+}
+
+#[test]
+fn a_write_changes_the_field_and_nothing_else() {
+    use prost_reflect::Value;
+    // Field 999 is unknown, the user comes in two parts.
+    let mut bytes = message(&[
+        ("id", text("a")),
+        ("user", user("u")),
+        ("labels", Value::Map([(prost_reflect::MapKey::String("k".into()), text("v"))].into())),
+    ]);
+    bytes.extend_from_slice(&[0xba, 0x3e, 2, b'h', b'i']);
+    bytes.extend_from_slice(&message(&[
+        ("user", Value::Message(made("common.User", &[("age", Value::U32(7))]))),
+        ("owner", user("o")),
+    ]));
+    let before =
+        DynamicMessage::decode(pool().get_message_by_name("shop.GetRequest").unwrap(), bytes.as_slice())
+            .unwrap();
+    let with = |change: &dyn Fn(&mut DynamicMessage)| {
+        let mut message = before.clone();
+        change(&mut message);
+        message
+    };
+    let set = |field: &'static str, value: Value| {
+        with(&move |m: &mut DynamicMessage| m.set_field_by_name(field, value.clone()))
+    };
+    let user_with = |id: Option<&str>, name: &str, age: u32| {
+        let mut user = made("common.User", &[("name", text(name)), ("age", Value::U32(age))]);
+        if let Some(id) = id {
+            user.set_field_by_name("id", text(id));
+        }
+        Value::Message(user)
+    };
+    for (body, after) in [
+        ("call.payload.id = \"bee\"", set("id", text("bee"))),
+        ("call.payload.id = \"\"", set("id", text(""))),
+        ("call.payload.user.name = \"n\"", set("user", user_with(Some("u"), "n", 7))),
+        ("call.payload.user.id = None", set("user", user_with(None, "", 7))),
+        ("call.payload.user = None", with(&|m| m.clear_field_by_name("user"))),
+        (
+            "call.payload.user.age = (call.payload.user.age ?? 0) + 1",
+            set("user", user_with(Some("u"), "", 8)),
+        ),
+        ("call.payload.delta -= 4", set("delta", Value::I64(-4))),
+        ("call.payload.limit = 5000000000", set("limit", Value::U32(u32::MAX))),
+        ("call.payload.price = 1.5", set("price", Value::F64(1.5))),
+        ("call.payload.tier = BANNED", set("tier", Value::EnumNumber(-1))),
+        (
+            "call.payload.tags = [\"x\", \"{call.payload.id}\"]",
+            set("tags", Value::List(vec![text("x"), text("a")])),
+        ),
+        ("call.payload.sizes = [1, -2]", set("sizes", Value::List(vec![Value::I32(1), Value::I32(-2)]))),
+        ("call.payload.name = \"x\"", set("name", text("x"))),
+        (
+            "call.payload.at.seconds = 9",
+            with(&|m| {
+                let mut at =
+                    DynamicMessage::new(pool().get_message_by_name("google.protobuf.Timestamp").unwrap());
+                at.set_field_by_name("seconds", Value::I64(9));
+                m.set_field_by_name("at", Value::Message(at));
+            }),
+        ),
+        ("call.payload.at.nanos = None", before.clone()),
+        ("call.payload = call.payload", before.clone()),
+        // Later reads see it.
+        ("call.payload.id = \"z\"  call.payload.user.name = call.payload.id", {
+            let mut m = set("id", text("z"));
+            m.set_field_by_name("user", user_with(Some("u"), "z", 7));
+            m
+        }),
+        // A list that was read before a write stays as it was read.
+        (
+            "let tags = call.payload.tags  call.payload.tags = [\"p\", \"q\"]  let more = call.payload.tags  call.payload.tags = []  call.payload.id = \"{len(tags)}{more[1]}\"",
+            set("id", text("0q")),
+        ),
+    ] {
+        // A default that was set explicitly is not sent.
+        let after = DynamicMessage::decode(after.descriptor(), after.encode_to_vec().as_slice()).unwrap();
+        assert_eq!(written(body, &bytes).unwrap_or_else(|e| panic!("{body}: {e:?}")), after, "{body}");
+    }
+}
+
+#[test]
+fn elements_to_the_right_see_what_was_written() {
+    let (compiled, mut mock) = {
+        let rest = "element W { request { call.payload.user.id = \"new\" } }\nelement R { request { call.metadata[\"x\"] = call.payload.user.id } }";
+        let compiled = compile("catalog.shop.Catalog/Get: W - R", rest).unwrap();
+        let mut mock = Mock::new(1);
+        (mock.service, mock.method) = ("shop.Catalog".into(), "Get".into());
+        mock.payload = Some(message(&[]));
+        (compiled, mock)
+    };
+    assert_eq!(run(&compiled, Entry::Request, &mut mock).0, Verdict::Forward);
+    assert_eq!(mock.request_header("x").as_deref(), Some("new"));
+    // A dry link writes nothing.
+    let rest = "element W { request { call.payload.user.id = \"new\" } }";
+    let compiled = compile("catalog.shop.Catalog/Get: W dry", rest).unwrap();
+    mock.payload = Some(message(&[]));
+    assert_eq!(run(&compiled, Entry::Request, &mut mock).0, Verdict::Forward);
+    assert_eq!((mock.payload.as_deref(), mock.logs.len()), (Some(&b""[..]), 1));
+}
+
+#[test]
+fn handlers_of_messages_run_for_each_in_the_onions_order() {
+    let rest = "element A { state call n: uint = 0  request message { n += 1  count(\"a{1}\")  if n > 2 { reject(RESOURCE_EXHAUSTED, \"message {n} of {call.size} B\") } } response message { count(\"ra\") } }
+        element B { request message { call.payload.sku = \"{call.payload.sku}!\"  delay(5ms) } response message { log(info, cursor: call.payload.cursor) } }";
+    let rest = rest.replace("a{1}", "a");
+    let compiled = compile("catalog.shop.Catalog/Upload: A - B when (call.attempt == 1)", &rest).unwrap();
+    let plan = compiled.program.chains[0].plan();
+    assert!(
+        plan.request && plan.request_message && plan.request_message_payload && plan.response_message_payload
+    );
+    assert!(!plan.request_payload && !plan.response && !plan.response_payload);
+    let mut mock = Mock::new(1);
+    (mock.service, mock.method) = ("shop.Catalog".into(), "Upload".into());
+    mock.words = vec![0; plan.call_words];
+    assert_eq!(run(&compiled, Entry::Request, &mut mock).0, Verdict::Forward);
+    for _ in 0..2 {
+        mock.payload = Some(encode("shop.Item", &[("sku", text("s"))]));
+        assert_eq!(run(&compiled, Entry::RequestMessage, &mut mock), (Verdict::Forward, vec![5_000_000]));
+        assert_eq!(mock.payload.as_deref(), Some(encode("shop.Item", &[("sku", text("s!"))]).as_slice()));
+    }
+    assert_eq!(mock.passed, 2, "what messages meet changes nothing of who let the call through");
+    mock.payload = Some(encode("shop.ListAnswer", &[("cursor", text("c"))]));
+    assert_eq!(run(&compiled, Entry::ResponseMessage, &mut mock).0, Verdict::Forward);
+    assert!(mock.logs[0].contains("Text(\"c\")"), "{:?}", mock.logs);
+    assert_eq!(mock.counts.len(), 3);
+    mock.payload = Some(vec![0x0a, 9]);
+    assert_eq!(
+        run(&compiled, Entry::RequestMessage, &mut mock).0,
+        Verdict::Unreadable(Unreadable::Malformed)
+    );
+    mock.payload = Some(vec![0; 0]);
+    let Verdict::Reject(reject) = run(&compiled, Entry::RequestMessage, &mut mock).0 else {
+        panic!("let through")
+    };
+    assert_eq!(
+        (reject.status, mock.reject_text.as_str(), mock.passed),
+        (Status::RESOURCE_EXHAUSTED, "message 3 of 0 B", 2)
+    );
+    for wrong in [
+        "call.endpoint = None",
+        "call.destination = catalog",
+        "call.metadata[\"a\"] = \"b\"",
+        "call.deadline = now()",
+        "compress(gzip, 1)",
+    ] {
+        let text = compile(
+            "catalog.shop.Catalog/Upload: E",
+            &format!("element E {{ request message {{ {wrong} }} }}"),
+        )
+        .map(|_| ())
+        .unwrap_err();
+        assert!(text.contains("app.adn:5:"), "{text}");
+    }
+}
+
+#[test]
+fn draws_of_each_message_are_its_own() {
+    let compiled = compile(
+        "catalog.shop.Catalog/Upload: E",
+        "element E { request message { observe(\"d\", random()) } }",
+    )
+    .unwrap();
+    let mut mock = Mock::new(1);
+    mock.words = vec![0; compiled.program.chains[0].plan().call_words];
+    for _ in 0..50 {
+        mock.payload = Some(vec![]);
+        run(&compiled, Entry::RequestMessage, &mut mock);
+    }
+    let mut draws: Vec<u64> = mock.observed.iter().map(|(_, x)| x.to_bits()).collect();
+    draws.sort_unstable();
+    draws.dedup();
+    assert_eq!(draws.len(), 50);
+}
+
+#[test]
+fn fields_of_the_request_are_kept_for_the_response() {
+    let element = "element E(by: call => string? = None) { response { log(info, id: call.request.payload.user.id, limit: call.request.payload.limit, by: by) } }";
+    let compiled = compile("catalog.shop.Catalog/Get: E(by: call.payload.id)", element).unwrap();
+    let plan = compiled.program.chains[0].plan();
+    assert!(plan.request_payload && !plan.response_payload);
+    let said = |id: &str| {
+        let mut mock = Mock::new(1);
+        (mock.service, mock.method) = ("shop.Catalog".into(), "Get".into());
+        mock.words = vec![0; plan.call_words];
+        mock.payload =
+            Some(message(&[("id", text("i")), ("user", user(id)), ("limit", prost_reflect::Value::U32(3))]));
+        assert_eq!(run(&compiled, Entry::Request, &mut mock).0, Verdict::Forward);
+        mock.payload = None;
+        assert_eq!(run(&compiled, Entry::Response, &mut mock).0, Verdict::Forward);
+        mock.logs.remove(0)
+    };
+    assert!(
+        said("anna").contains("[(\"id\", Text(\"anna\")), (\"limit\", Uint(3)), (\"by\", Text(\"i\"))]"),
+        "{}",
+        said("anna")
+    );
+    let long = said(&"x".repeat(5000));
+    assert!(long.contains("(\"id\", None), (\"limit\", Uint(3)), (\"by\", Text(\"i\"))"), "{long}");
+}
+
+#[test]
+fn binary_metadata_is_bytes() {
+    let element = "element E { request { call.metadata[\"x\"] = \"{len(call.metadata[\\\"k-bin\\\"] ?? call.payload.blob)}\"  call.metadata[\"b-bin\"] = call.payload.blob } }".replace("\\\"", "\"");
+    let (compiled, mut mock) =
+        get(&element, &message(&[("blob", prost_reflect::Value::Bytes(vec![0xff, 0, 1, 2].into()))]));
+    let plain = mock.clone();
+    run(&compiled, Entry::Request, &mut mock);
+    assert_eq!(
+        (mock.request_header("x").unwrap().as_str(), mock.request_header("b-bin").unwrap().as_str()),
+        ("4", "/wABAg==")
+    );
+    let mut mock = plain.header("k-bin", "AAE");
+    run(&compiled, Entry::Request, &mut mock);
+    assert_eq!(mock.request_header("x").as_deref(), Some("2"));
+}
+
+#[test]
+fn what_is_wrong_with_a_proto_is_told_at_its_line() {
+    struct Files(&'static [(&'static str, &'static str)]);
+    impl Loader for Files {
+        fn read(&self, _from: &str, path: &str) -> Result<SourceText, String> {
+            let found = self.0.iter().find(|(name, _)| *name == path).ok_or("no such file")?;
+            Ok(SourceText { name: path.to_owned(), text: found.1.to_owned() })
+        }
+        fn resolve(&self, host_port: &str) -> Result<Vec<std::net::SocketAddr>, String> {
+            Err(host_port.to_owned())
+        }
+    }
+    const GOOD: &str =
+        "syntax = \"proto3\"; package p; import \"p/inner.proto\"; service S { rpc M(I) returns (I); }";
+    const INNER: &str = "syntax = \"proto3\"; package p; message I { string a = 1; }";
+    for (files, path, parts) in [
+        (&[("a/p/x.proto", GOOD), ("a/p/inner.proto", INNER)][..], "a/p/x.proto", &[][..]),
+        (
+            &[("x.proto", GOOD)],
+            "x.proto",
+            &["app.adn:1:7", "the import \"p/inner.proto\" is not found", "tried p/inner.proto"],
+        ),
+        (&[("x.proto", "syntax = \"proto3\";\nmessage {")], "x.proto", &["x.proto:2:9"]),
+        (&[("x.proto", "syntax = \"proto3\";\nmessage A { B b = 1; }")], "x.proto", &["x.proto:2:", "B"]),
+        (&[], "x.proto", &["cannot read \"x.proto\"", "no such file"]),
+    ] {
+        let app = format!(
+            "proto \"{path}\"\nservice a\nservice b {{ endpoints: [\"127.0.0.1:1\"] }}\na -> b: E\nelement E {{ request {{ call.metadata[\"x\"] = call.payload.a }} }}"
+        );
+        match lang::compile("app.adn", &app, &Files(files), &Overrides::default()) {
+            Ok(_) => assert!(parts.is_empty(), "{path} {parts:?}"),
+            Err(e) => assert!(!parts.is_empty() && parts.iter().all(|p| e.to_string().contains(p)), "{e}"),
+        }
+    }
 }

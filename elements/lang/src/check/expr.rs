@@ -555,7 +555,12 @@ impl Checker<'_> {
         match of.ty.clone() {
             Ty::Headers(side) => {
                 let key = self.header_key(key);
-                node(HKind::Meta { side: side.side(), key: Box::new(key) }, Ty::Str.opt(), span)
+                let is_bytes = is_binary(&key);
+                let (side, key) = (side.side(), Box::new(key));
+                if is_bytes {
+                    return node(HKind::MetaBin { side, key }, Ty::Bytes.opt(), span);
+                }
+                node(HKind::Meta { side, key }, Ty::Str.opt(), span)
             }
             Ty::List(item) => {
                 let key = self.expr(key, Some(&Ty::Uint));
@@ -575,9 +580,6 @@ impl Checker<'_> {
         key_expr = self.coerce(key_expr, &Ty::Str);
         if let HKind::Const(Const::Str(name)) = &mut key_expr.kind {
             let lower = name.to_ascii_lowercase();
-            if lower.ends_with("-bin") {
-                return self.wrong(Diagnostic::unsupported(key_expr.span, "`-bin` metadata"));
-            }
             let is_name = |b: u8| b.is_ascii_graphic() && !b"\"(),/;<=>?@[\\]{}".contains(&b);
             if lower.is_empty() || !lower.bytes().all(is_name) {
                 return self.wrong(
@@ -589,4 +591,9 @@ impl Checker<'_> {
         }
         key_expr
     }
+}
+
+/// The header's values are bytes.
+pub(super) fn is_binary(key: &HExpr) -> bool {
+    matches!(&key.kind, HKind::Const(Const::Str(name)) if name.ends_with("-bin"))
 }

@@ -134,6 +134,9 @@ impl Checker<'_> {
             (Ty::Error, ..) => receiver,
             (Ty::Headers(side), "all", [key]) => {
                 let key = self.header_key(&key.value);
+                if super::expr::is_binary(&key) {
+                    return self.wrong(Diagnostic::unsupported(key.span, "`.all` of `-bin` metadata"));
+                }
                 let kind = HKind::MetaAll { side: side.side(), key: Box::new(key) };
                 HExpr { kind, ty: Ty::List(Box::new(Ty::Str)), span }
             }

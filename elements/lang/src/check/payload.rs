@@ -10,7 +10,7 @@ use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use crate::ast::{Expr, HandlerKind, Ident};
 use crate::diag::Diagnostic;
-use crate::hir::{End, HExpr, HKind, Path, Root};
+use crate::hir::{End, HExpr, HKind, HPlace, Path, Root};
 use crate::schema::{Coverage, Direction, Method};
 use crate::source::Span;
 use crate::ty::Ty;
@@ -233,6 +233,26 @@ impl Checker<'_> {
             other => other,
         };
         HExpr { kind: HKind::Payload(Box::new(path)), ty, span }
+    }
+
+    /// A field of the message at hand as a place to write to.
+    pub(super) fn payload_place(&mut self, path: &Path, target: &HExpr) -> Option<HPlace> {
+        let error = |text: &str| Diagnostic::error(target.span, text);
+        let wrong = match (&path.root, &path.key) {
+            (Root::Kept, _) => error("the request has left").label("read-only in `response`"),
+            (Root::Value(_), _) => error("this message is a value")
+                .label("cannot be assigned")
+                .help("write the whole path, as in `call.payload.user.name = …`"),
+            (Root::Call(_), Some(_)) => Diagnostic::unsupported(target.span, "writing an entry of a map"),
+            (Root::Call(_), None) if matches!(target.ty, Ty::Map(..)) => {
+                Diagnostic::unsupported(target.span, "writing a map")
+            }
+            (Root::Call(_), None) => {
+                return Some(HPlace::Payload(Box::new(path.clone()), target.ty.clone()));
+            }
+        };
+        self.error(wrong);
+        None
     }
 
     /// `call.payload.labels["k"]`.

@@ -301,7 +301,7 @@ impl Checker<'_> {
     fn assign(&mut self, place: &Expr, op: AssignOp, value: &Expr) -> Option<HStmt> {
         let target = self.expr(place, None);
         if target.ty.is_error() {
-            self.expr(value, None);
+            self.expr(value, Some(&Ty::Error));
             return None;
         }
         let Some((to, ty)) = self.place(&target) else {
@@ -337,7 +337,11 @@ impl Checker<'_> {
         );
         let is_of_call = matches!(
             target.kind,
-            HKind::Endpoint | HKind::Destination | HKind::Deadline | HKind::Meta { .. }
+            HKind::Endpoint
+                | HKind::Destination
+                | HKind::Deadline
+                | HKind::Meta { .. }
+                | HKind::MetaBin { .. }
         );
         if is_message && is_of_call {
             self.error(
@@ -370,6 +374,12 @@ impl Checker<'_> {
                 self.writable_key(target, *side, key)?;
                 (HPlace::Meta { side: *side, key: (**key).clone() }, target.ty.clone())
             }
+            HKind::MetaBin { side, key } => {
+                self.writable_key(target, *side, key)?;
+                (HPlace::Meta { side: *side, key: (**key).clone() }, target.ty.clone())
+            }
+            HKind::WholePayload => (HPlace::WholePayload, Ty::Bytes),
+            HKind::Payload(path) => (self.payload_place(path, target)?, target.ty.clone()),
             HKind::Param(_) | HKind::CallParam(_) => {
                 self.error(
                     Diagnostic::error(target.span, "a parameter is constant").label("cannot be assigned"),

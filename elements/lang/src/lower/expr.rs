@@ -40,6 +40,10 @@ impl Builder<'_> {
                 let key = self.scalar(key);
                 self.two(|d| Op::Meta { side: *side, d, key })
             }
+            HKind::MetaBin { side, key } => {
+                let key = self.scalar(key);
+                self.two(|d| Op::MetaBin { side: *side, d, key })
+            }
             HKind::MetaAll { side, key } => {
                 let key = self.scalar(key);
                 self.one(|d| Op::MetaAll { side: *side, d, key })

@@ -180,6 +180,8 @@ fn needs_scratch(op: &Op) -> bool {
             | Op::Delay { .. }
             | Op::Decode { .. }
             | Op::Payload { .. }
+            | Op::MetaBin { .. }
+            | Op::SetField { .. }
             | Op::Inside { .. }
             | Op::InsideList { .. }
     )

@@ -1,15 +1,17 @@
 //! Paths into messages to slots, and the tree of types that one pass over a message follows.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use prost_reflect::{FieldDescriptor, Kind as ProtoKind, MessageDescriptor, Syntax};
 
 use crate::diag::Diagnostic;
 use crate::hir::{Const, End, HExpr, Path, Root};
-use crate::schema::Direction;
+use crate::schema::{Direction, Method};
 use crate::ty::Ty;
 use crate::vm::code::{Op, slice_word};
 use crate::vm::message::{Act, Field, ITEMS_MAX, Key, Kind, Node, Reading, Slot};
+use crate::vm::rewrite::{Step, Target, Write};
 
 use super::build::{self, Builder, Val};
 
@@ -28,6 +30,8 @@ pub(super) struct Messages {
     known: Vec<(String, Option<Key>, u16)>,
     /// A path that must be there was read.
     is_strict: bool,
+    /// The message is written.
+    is_written: bool,
     /// Readings of values, by message type and path.
     inside: Vec<(String, u16)>,
 }
@@ -63,6 +67,17 @@ impl Tree {
         self.nodes.len() - 1
     }
 
+    /// The node that the message of a method begins with.
+    fn root(&mut self, method: &Method, direction: Direction) -> usize {
+        let name = (method.service.clone(), method.name.clone());
+        if let Some(Some(root)) = self.roots.get(&name) {
+            return *root;
+        }
+        let root = self.node(method.message(direction));
+        self.roots.insert(name, Some(root));
+        root
+    }
+
     fn slot(&mut self, end: &End) -> u16 {
         let field = match end {
             End::Field(field) => Some(field),
@@ -76,7 +91,7 @@ impl Tree {
     }
 
     /// The slot takes what the path leads to, from this node.
-    fn insert(&mut self, mut node: usize, steps: &[std::rc::Rc<str>], key: Option<&Key>, slot: u16) {
+    fn insert(&mut self, mut node: usize, steps: &[Rc<str>], key: Option<&Key>, slot: u16) {
         for (at, step) in steps.iter().enumerate() {
             let Some(here) = self.nodes.get(node) else { return };
             let Some(field) = here.message.get_field_by_name(step) else { return };
@@ -148,7 +163,8 @@ impl Tree {
         }
         let number = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
         let roots = self.roots.into_iter().map(|((s, m), at)| (s, m, at.map(number))).collect();
-        Some(Reading { roots, is_exact, is_strict, nodes, slots: self.slots, words: self.words })
+        let (slots, words) = (self.slots, self.words);
+        Some(Reading { roots, is_exact, is_strict, nodes, slots, words, is_written: false })
     }
 
     fn lower(&self, node: &TreeNode, plain: &mut Plain) -> Node {
@@ -263,7 +279,7 @@ impl Builder<'_> {
     pub(super) fn end_message(&mut self) -> bool {
         let messages = std::mem::take(&mut self.messages);
         let Some(site) = messages.site else { return false };
-        if messages.known.is_empty() {
+        if messages.known.is_empty() && !messages.is_written {
             if let Some(first) = self.code.ops.first_mut() {
                 *first = Op::Jump { to: 1 };
             }
@@ -273,7 +289,10 @@ impl Builder<'_> {
         for method in &self.coverage.methods {
             tree.roots.entry((method.service.clone(), method.name.clone())).or_insert(None);
         }
-        let reading = tree.finish(self.coverage.is_exact, messages.is_strict);
+        let mut reading = tree.finish(self.coverage.is_exact, messages.is_strict);
+        if let Some(reading) = &mut reading {
+            reading.is_written = messages.is_written;
+        }
         self.set_reading(site, reading);
         true
     }
@@ -313,6 +332,27 @@ impl Builder<'_> {
         }
     }
 
+    /// Writes what a path leads to. The whole message is read before, and anew after.
+    pub(super) fn write_field(&mut self, path: &Path, ty: &Ty, value: &Val) {
+        let (Some(reading), Some(direction)) = (self.messages.site, self.messages.direction) else { return };
+        self.messages.is_strict |= !path.is_lenient;
+        self.messages.is_written = true;
+        let mut methods = Vec::new();
+        for (method, end) in &path.ends {
+            let (Some(method), false) = (method, matches!(end, End::Nothing)) else { continue };
+            self.messages.tree.root(method, direction);
+            if let Some(target) = target(method.message(direction), &path.steps) {
+                methods.push((method.service.clone(), method.name.clone(), target));
+            }
+        }
+        let site = u16::try_from(self.shared.writes.len()).unwrap_or(u16::MAX);
+        self.shared.writes.push(Write { methods, is_exact: self.coverage.is_exact, reading });
+        let value = if ty.is_opt() { value.clone() } else { Val::Some(Box::new(value.clone())) };
+        let a = self.pair(&value);
+        self.note_passed();
+        self.emit(Op::SetField { site, a });
+    }
+
     /// Keeps what a path leads to in words of the call.
     pub(super) fn keep_path(&mut self, path: &Path, e: &HExpr, at: build::Slot) {
         if matches!(e.ty, Ty::List(_) | Ty::Map(..)) {
@@ -349,15 +389,7 @@ impl Builder<'_> {
         };
         for (method, end) in &path.ends {
             let (Some(method), false) = (method, matches!(end, End::Nothing)) else { continue };
-            let name = (method.service.clone(), method.name.clone());
-            let root = match tree.roots.get(&name) {
-                Some(Some(root)) => *root,
-                _ => {
-                    let root = tree.node(method.message(direction));
-                    tree.roots.insert(name, Some(root));
-                    root
-                }
-            };
+            let root = tree.root(method, direction);
             tree.insert(root, &path.steps, key.as_ref(), slot);
         }
         self.messages.known.push((text, key, slot));
@@ -433,6 +465,33 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// The field that a path leads to, as writing needs it.
+fn target(message: &MessageDescriptor, path: &[Rc<str>]) -> Option<Target> {
+    let mut message = message.clone();
+    let mut steps = Vec::new();
+    let mut last = None;
+    for name in path {
+        let field = message.get_field_by_name(name)?;
+        let rivals = match field.containing_oneof().filter(|o| !o.is_synthetic()) {
+            Some(oneof) => oneof.fields().map(|f| f.number()).filter(|n| *n != field.number()).collect(),
+            None => Vec::new(),
+        };
+        steps.push(Step { number: field.number(), rivals });
+        if let ProtoKind::Message(inner) = field.kind() {
+            message = inner;
+        }
+        last = Some(field);
+    }
+    let field = last?;
+    Some(Target {
+        steps,
+        kind: kind_of(&field),
+        is_list: field.is_list(),
+        is_packed: field.is_packed(),
+        is_implicit: !field.supports_presence() && !field.is_list(),
+    })
 }
 
 /// A value that is always there, of an instruction that says whether it is.

@@ -5,7 +5,7 @@ use abi::Flag;
 use crate::hir::{Const, Effect, HBlock, HExpr, HPlace, HStmt};
 use crate::source::Span;
 use crate::ty::Ty;
-use crate::vm::code::{Fmt, LogField, LogSite, Op, RejectSite, Segment};
+use crate::vm::code::{Fmt, LogField, LogSite, Op, RejectSite, Segment, StrFn};
 
 use super::build::{Builder, Val};
 use super::fold::fmt_of;
@@ -140,14 +140,23 @@ impl Builder<'_> {
             HPlace::Endpoint => "choose an endpoint",
             HPlace::Destination => "change the destination",
             HPlace::Deadline => "bring the deadline nearer",
+            HPlace::Payload(..) | HPlace::WholePayload => "write the payload",
             _ => "change the status",
         };
         if self.would(what, value.span) {
             return;
         }
         match place {
+            HPlace::Payload(path, ty) => self.write_field(path, ty, &made),
+            HPlace::WholePayload => {
+                let a = self.reg(&made);
+                let site = self.messages.site;
+                self.note_passed();
+                self.emit(Op::SetPayload { a, site });
+            }
             HPlace::Meta { side, key } => {
                 let key = self.scalar(key);
+                let made = if *value.ty.bare() == Ty::Bytes { self.based(made) } else { made };
                 let a = self.pair(&made);
                 self.emit(Op::SetMeta { side: *side, key, a });
             }
@@ -176,6 +185,27 @@ impl Builder<'_> {
                 self.emit(Op::SetStatus { status, text });
             }
             HPlace::Local(_) | HPlace::State(_) => {}
+        }
+    }
+
+    /// Bytes that may be absent as base64.
+    fn based(&mut self, bytes: Val) -> Val {
+        if let Val::Const(Const::None) = bytes {
+            return bytes;
+        }
+        let (d, result) = self.place_for(&Ty::Str.opt());
+        self.store(&bytes, &Ty::Bytes.opt(), d);
+        let absent = self.emit(Op::JumpUnless { a: d, to: 0 });
+        let a = d.wrapping_add(1);
+        self.emit(Op::StrFn { op: StrFn::Base64, d: a, a, b: a });
+        self.land(&[absent]);
+        result
+    }
+
+    /// What follows may end the call: the elements before this one have let it through.
+    pub(super) fn note_passed(&mut self) {
+        if self.at > 0 && !self.in_response && !self.in_message {
+            self.emit(Op::Passed { elements: self.at });
         }
     }
 

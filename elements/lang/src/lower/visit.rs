@@ -42,6 +42,7 @@ pub(super) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
     match &e.kind {
         HKind::Meta { key: a, .. }
         | HKind::MetaAll { key: a, .. }
+        | HKind::MetaBin { key: a, .. }
         | HKind::EndpointField(_, a)
         | HKind::Widen(a)
         | HKind::Wrap(a)
@@ -154,10 +155,11 @@ pub(super) fn only_chooses(body: &HBlock) -> bool {
 /// What a block reads of the message at hand, whether it reads the message whole or in parts.
 pub(super) fn block_reads(body: &HBlock) -> Reads {
     let mut reads = Reads::default();
-    block(body, &mut |node| {
-        if let Node::Expr(e) = node {
-            reads.add(e);
-        }
+    block(body, &mut |node| match node {
+        Node::Expr(e) => reads.add(e),
+        Node::Stmt(HStmt::Assign(HPlace::Payload(..), _)) => reads.fields = true,
+        Node::Stmt(HStmt::Assign(HPlace::WholePayload, _)) => reads.whole = true,
+        Node::Stmt(_) => {}
     });
     reads
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use abi::{Num, Side, Text};
 
 use super::message::Reading;
+use super::rewrite::Write;
 
 /// A register.
 pub type Reg = u8;
@@ -371,6 +372,22 @@ pub enum Op {
     Payload {
         d: Reg,
     },
+    /// Writes a field of the message at hand; `a` is a `T?`, and nothing takes the field away.
+    SetField {
+        site: u16,
+        a: Reg,
+    },
+    /// Writes the message at hand, and reads it anew as reading `site` says, if there is one.
+    SetPayload {
+        a: Reg,
+        site: Option<u16>,
+    },
+    /// The first value of a header that holds bytes.
+    MetaBin {
+        side: Side,
+        d: Reg,
+        key: Reg,
+    },
     /// Keeps a slot for `response` in two words of the call.
     KeepSlot {
         site: u16,
@@ -531,6 +548,8 @@ pub struct Shared {
     pub services: Arc<[ServiceText]>,
     /// How messages are read.
     pub readings: Vec<Reading>,
+    /// How messages are written.
+    pub writes: Vec<Write>,
     /// Enumerations of the protos: their numbers and names.
     pub enums: Vec<Vec<(u64, String)>>,
     /// Word 0 of the call says how many bytes of scratch stay.

@@ -312,6 +312,18 @@ impl<'a> Run<'a> {
                 Ok(word) => set!(d, word),
                 Err(verdict) => return Flow::End(verdict),
             },
+            Op::SetField { site, a } => {
+                let value = (r!(a) != 0).then_some(r!(a.wrapping_add(1)));
+                if let Some(verdict) = self.set_field(site, value) {
+                    return Flow::End(verdict);
+                }
+            }
+            Op::SetPayload { a, site } => {
+                if let Some(verdict) = self.set_payload(r!(a), site) {
+                    return Flow::End(verdict);
+                }
+            }
+            Op::MetaBin { side, d, key } => pair!(d, self.metadata_bytes(side, r!(key))),
             Op::KeepSlot { site, slot, word, is_text } => self.keep(site, slot, word, is_text),
 
             Op::Begin { element } => {
@@ -612,20 +624,20 @@ fn text_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> &'t str {
     }
 }
 
-fn bytes_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> &'t [u8] {
+pub(super) fn bytes_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> &'t [u8] {
     let (place, at, len) = slice_parts(word);
     let bytes = if place == Where::Consts { shared.text.as_bytes() } else { &scratch.bytes };
     bytes.get(at..at + len).unwrap_or(&[])
 }
 
 /// A header's name: constant ones are lower case already.
-enum Key<'t> {
+pub(super) enum Key<'t> {
     Known(&'t str),
     Made(String),
 }
 
 impl Key<'_> {
-    fn as_str(&self) -> &str {
+    pub(super) fn as_str(&self) -> &str {
         match self {
             Self::Known(text) => text,
             Self::Made(text) => text,
@@ -633,7 +645,7 @@ impl Key<'_> {
     }
 }
 
-fn key_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> Key<'t> {
+pub(super) fn key_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> Key<'t> {
     let text = text_of(shared, scratch, word);
     if text.bytes().any(|b| b.is_ascii_uppercase()) {
         Key::Made(text.to_ascii_lowercase())

@@ -250,6 +250,8 @@ pub struct Reading {
     pub slots: Vec<Slot>,
     /// Words of all slots.
     pub words: u32,
+    /// The entry writes the message too, and reads it anew each time.
+    pub is_written: bool,
 }
 
 impl Reading {

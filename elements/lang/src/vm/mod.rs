@@ -12,6 +12,7 @@ mod lists;
 pub mod message;
 mod operands;
 mod payload;
+pub mod rewrite;
 pub(crate) mod text;
 
 use std::sync::Arc;

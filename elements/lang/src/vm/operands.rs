@@ -91,6 +91,7 @@ impl Op {
             | Self::TextPart { a, .. }
             | Self::Inside { a, .. }
             | Self::InsideList { a, .. }
+            | Self::SetPayload { a, .. }
             | Self::StoreWord { a, .. }
             | Self::Count { a, .. }
             | Self::Observe { a, .. }
@@ -109,7 +110,7 @@ impl Op {
                 read(a);
                 read(b);
             }
-            Self::Meta { key, .. } | Self::MetaAll { key, .. } => read(key),
+            Self::Meta { key, .. } | Self::MetaAll { key, .. } | Self::MetaBin { key, .. } => read(key),
             Self::ByWeight { a, key, .. } => {
                 read(a);
                 both(key).into_iter().for_each(&mut *read);
@@ -122,7 +123,7 @@ impl Op {
                 read(key);
                 both(a).into_iter().for_each(&mut *read);
             }
-            Self::SetEndpoint { a } => {
+            Self::SetEndpoint { a } | Self::SetField { a, .. } => {
                 both(a).into_iter().for_each(&mut *read);
             }
             Self::SetStatus { status, text } => {
@@ -191,6 +192,7 @@ impl Op {
             | Self::Nth { d, .. }
             | Self::Slot { d, .. }
             | Self::Inside { d, .. }
+            | Self::MetaBin { d, .. }
             | Self::ParseInt { d, .. } => {
                 both(d).into_iter().for_each(&mut *write);
             }
@@ -221,6 +223,8 @@ impl Op {
             | Self::Count { .. }
             | Self::Observe { .. }
             | Self::SetMeta { .. }
+            | Self::SetField { .. }
+            | Self::SetPayload { .. }
             | Self::SetEndpoint { .. }
             | Self::SetDestination { .. }
             | Self::SetDeadline { .. }

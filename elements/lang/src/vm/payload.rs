@@ -3,9 +3,9 @@
 use abi::{Note, Text, Unreadable, Verdict};
 
 use super::code::{Where, slice_parts, slice_word};
-use super::exec::Run;
+use super::exec::{Run, bytes_of, key_of};
 use super::message::{ITEMS_MAX, Reading, Scan, Slot, tag, view_parts};
-use super::text::mix;
+use super::text::{mix, unbase64};
 
 /// Bytes of texts that one call keeps of its request.
 const KEPT_BYTES_MAX: usize = 4096;
@@ -86,6 +86,12 @@ impl Run<'_> {
                 *tag = tag::READY;
             }
         }
+        if self.reading(site).is_some_and(|r| r.is_written) {
+            // The slots will be filled anew while this list may still be in use.
+            let copy = self.scratch.words.len();
+            self.scratch.words.extend_from_within(at + 2..at + 2 + count);
+            return slice_word(copy, count, false);
+        }
         slice_word(at + 2, count, false)
     }
 
@@ -136,6 +142,62 @@ impl Run<'_> {
             tag::ABSENT => None,
             tag::VIEW => Some(part(&mut self.scratch.bytes, from, value, slot.is_lossy)),
             _ => Some(value),
+        }
+    }
+
+    /// Writes a field of the message at hand. None: go on.
+    pub(super) fn set_field(&mut self, site: u16, value: Option<u64>) -> Option<Verdict> {
+        let write = self.shared.writes.get(usize::from(site))?;
+        let target = write.target(self.call.text(Text::Service), self.call.text(Text::Method))?;
+        let Some(payload) = self.call.payload() else { return Some(Verdict::Unreadable(Unreadable::NotOne)) };
+        let mut field = Vec::new();
+        if let Some(value) = value {
+            let bytes = |word| bytes_of(self.shared, &self.scratch, word);
+            let is_scalar = target.kind.is_scalar();
+            let items = |at: &mut u64| self.next(value, at);
+            match (target.is_list, target.is_packed) {
+                (false, _) => target.encode(value, if is_scalar { &[] } else { bytes(value) }, &mut field),
+                (true, true) => {
+                    let mut at = 0;
+                    target.encode_packed(std::iter::from_fn(|| items(&mut at)), &mut field);
+                }
+                (true, false) => {
+                    let mut at = 0;
+                    while let Some(item) = items(&mut at) {
+                        target.encode(item, if is_scalar { &[] } else { bytes(item) }, &mut field);
+                    }
+                }
+            }
+        }
+        let mut message = Vec::with_capacity(payload.len() + field.len() + 16);
+        if target.rewrite(payload, &field, &mut message).is_err() {
+            return Some(Verdict::Unreadable(Unreadable::Malformed));
+        }
+        if !self.call.set_payload(&message) {
+            return Some(Verdict::Unreadable(Unreadable::TooLarge));
+        }
+        self.decode(write.reading)
+    }
+
+    /// Writes the message at hand. None: go on.
+    pub(super) fn set_payload(&mut self, bytes: u64, site: Option<u16>) -> Option<Verdict> {
+        if !self.call.set_payload(bytes_of(self.shared, &self.scratch, bytes)) {
+            return Some(Verdict::Unreadable(Unreadable::TooLarge));
+        }
+        self.decode(site?)
+    }
+
+    /// The first value of a header whose name ends in `-bin`; one that is no base64 is none.
+    pub(super) fn metadata_bytes(&mut self, side: abi::Side, key: u64) -> Option<u64> {
+        let key = key_of(self.shared, &self.scratch, key);
+        let value = self.call.metadata(side, key.as_str(), 0)?;
+        let first = value.split(|b| *b == b',').next().unwrap_or(value);
+        let at = self.scratch.bytes.len();
+        if unbase64(first, &mut self.scratch.bytes) {
+            Some(slice_word(at, self.scratch.bytes.len() - at, false))
+        } else {
+            self.scratch.bytes.truncate(at);
+            None
         }
     }
 
