@@ -96,7 +96,7 @@ impl App {
             let compiled = lang::compile("sim.adn", &source, &lang::NoFiles, &lang::Overrides::default());
             let mut compiled = compiled.map_err(|e| format!("{source}{e:?}"))?;
             let mut jit = if self.is_compiled { jit::Jit::new() } else { jit::Jit::interpreting() };
-            compiled.link(&mut lang::state::Store::new(1), &mut jit);
+            compiled.link(&mut lang::state::Store::seeded(1, 0), &mut jit);
             return Ok(Arc::new(compiled.program));
         }
         let from = |second: u8, it: Service| Service {

@@ -6,10 +6,12 @@ use std::rc::Rc;
 use abi::{Num, Side, Text};
 use prost_reflect::{FieldDescriptor, MessageDescriptor};
 
-use crate::ast::HandlerKind;
+use crate::ast::{HandlerKind, Scope};
 use crate::schema::{Direction, Method};
 use crate::source::Span;
+use crate::state::Full;
 use crate::ty::Ty;
+use crate::vm::code::CellOp;
 
 /// A value known when compiling. Its type stands beside it.
 #[derive(Clone, PartialEq, Debug)]
@@ -43,6 +45,17 @@ pub(crate) enum HKind {
     Param(u16),
     CallParam(u16),
     State(u16),
+    /// What a map of state has for a key; its type is `V?`, or the cell.
+    MapAt {
+        map: u16,
+        key: Box<HExpr>,
+    },
+    /// An operation of a cell, which is a state or what a map has.
+    Cell {
+        of: Box<HExpr>,
+        op: CellOp,
+        arg: Option<Box<HExpr>>,
+    },
     Num(Num),
     Text(Text),
     Source,
@@ -270,6 +283,17 @@ pub(crate) enum HStmt {
 pub(crate) enum HPlace {
     Local(LocalId),
     State(u16),
+    Map {
+        map: u16,
+        key: HExpr,
+    },
+    /// The value a map has is changed by an operator on values of this type.
+    MapBy {
+        map: u16,
+        key: HExpr,
+        op: HBin,
+        ty: Ty,
+    },
     Meta {
         side: Side,
         key: HExpr,
@@ -330,8 +354,61 @@ pub(crate) struct Param {
 #[derive(Clone, Debug)]
 pub(crate) struct State {
     pub(crate) name: String,
+    pub(crate) scope: Scope,
     pub(crate) ty: Ty,
-    pub(crate) init: HExpr,
+    pub(crate) init: Init,
+    /// Of a map.
+    pub(crate) options: MapOptions,
+    pub(crate) span: Span,
+}
+
+impl State {
+    /// The first value, of what has one.
+    pub(crate) fn value(&self) -> Option<&HExpr> {
+        match &self.init {
+            Init::Value(value) => Some(value),
+            Init::Map(_) | Init::Cell(_) => None,
+        }
+    }
+
+    /// A value that all shards read and change.
+    pub(crate) fn is_node_scalar(&self) -> bool {
+        self.scope == Scope::Node && matches!(self.init, Init::Value(_))
+    }
+}
+
+/// How state begins.
+#[derive(Clone, Debug)]
+pub(crate) enum Init {
+    /// With this value.
+    Value(HExpr),
+    /// As a map without entries; of a map of cells, each begins so.
+    Map(Option<CellInit>),
+    Cell(CellInit),
+}
+
+/// What a cell is made with.
+#[derive(Clone, Debug)]
+pub(crate) enum CellInit {
+    Counter,
+    Bucket {
+        rate: HExpr,
+        /// The rate's number a second, unless written.
+        burst: Option<HExpr>,
+    },
+    Window {
+        over: HExpr,
+    },
+}
+
+/// The options of a map.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MapOptions {
+    pub(crate) max: Option<HExpr>,
+    /// `max` is a size in bytes.
+    pub(crate) is_bytes: bool,
+    pub(crate) full: Option<Full>,
+    pub(crate) ttl: Option<HExpr>,
 }
 
 /// A checked handler.

@@ -87,6 +87,10 @@ impl Checker<'_> {
                 };
                 node(HKind::EndpointField(field, Box::new(of)), ty)
             }
+            (Ty::Cell(cell), _) => {
+                let cell = *cell;
+                self.cell_method(of, cell, name, &[], span)
+            }
             (Ty::Rate, "per_second") => node(HKind::Call(Func::PerSecond, vec![of]), Ty::Float),
             (Ty::Opt(_), _) => {
                 let error =

@@ -1,13 +1,13 @@
 //! Elements: parameters, state, handlers; and the arguments of links.
 
-use crate::ast::{self, Arg, Scope, TypeExpr};
+use crate::ast::{self, Arg, TypeExpr};
 use crate::diag::Diagnostic;
-use crate::hir::{Const, Element, HExpr, Handler, Param, State};
+use crate::hir::{Element, HExpr, Handler, Param};
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::ty::{Cell, ENUMS, EnumId, Ty};
 
-use super::{Checker, Context, constant};
+use super::{Checker, Context};
 
 const TYPES: [&str; 13] = [
     "bool", "int", "uint", "float", "string", "bytes", "duration", "instant", "rate", "Status", "Endpoint",
@@ -24,6 +24,7 @@ impl Checker<'_> {
         for state in &element.states {
             self.state(state);
         }
+        self.fits(&element.name);
         let mut handlers: Vec<Handler> = Vec::new();
         for handler in &element.handlers {
             if handlers.iter().any(|h| h.kind == handler.kind) {
@@ -36,6 +37,7 @@ impl Checker<'_> {
             self.context = Context::Handler(handler.kind);
             self.locals = 0;
             let body = self.block(&handler.body, false, None);
+            self.steps(&body);
             handlers.push(Handler { kind: handler.kind, body });
         }
         Element {
@@ -64,54 +66,6 @@ impl Checker<'_> {
         });
         let name = param.name.text.clone();
         self.params.push(Param { name, ty, is_call: param.is_call, default, is_share: false });
-    }
-
-    fn state(&mut self, state: &ast::State) {
-        if state.scope != Scope::Call {
-            let what = if state.scope == Scope::Node { "`state node`" } else { "`state shard`" };
-            self.error(
-                Diagnostic::unsupported(state.name.span, what)
-                    .help("`state call` keeps a value from `request` to `response`"),
-            );
-            self.states.push(self.broken_state(state));
-            return;
-        }
-        if let Some((key, _)) = state.options.first() {
-            self.error(Diagnostic::unsupported(key.span, "options of state"));
-        }
-        let declared = state.ty.as_ref().map(|t| self.type_of(t));
-        self.context = Context::CallParam;
-        let init = match &state.init {
-            Some(init) => {
-                let value = self.expr(init, declared.as_ref());
-                match &declared {
-                    Some(ty) => self.coerce(value, ty),
-                    None => self.settle(value),
-                }
-            }
-            None => match &declared {
-                Some(Ty::Opt(_)) => {
-                    constant(Const::None, declared.clone().unwrap_or(Ty::Error), state.name.span)
-                }
-                Some(ty) if ty.is_scalar() && *ty != Ty::Endpoint && *ty != Ty::Service => {
-                    constant(Const::Word(0), ty.clone(), state.name.span)
-                }
-                _ => self.wrong(
-                    Diagnostic::error(state.name.span, "this state has no first value")
-                        .help("write `= …` after it"),
-                ),
-            },
-        };
-        let ty = declared.unwrap_or_else(|| init.ty.clone());
-        if !ty.bare().is_scalar() && !ty.is_error() {
-            self.error(Diagnostic::unsupported(state.name.span, &format!("`state call` of type {ty}")));
-        }
-        self.states.push(State { name: state.name.text.clone(), ty, init });
-    }
-
-    fn broken_state(&self, state: &ast::State) -> State {
-        let init = constant(Const::None, Ty::Error, state.name.span);
-        State { name: state.name.text.clone(), ty: Ty::Error, init }
     }
 
     pub(super) fn type_of(&mut self, ty: &TypeExpr) -> Ty {

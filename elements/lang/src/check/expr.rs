@@ -104,6 +104,11 @@ impl Checker<'_> {
         if let Some(at) = self.states.iter().position(|s| s.name == name)
             && let Some(state) = self.states.get(at)
         {
+            if self.in_init && state.scope != crate::ast::Scope::Call {
+                let error = Diagnostic::error(span, format!("`{name}` is no first value of other state"))
+                    .label("it changes");
+                return self.wrong(error.help("assign it in a handler"));
+            }
             return node(HKind::State(u16::try_from(at).unwrap_or(u16::MAX)), state.ty.clone(), span);
         }
         if name == "call" {
@@ -568,7 +573,7 @@ impl Checker<'_> {
                 node(HKind::Index(Box::new(of), Box::new(key)), (*item).opt(), span)
             }
             Ty::Map(..) if matches!(of.kind, HKind::Payload(_)) => self.payload_entry(of, key, span),
-            Ty::Map(..) => self.wrong(Diagnostic::unsupported(span, "a map's values")),
+            Ty::Map(key_ty, value_ty) => self.map_at(of, key, &key_ty, &value_ty, span),
             Ty::Error => of,
             other => self.wrong(Diagnostic::error(span, format!("{other} has no `[…]`"))),
         }

@@ -140,6 +140,10 @@ impl Checker<'_> {
                 let kind = HKind::MetaAll { side: side.side(), key: Box::new(key) };
                 HExpr { kind, ty: Ty::List(Box::new(Ty::Str)), span }
             }
+            (Ty::Cell(cell), ..) => {
+                let cell = *cell;
+                self.cell_method(receiver, cell, name, args, span)
+            }
             (ty, text, _) => {
                 let error = Diagnostic::error(name.span, format!("{ty} has no function `{text}`"));
                 let error =
@@ -226,7 +230,7 @@ impl Checker<'_> {
     }
 
     /// Arguments by position or name; None where an optional one is missing. Says what is wrong.
-    fn matched<'e>(
+    pub(super) fn matched<'e>(
         &mut self,
         what: &str,
         args: &'e [Arg],
@@ -578,7 +582,7 @@ impl Checker<'_> {
     }
 }
 
-fn error_at(span: Span) -> HExpr {
+pub(super) fn error_at(span: Span) -> HExpr {
     HExpr { kind: HKind::Error, ty: Ty::Error, span }
 }
 

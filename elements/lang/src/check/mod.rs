@@ -8,6 +8,8 @@ mod element;
 mod expr;
 mod func;
 mod payload;
+pub(crate) mod state;
+pub(crate) mod step;
 mod stmt;
 
 use std::cell::Cell;
@@ -42,6 +44,8 @@ pub(crate) struct Checker<'a> {
     context: Context,
     params: Vec<Param>,
     states: Vec<State>,
+    /// The names in sight are those of a state's first value.
+    in_init: bool,
     scopes: Vec<Vec<Local>>,
     locals: LocalId,
     /// The methods of the chain; None while the element is checked by itself.
@@ -58,6 +62,7 @@ impl<'a> Checker<'a> {
             context,
             params: Vec::new(),
             states: Vec::new(),
+            in_init: false,
             scopes: Vec::new(),
             locals: 0,
             coverage: None,

@@ -3,6 +3,7 @@
 use crate::ast::{Arm, AssignOp, Block, Expr, ExprKind, HandlerKind, Pattern, Stmt};
 use crate::diag::Diagnostic;
 use crate::hir::{Const, HArm, HBin, HBlock, HExpr, HKind, HPattern, HPlace, HStmt};
+use crate::lower;
 use crate::source::Span;
 use crate::ty::{HeaderSide, Ty};
 
@@ -48,16 +49,20 @@ impl Checker<'_> {
             Stmt::Let { name, value, or_else: None } => {
                 let value = self.expr(value, None);
                 let mut value = self.settle(value);
-                if matches!(
-                    value.ty.bare(),
-                    Ty::NoneLit
-                        | Ty::Unit
-                        | Ty::Call
-                        | Ty::Peer
-                        | Ty::CallRequest
-                        | Ty::Headers(_)
-                        | Ty::AnyMessage
-                ) {
+                let is_state_map = matches!((&value.ty, &value.kind), (Ty::Map(..), HKind::State(_)));
+                if is_state_map
+                    || matches!(
+                        value.ty.bare(),
+                        Ty::Cell(_)
+                            | Ty::NoneLit
+                            | Ty::Unit
+                            | Ty::Call
+                            | Ty::Peer
+                            | Ty::CallRequest
+                            | Ty::Headers(_)
+                            | Ty::AnyMessage
+                    )
+                {
                     value = self.wrong(
                         Diagnostic::error(value.span, format!("{} is no value to keep", value.ty))
                             .label("expected a value"),
@@ -109,7 +114,8 @@ impl Checker<'_> {
             Stmt::Expr(e) => {
                 let value = self.statement_expr(e);
                 let diverges = value.ty == Ty::Never;
-                if !matches!(value.ty, Ty::Unit | Ty::Never | Ty::Error) {
+                let is_done = lower::visit::changes_cell(&value);
+                if !is_done && !matches!(value.ty, Ty::Unit | Ty::Never | Ty::Error) {
                     self.error(
                         Diagnostic::error(value.span, "this value is not used")
                             .label(format!("this is {}", value.ty))
@@ -315,6 +321,9 @@ impl Checker<'_> {
             }
             AssignOp::Add | AssignOp::Sub => {
                 let bin = if op == AssignOp::Add { HBin::Add } else { HBin::Sub };
+                if let HPlace::Map { map, key } = to {
+                    return self.map_by(map, key, bin, &target, value);
+                }
                 let right = self.expr(value, Some(&ty));
                 let span = target.span.to(right.span);
                 let sum = self.arithmetic(bin, target, right, span);
@@ -353,7 +362,15 @@ impl Checker<'_> {
         }
         let place = match &target.kind {
             HKind::Local(id) => (HPlace::Local(*id), target.ty.clone()),
+            HKind::State(_) | HKind::MapAt { .. } if matches!(target.ty, Ty::Cell(_) | Ty::Map(..)) => {
+                self.error(
+                    Diagnostic::error(target.span, format!("a {} is not assigned", target.ty))
+                        .label("it has operations of its own"),
+                );
+                return None;
+            }
             HKind::State(at) => (HPlace::State(*at), target.ty.clone()),
+            HKind::MapAt { map, key } => (HPlace::Map { map: *map, key: (**key).clone() }, target.ty.clone()),
             HKind::Endpoint if !in_response => (HPlace::Endpoint, target.ty.clone()),
             HKind::Destination if !in_response => (HPlace::Destination, target.ty.clone()),
             HKind::Endpoint | HKind::Destination => {

@@ -10,6 +10,8 @@ use crate::ty::Ty;
 use crate::vm::code::{Code, Op, Reg, Shared, Un, const_list, slice_word};
 
 use super::payload::Messages;
+use super::state::StateAt;
+use super::step::Handling;
 use super::{Link, Registry};
 
 /// Registers there are.
@@ -72,7 +74,10 @@ pub(super) struct Builder<'a> {
     pub(super) link: &'a Link,
     pub(super) at: u16,
     pub(super) params: Vec<ParamAt>,
-    pub(super) states: Vec<Slot>,
+    pub(super) states: Vec<StateAt>,
+    /// Where the link's `node` scalars are among the chain's state.
+    pub(super) scalars: Option<u16>,
+    pub(super) handling: Handling,
     pub(super) locals: Vec<Option<Val>>,
     pub(super) assigned: Vec<LocalId>,
     /// Jumps to the end of the handler at hand.
@@ -117,6 +122,8 @@ impl<'a> Builder<'a> {
             at: 0,
             params: Vec::new(),
             states: Vec::new(),
+            scalars: None,
+            handling: Handling::default(),
             locals: Vec::new(),
             assigned: Vec::new(),
             returns: Vec::new(),

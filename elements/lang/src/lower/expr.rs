@@ -23,10 +23,9 @@ impl Builder<'_> {
                 }
                 _ => Val::Unit,
             },
-            HKind::State(at) => match self.states.get(usize::from(*at)).copied() {
-                Some(slot) => self.load_slot(slot),
-                None => Val::Unit,
-            },
+            HKind::State(at) => self.load_state(*at),
+            HKind::MapAt { map, key } => self.map_get(*map, key),
+            HKind::Cell { of, op, arg } => self.cell(of, *op, arg.as_deref()),
             HKind::Num(field) => self.one(|d| Op::Num { d, field: *field }),
             HKind::Text(field) => self.one(|d| Op::Text { d, field: *field }),
             HKind::Flag => self.one(|d| Op::Text { d, field: abi::Text::Flag }),
@@ -141,7 +140,7 @@ impl Builder<'_> {
         }
     }
 
-    fn not_constant(&mut self, e: &HExpr, what: &str) {
+    pub(super) fn not_constant(&mut self, e: &HExpr, what: &str) {
         self.errors.push(
             crate::diag::Diagnostic::error(e.span, format!("{what} must be constant here"))
                 .label("expected a constant"),
@@ -387,16 +386,25 @@ impl Builder<'_> {
         }
         let (d, value) = self.join_place(ty);
         let mut no = Vec::new();
+        let later = self.ahead([then, or_else]);
         self.jump_unless(cond, &mut no);
+        self.came_along(later);
+        let step = self.step();
         self.branch(then, ty, d);
-        if or_else.stmts.is_empty() && or_else.value.is_none() {
+        let mut dirty = self.is_dirty() && !then.diverges;
+        self.other_way(step);
+        let is_nothing = or_else.stmts.is_empty() && or_else.value.is_none();
+        if is_nothing && (self.is_later() || !self.is_dirty()) {
             self.land(&no);
+            self.ways_meet(step, dirty || self.is_dirty());
             return value;
         }
         let end = if then.diverges { Vec::new() } else { vec![self.jump()] };
         self.land(&no);
         self.branch(or_else, ty, d);
         self.land(&end);
+        dirty |= self.is_dirty() && !or_else.diverges;
+        self.ways_meet(step, dirty);
         value
     }
 
@@ -421,7 +429,9 @@ impl Builder<'_> {
     }
 
     fn match_value(&mut self, of: &HExpr, arms: &[crate::hir::HArm], ty: &Ty) -> Val {
+        let later = self.ahead(arms.iter().map(|arm| &arm.body));
         let scrutinee = self.expr(of);
+        self.came_along(later);
         if let Val::Const(value) | Val::Data(value) = &scrutinee {
             // What is known decides now.
             let Some(arm) = arms.iter().find(|arm| self.takes(&arm.pattern, value, &of.ty)) else {
@@ -434,7 +444,9 @@ impl Builder<'_> {
         }
         let (d, result) = self.join_place(ty);
         let mut ends = Vec::new();
+        let (step, mut dirty) = (self.step(), false);
         for arm in arms {
+            self.other_way(step);
             let mark = self.next;
             let mut next = Vec::new();
             match (&arm.pattern, &scrutinee) {
@@ -458,6 +470,7 @@ impl Builder<'_> {
                 }
             }
             self.branch(&arm.body, ty, d);
+            dirty |= self.is_dirty() && !arm.body.diverges;
             if !arm.body.diverges {
                 ends.push(self.jump());
             }
@@ -465,6 +478,7 @@ impl Builder<'_> {
             self.next = mark;
         }
         self.land(&ends);
+        self.ways_meet(step, dirty);
         result
     }
 

@@ -11,8 +11,10 @@ mod build;
 mod expr;
 mod fold;
 mod payload;
+mod state;
+mod step;
 mod stmt;
-mod visit;
+pub(crate) mod visit;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use abi::{ElementInfo, Entry, Plan};
 
 use crate::ast::HandlerKind;
 use crate::diag::Diagnostic;
-use crate::hir::{Const, Element, HBlock, HExpr, HKind, Path};
+use crate::hir::{Const, Element, HBlock, HExpr, HKind, Init, Path, State};
 use crate::schema::{Coverage, Direction};
 use crate::source::{Sources, Span};
 use crate::ty::Ty;
@@ -29,7 +31,10 @@ use crate::vm::Image;
 use crate::vm::code::{Code, EndpointText, Op, ServiceText, Shared};
 use crate::vm::text::xxh64;
 
+use crate::state::StateDecl;
+
 use build::{Builder, ParamAt, Pools, Slot, Val};
+use state::{Places, StateAt};
 use visit::Reads;
 
 /// One link of a chain, resolved.
@@ -40,6 +45,8 @@ pub(crate) struct Link {
     pub(crate) args: Vec<HExpr>,
     pub(crate) when: Option<HExpr>,
     pub(crate) dry: bool,
+    /// Which element of which rule it is: what its state is known by.
+    pub(crate) home: Rc<str>,
     /// As written, `FaultInjection(0.1)`.
     pub(crate) text: String,
     /// The line of the rule or chain it stands in.
@@ -80,7 +87,8 @@ impl Registry {
 #[derive(Debug, Default)]
 struct Layout {
     params: Vec<ParamAt>,
-    states: Vec<Slot>,
+    states: Vec<StateAt>,
+    scalars: Option<u16>,
     when: Option<u16>,
     is_pick: bool,
 }
@@ -104,7 +112,7 @@ pub(crate) fn chain(
     let shared = &mut image.shared;
     shared.services = registry.services.clone();
     let (layouts, mut next) =
-        layouts(links, services, registry, sources, errors, coverage, shared, &mut pools);
+        layouts(links, services, registry, sources, errors, coverage, shared, &mut pools, &mut image.states);
     let keeps = kept_fields(links);
     let kept: Vec<(String, Slot)> =
         keeps.iter().map(|(path, _)| (path.text(), slot(&mut next, true))).collect();
@@ -206,7 +214,7 @@ pub(crate) fn service_texts(services: &[abi::Service]) -> Arc<[ServiceText]> {
         .collect()
 }
 
-/// Gives every link its words.
+/// Gives every link its words, and its state its places.
 #[expect(clippy::too_many_arguments, reason = "everything a chain's entries share")]
 fn layouts(
     links: &[Link],
@@ -217,6 +225,7 @@ fn layouts(
     coverage: &Coverage,
     shared: &mut Shared,
     pools: &mut Pools,
+    states: &mut Vec<StateDecl>,
 ) -> (Vec<Layout>, u16) {
     let mut layouts = Vec::new();
     let mut later_chooses = vec![false; links.len()];
@@ -256,9 +265,11 @@ fn layouts(
                 None => ParamAt::Unused,
             });
         }
-        for state in &link.element.states {
-            layout.states.push(slot(&mut next, state.ty.is_opt()));
-        }
+        let mut b = Builder::new(shared, pools, registry, sources, services, errors, coverage, link);
+        b.params.clone_from(&layout.params);
+        let mut places = Places { decls: states, next: &mut next, scalars: None };
+        layout.states = b.place_states(link, &mut places);
+        layout.scalars = places.scalars;
         let request = handler(link, HandlerKind::Request);
         layout.is_pick = request.is_some_and(|b| visit::only_chooses(b) && !visit::block_reads(b).any())
             && !later_chooses.get(at).copied().unwrap_or(false)
@@ -296,6 +307,7 @@ impl<'a> Builder<'a> {
         self.at = u16::try_from(at).unwrap_or(u16::MAX);
         self.params.clone_from(&layout.params);
         self.states.clone_from(&layout.states);
+        self.scalars = layout.scalars;
         self.locals.clear();
         self.returns.clear();
         self.next = 0;
@@ -308,6 +320,7 @@ impl<'a> Builder<'a> {
             self.emit(Op::Begin { element });
         }
         self.assigned = visit::assigned(body);
+        self.begin_handling(body);
         self.block(body);
         let returns = std::mem::take(&mut self.returns);
         self.land(&returns);
@@ -335,7 +348,7 @@ fn request_reads(links: &[Link], layouts: &[Layout]) -> Reads {
             reads = reads.and(arg);
         }
         reads = link.when.iter().fold(reads, Reads::and);
-        reads = link.element.states.iter().map(|s| &s.init).fold(reads, Reads::and);
+        reads = link.element.states.iter().filter_map(State::value).fold(reads, Reads::and);
     }
     reads
 }
@@ -359,7 +372,7 @@ fn request<'a>(
         let body = handler(link, HandlerKind::Request).filter(|_| !layout.is_pick);
         let draws = body.is_some_and(visit::block_draws)
             || link.args.iter().chain(&link.when).any(visit::draws)
-            || link.element.states.iter().any(|s| visit::draws(&s.init));
+            || link.element.states.iter().any(|s| s.value().is_some_and(visit::draws));
         if draws {
             b.emit(Op::Begin { element: draw_id(links, at) });
         }
@@ -390,8 +403,9 @@ fn request<'a>(
         if keeps {
             b.emit(Op::Keep);
         }
-        for (state, slot) in link.element.states.iter().zip(&layout.states) {
-            let value = b.expr(&state.init);
+        for (state, place) in link.element.states.iter().zip(&layout.states) {
+            let (Init::Value(init), StateAt::Word(slot)) = (&state.init, place) else { continue };
+            let value = b.expr(init);
             // Words are zero when a passage starts.
             if !matches!(value, Val::Const(Const::Word(0) | Const::None)) {
                 b.store_slot(*slot, &value);

@@ -13,13 +13,14 @@ use super::fold::fmt_of;
 impl Builder<'_> {
     /// The statements of a block, then its value.
     pub(super) fn block_value(&mut self, block: &HBlock) -> Val {
-        for stmt in &block.stmts {
-            self.stmt(stmt);
-        }
-        match &block.value {
+        let later = self.is_later();
+        self.along(block);
+        let value = match &block.value {
             Some(value) => self.expr(value),
             None => Val::Unit,
-        }
+        };
+        self.came_along(later);
+        value
     }
 
     /// A block of which only the effects matter.
@@ -29,7 +30,7 @@ impl Builder<'_> {
         self.next = mark;
     }
 
-    fn stmt(&mut self, stmt: &HStmt) {
+    pub(super) fn stmt(&mut self, stmt: &HStmt) {
         let mark = self.next;
         match stmt {
             HStmt::Let(local, value) => {
@@ -37,10 +38,15 @@ impl Builder<'_> {
                 return;
             }
             HStmt::LetElse(local, value, or_else) => {
-                let bound = match self.expr(value) {
+                let later = self.ahead([or_else]);
+                let made = self.expr(value);
+                self.came_along(later);
+                let bound = match made {
                     Val::Opt(tag) => {
                         let there = self.emit(Op::JumpIf { a: tag, to: 0 });
+                        let step = self.step();
                         self.block(or_else);
+                        self.other_way(step);
                         self.land(&[there]);
                         Val::Reg(tag.wrapping_add(1))
                     }
@@ -94,15 +100,25 @@ impl Builder<'_> {
     }
 
     fn for_loop(&mut self, local: crate::hir::LocalId, list: &HExpr, body: &HBlock) {
+        let later = self.ahead([body]);
         let list = self.scalar(list);
+        self.came_along(later);
         let (i, item) = (self.alloc(1), self.alloc(1));
         self.load(i, 0);
         self.set_local(local, Val::Reg(item));
         let back = self.here();
         let done = self.emit(Op::Next { d: item, list, i, to: 0 });
+        let changes = self.loop_changes(body);
         self.block(body);
+        self.came_along(later);
         self.emit(Op::Jump { to: back });
         self.land(&[done]);
+        if changes {
+            self.set_dirty(true);
+            if !later {
+                self.end_step();
+            }
+        }
     }
 
     /// In a dry run: says what would have been done.
@@ -119,7 +135,12 @@ impl Builder<'_> {
     }
 
     fn assign(&mut self, place: &HPlace, value: &HExpr) {
+        let later = match place {
+            HPlace::State(at) => self.ahead_of(*at),
+            _ => self.is_later(),
+        };
         let made = self.expr(value);
+        self.came_along(later);
         match place {
             HPlace::Local(local) => {
                 if let Some(Val::Reg(d) | Val::Opt(d)) = self.local(*local).cloned() {
@@ -128,9 +149,11 @@ impl Builder<'_> {
                 return;
             }
             HPlace::State(at) => {
-                if let Some(slot) = self.states.get(usize::from(*at)).copied() {
-                    self.store_slot(slot, &made);
-                }
+                self.store_state(*at, &made);
+                return;
+            }
+            HPlace::Map { .. } | HPlace::MapBy { .. } => {
+                self.map_assign(place, &made);
                 return;
             }
             _ => {}
@@ -184,7 +207,7 @@ impl Builder<'_> {
                 self.emit(Op::Num { d: status, field: abi::Num::Status });
                 self.emit(Op::SetStatus { status, text });
             }
-            HPlace::Local(_) | HPlace::State(_) => {}
+            HPlace::Local(_) | HPlace::State(_) | HPlace::Map { .. } | HPlace::MapBy { .. } => {}
         }
     }
 
@@ -299,6 +322,7 @@ impl Builder<'_> {
         let pc = u32::try_from(at + 1).unwrap_or(u32::MAX);
         self.code.segments.push(Segment { pc, live: self.next, element: self.at });
         self.here();
+        self.load_step();
     }
 
     fn log(&mut self, level: &HExpr, fields: &[(String, HExpr)]) {

@@ -3,44 +3,48 @@
 use crate::hir::{Effect, HBlock, HExpr, HKind, HPattern, HPlace, HStmt, LocalId, Path, Root};
 
 /// What a walk meets.
-pub(super) enum Node<'h> {
+pub(crate) enum Node<'h> {
     Expr(&'h HExpr),
     Stmt(&'h HStmt),
 }
 
 /// Every statement and expression of a block.
-pub(super) fn block<'h>(block: &'h HBlock, meet: &mut dyn FnMut(Node<'h>)) {
-    for stmt in &block.stmts {
-        meet(Node::Stmt(stmt));
-        match stmt {
-            HStmt::Let(_, e) | HStmt::Expr(e) => expr(e, meet),
-            HStmt::LetElse(_, e, or_else) => {
-                expr(e, meet);
-                self::block(or_else, meet);
-            }
-            HStmt::Assign(place, e) => {
-                if let HPlace::Meta { key, .. } = place {
-                    expr(key, meet);
-                }
-                expr(e, meet);
-            }
-            HStmt::For { list, body, .. } => {
-                expr(list, meet);
-                self::block(body, meet);
-            }
-            HStmt::Return => {}
-        }
-    }
+pub(crate) fn block<'h>(block: &'h HBlock, meet: &mut dyn FnMut(Node<'h>)) {
+    block.stmts.iter().for_each(|s| stmt(s, meet));
     if let Some(value) = &block.value {
         expr(value, meet);
     }
 }
 
+/// A statement and all within it.
+pub(crate) fn stmt<'h>(stmt: &'h HStmt, meet: &mut dyn FnMut(Node<'h>)) {
+    meet(Node::Stmt(stmt));
+    match stmt {
+        HStmt::Let(_, e) | HStmt::Expr(e) => expr(e, meet),
+        HStmt::LetElse(_, e, or_else) => {
+            expr(e, meet);
+            block(or_else, meet);
+        }
+        HStmt::Assign(place, e) => {
+            if let HPlace::Meta { key, .. } | HPlace::Map { key, .. } | HPlace::MapBy { key, .. } = place {
+                expr(key, meet);
+            }
+            expr(e, meet);
+        }
+        HStmt::For { list, body, .. } => {
+            expr(list, meet);
+            block(body, meet);
+        }
+        HStmt::Return => {}
+    }
+}
+
 /// An expression and all within it.
-pub(super) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
+pub(crate) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
     meet(Node::Expr(e));
     match &e.kind {
         HKind::Meta { key: a, .. }
+        | HKind::MapAt { key: a, .. }
         | HKind::MetaAll { key: a, .. }
         | HKind::MetaBin { key: a, .. }
         | HKind::EndpointField(_, a)
@@ -59,6 +63,10 @@ pub(super) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
         | HKind::Each { list: a, body: b, .. } => {
             expr(a, meet);
             expr(b, meet);
+        }
+        HKind::Cell { of, arg, .. } => {
+            expr(of, meet);
+            arg.iter().for_each(|arg| expr(arg, meet));
         }
         HKind::If { cond, then, or_else } => {
             expr(cond, meet);
@@ -147,6 +155,7 @@ pub(super) fn only_chooses(body: &HBlock) -> bool {
             only &= matches!(place, HPlace::Endpoint | HPlace::Local(_));
         }
         Node::Expr(HExpr { kind: HKind::Effect(_), .. }) => only = false,
+        Node::Expr(e) if changes_cell(e) => only = false,
         _ => {}
     });
     only && writes_endpoint(body)
@@ -220,6 +229,15 @@ pub(super) fn kept<'h>(body: &'h HBlock, out: &mut Vec<(&'h Path, &'h HExpr)>) {
             out.push((path, e));
         }
     });
+}
+
+/// It is an operation that changes a cell.
+pub(crate) fn changes_cell(e: &HExpr) -> bool {
+    use crate::vm::code::CellOp::{Count, Max, Mean, Quantile, Sum, Value};
+    match &e.kind {
+        HKind::Cell { op, .. } => !matches!(op, Value | Count | Sum | Mean | Max | Quantile),
+        _ => false,
+    }
 }
 
 /// The call-parameters it reads.

@@ -313,7 +313,11 @@ impl Parser<'_> {
         let mut options = Vec::new();
         if self.eat("[") {
             while !self.eat("]") {
-                let key = self.ident("`max`, `evict`, `refuse`, `share` or `ttl`")?;
+                let mut key = self.ident("`max`, `evict`, `refuse`, `share` or `ttl`")?;
+                // A size in bytes is a number like any other but here.
+                if key.text == "max" && self.text_of(self.token().span).ends_with('B') {
+                    key.text = "max_bytes".to_owned();
+                }
                 let value = if self.is(",") || self.is("]") { None } else { Some(self.expr()?) };
                 options.push((key, value));
                 if !self.eat(",") && !self.is("]") {

@@ -125,7 +125,8 @@ impl World<'_> {
         let text = self.sources.text(link.span).split_whitespace().collect::<Vec<_>>().join(" ");
         let line = self.sources.place(link.span).0;
         let written = uses.get().then(|| Rc::new(link.clone()));
-        Some(Link { element, args, when, dry: link.dry.is_some(), text, line, span: link.span, written })
+        let (home, dry) = (Rc::from(""), link.dry.is_some());
+        Some(Link { element, args, when, dry, home, text, line, span: link.span, written })
     }
 
     /// The arguments of a link and its condition, in a chain that covers these methods.

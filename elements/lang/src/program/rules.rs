@@ -85,6 +85,8 @@ fn meet_methods(a: &MethodMatch, b: &MethodMatch) -> Option<MethodMatch> {
 struct Resolved {
     keys: Vec<Key>,
     links: Vec<Link>,
+    /// What stands before its links, and who says it.
+    head: String,
     span: Span,
     line: u32,
     every: bool,
@@ -114,6 +116,7 @@ impl World<'_> {
         };
         let mut resolved: Vec<Resolved> =
             rules.iter().filter_map(|item| self.resolve(&item.rule, item.owner, &mut services)).collect();
+        name_homes(&mut resolved);
         self.check_sources(rules, &services);
         let mut flat = self.flatten(&mut resolved);
         // The most specific rule first; within one rule the narrowest key.
@@ -216,7 +219,8 @@ impl World<'_> {
             return None;
         }
         let span = rule.span.to(links_span(&rule.links));
-        Some(Resolved { keys, links: links?, span, line, every: rule.every, owner, used: false })
+        let head = head(rule, owner);
+        Some(Resolved { keys, links: links?, head, span, line, every: rule.every, owner, used: false })
     }
 
     fn service_named(&mut self, name: &Ident) -> Option<ServiceIdx> {
@@ -376,6 +380,38 @@ fn is_taken<'a>(key: &'a Key, before: &'a [Route]) -> impl Fn(&str, &str) -> boo
                         MethodMatch::Method(s, m) => s == service && m == method,
                     }
             })
+    }
+}
+
+/// A rule's head in its shortest form: what its state is known by, over reloads.
+fn head(rule: &Rule, owner: Owner) -> String {
+    let sources: Vec<&str> = rule.sources.iter().map(|n| n.text.as_str()).collect();
+    let sources = if sources.is_empty() { "*".to_owned() } else { sources.join(", ") };
+    let destination = rule.destination.as_ref().map_or("*", |n| n.text.as_str());
+    let method = rule
+        .rpc
+        .as_ref()
+        .map_or(String::new(), |rpc| format!(".{}/{}", rpc.service, rpc.method.as_deref().unwrap_or("*")));
+    let owner = if owner == Owner::Operator { "operator: " } else { "" };
+    let every = if rule.every { "every " } else { "" };
+    format!("{owner}{every}{sources} -> {destination}{method}")
+}
+
+/// Names each link by rule, element and, from the second of that name on, its number.
+fn name_homes(rules: &mut [Resolved]) {
+    let mut heads: BTreeMap<String, usize> = BTreeMap::new();
+    for rule in rules {
+        // Only `every` rules may have one head in common.
+        let nth = heads.entry(rule.head.clone()).or_default();
+        *nth += 1;
+        let again = if *nth > 1 { format!(" ({nth})") } else { String::new() };
+        let mut elements: BTreeMap<String, usize> = BTreeMap::new();
+        for link in &mut rule.links {
+            let nth = elements.entry(link.element.name.clone()).or_default();
+            *nth += 1;
+            let which = if *nth > 1 { format!("#{nth}") } else { String::new() };
+            link.home = format!("{}{again}: {}{which}", rule.head, link.element.name).into();
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use abi::{Num, Side, Text};
 
 use super::message::Reading;
 use super::rewrite::Write;
+use crate::state::{Bucket, Window};
 
 /// A register.
 pub type Reg = u8;
@@ -125,6 +126,94 @@ pub enum EpNum {
     Inflight,
     Latency,
     Weight,
+}
+
+/// What cells do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CellOp {
+    Take,
+    Reserve,
+    Drain,
+    /// Adds an int to a counter.
+    AddInt,
+    AddUint,
+    Value,
+    /// Adds a float to a window.
+    Add,
+    Count,
+    Sum,
+    Mean,
+    Max,
+    Quantile,
+    Clear,
+}
+
+impl CellOp {
+    /// It works with a value.
+    pub fn takes(self) -> bool {
+        use CellOp::{Add, AddInt, AddUint, Quantile, Reserve, Take};
+        matches!(self, Take | Reserve | AddInt | AddUint | Add | Quantile)
+    }
+
+    /// It has a result.
+    pub fn gives(self) -> bool {
+        !matches!(self, Self::Drain | Self::AddInt | Self::AddUint | Self::Add | Self::Clear)
+    }
+}
+
+/// What a cell is, with what the program says of it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum CellKind {
+    Bucket(Bucket),
+    Counter,
+    Window(Window),
+}
+
+/// Where a cell is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CellPlace {
+    /// From this word of the call on, so many.
+    Call { word: u16, words: u16 },
+    /// At this place of the chain's state.
+    State(u16),
+}
+
+/// A cell.
+#[derive(Clone, Copy, Debug)]
+pub struct CellSite {
+    pub place: CellPlace,
+    pub kind: CellKind,
+}
+
+/// What makes two keys of a map the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyKind {
+    Text,
+    Word,
+    /// Its address.
+    Endpoint,
+    /// Its name.
+    Service,
+}
+
+/// What a map keeps.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum ValueKind {
+    Word,
+    /// By the hash of its address; one that is gone is absent.
+    Endpoint,
+    Cell(CellKind),
+}
+
+/// A map.
+#[derive(Clone, Copy, Debug)]
+pub struct MapSite {
+    /// Its place in the chain's state.
+    pub at: u16,
+    pub key: KeyKind,
+    pub value: ValueKind,
+    /// How long an entry stays unused.
+    pub ttl_ns: u64,
 }
 
 /// One instruction. `d` is where the result goes; where that is a `T?`, `d` and `d + 1`.
@@ -323,6 +412,78 @@ pub enum Op {
     },
     TextEnd {
         d: Reg,
+    },
+
+    /// The two words of an element's `node` scalars, of one moment, to `d` and `d + 1`.
+    LoadScalars {
+        d: Reg,
+        at: u16,
+    },
+    /// An atomic step begins: it is tried again from behind this.
+    StepStart,
+    /// Ends the step: the words that were `old` and `old + 1` become `new` and `new + 1`; if they are not
+    /// what they were, again from `to`.
+    SwapScalars {
+        old: Reg,
+        new: Reg,
+        at: u16,
+        to: u32,
+    },
+    /// One byte of a word.
+    Byte {
+        d: Reg,
+        a: Reg,
+        shift: u8,
+    },
+    /// Puts a byte into the word `d`.
+    SetByte {
+        d: Reg,
+        a: Reg,
+        shift: u8,
+    },
+    /// A word of this shard's state.
+    LoadState {
+        d: Reg,
+        at: u16,
+        word: u8,
+    },
+    StoreState {
+        a: Reg,
+        at: u16,
+        word: u8,
+    },
+    /// An operation of a cell; `a` is its value and `d` its result, where it has one.
+    Cell {
+        op: CellOp,
+        d: Reg,
+        a: Reg,
+        site: u16,
+    },
+    /// The same of the cell a map has for this key.
+    MapCell {
+        op: CellOp,
+        d: Reg,
+        a: Reg,
+        key: Reg,
+        site: u16,
+    },
+    MapGet {
+        d: Reg,
+        key: Reg,
+        site: u16,
+    },
+    /// `a` is a `T?`: absent removes.
+    MapSet {
+        key: Reg,
+        a: Reg,
+        site: u16,
+    },
+    /// Changes a map's value by `op`, in one step; one that is absent is 0 before.
+    MapChange {
+        op: Bin,
+        key: Reg,
+        a: Reg,
+        site: u16,
     },
 
     LoadWord {
@@ -541,6 +702,8 @@ pub struct Shared {
     pub lists: Vec<u64>,
     /// Weights of `weighted`, summed up.
     pub tables: Vec<Vec<u64>>,
+    pub cells: Vec<CellSite>,
+    pub maps: Vec<MapSite>,
     pub rejects: Vec<RejectSite>,
     pub logs: Vec<LogSite>,
     pub flags: Vec<abi::Flag>,

@@ -12,6 +12,7 @@ use super::code::{
     ALL_ENDPOINTS, Code, EpNum, Fmt, LogField, Op, Segment, Shared, StrBin, StrFn, Where, slice_parts,
     slice_word,
 };
+use super::state::Atomic;
 use super::text::{base64, cut, in_cidr, ip_of, lower, mask, unit, write_word, xxh64};
 
 /// Bytes of text one passage may make; beyond it texts are cut.
@@ -55,7 +56,6 @@ pub enum Flow {
 pub struct Run<'a> {
     pub(super) shared: &'a Shared,
     /// What the chain's elements remember, by place in [`super::Image::states`].
-    #[expect(dead_code, reason = "read by the instructions of state, which land next")]
     pub(super) state: &'a Bound,
     pub(super) call: &'a mut dyn CallView,
     /// The call's own memory, borrowed for the run.
@@ -63,7 +63,9 @@ pub struct Run<'a> {
     text_at: usize,
     element: u32,
     draw_base: u32,
-    draws: u32,
+    pub(super) draws: u32,
+    /// The atomic step at hand.
+    pub(super) atomic: Atomic,
     is_sampled: bool,
     /// What tells draws of one message from another's.
     pub(super) message: u32,
@@ -113,6 +115,7 @@ impl<'a> Run<'a> {
             element: 0,
             draw_base,
             draws: 0,
+            atomic: Atomic::default(),
             is_sampled,
             message: 0,
             text_max,
@@ -281,6 +284,19 @@ impl<'a> Run<'a> {
             Op::TextStart => self.text_at = self.scratch.bytes.len(),
             Op::TextPart { fmt, a } => self.text_part(fmt, r!(a)),
             Op::TextEnd { d } => set!(d, self.text_end()),
+
+            Op::LoadScalars { .. }
+            | Op::StepStart
+            | Op::SwapScalars { .. }
+            | Op::Byte { .. }
+            | Op::SetByte { .. }
+            | Op::LoadState { .. }
+            | Op::StoreState { .. }
+            | Op::Cell { .. }
+            | Op::MapCell { .. }
+            | Op::MapGet { .. }
+            | Op::MapSet { .. }
+            | Op::MapChange { .. } => return self.state_step(op, regs),
 
             Op::LoadWord { d, word } => {
                 set!(d, self.call.words().get(usize::from(word)).copied().unwrap_or(0));

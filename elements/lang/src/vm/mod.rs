@@ -13,6 +13,7 @@ pub mod message;
 mod operands;
 mod payload;
 pub mod rewrite;
+mod state;
 pub(crate) mod text;
 
 use std::sync::Arc;

@@ -36,7 +36,8 @@ impl Op {
             | Self::JumpIf { to, .. }
             | Self::JumpUnless { to, .. }
             | Self::Next { to, .. }
-            | Self::UnlessPassed { to, .. } => Some(to),
+            | Self::UnlessPassed { to, .. }
+            | Self::SwapScalars { to, .. } => Some(to),
             _ => None,
         }
     }
@@ -59,6 +60,9 @@ impl Op {
             | Self::TextStart
             | Self::TextEnd { .. }
             | Self::LoadWord { .. }
+            | Self::LoadScalars { .. }
+            | Self::StepStart
+            | Self::LoadState { .. }
             | Self::Keep
             | Self::Decode { .. }
             | Self::Slot { .. }
@@ -93,6 +97,8 @@ impl Op {
             | Self::InsideList { a, .. }
             | Self::SetPayload { a, .. }
             | Self::StoreWord { a, .. }
+            | Self::StoreState { a, .. }
+            | Self::Byte { a, .. }
             | Self::Count { a, .. }
             | Self::Observe { a, .. }
             | Self::SetDestination { a }
@@ -106,11 +112,30 @@ impl Op {
             | Self::Ring { a, key: b, .. }
             | Self::Push { list: a, a: b }
             | Self::Next { list: a, i: b, .. }
+            | Self::SetByte { d: a, a: b, .. }
+            | Self::MapChange { key: a, a: b, .. }
             | Self::Reject { status: a, text: b, .. } => {
                 read(a);
                 read(b);
             }
-            Self::Meta { key, .. } | Self::MetaAll { key, .. } | Self::MetaBin { key, .. } => read(key),
+            Self::SwapScalars { old, new, .. } => {
+                both(old).into_iter().chain(both(new)).for_each(&mut *read);
+            }
+            Self::Cell { op, a, .. } => {
+                if op.takes() {
+                    read(a);
+                }
+            }
+            Self::MapCell { op, a, key, .. } => {
+                read(key);
+                if op.takes() {
+                    read(a);
+                }
+            }
+            Self::Meta { key, .. }
+            | Self::MetaAll { key, .. }
+            | Self::MetaBin { key, .. }
+            | Self::MapGet { key, .. } => read(key),
             Self::ByWeight { a, key, .. } => {
                 read(a);
                 both(key).into_iter().for_each(&mut *read);
@@ -119,7 +144,7 @@ impl Op {
                 both(key).into_iter().for_each(&mut *read);
             }
             Self::Compress { min, .. } => read(min),
-            Self::SetMeta { key, a, .. } => {
+            Self::SetMeta { key, a, .. } | Self::MapSet { key, a, .. } => {
                 read(key);
                 both(a).into_iter().for_each(&mut *read);
             }
@@ -179,7 +204,15 @@ impl Op {
             | Self::SlotList { d, .. }
             | Self::InsideList { d, .. }
             | Self::Payload { d }
+            | Self::Byte { d, .. }
+            | Self::SetByte { d, .. }
+            | Self::LoadState { d, .. }
             | Self::LoadWord { d, .. } => write(d),
+            Self::Cell { op, d, .. } | Self::MapCell { op, d, .. } => {
+                if op.gives() {
+                    write(d);
+                }
+            }
             Self::Source { d }
             | Self::PeerIp { d }
             | Self::Deadline { d }
@@ -193,6 +226,8 @@ impl Op {
             | Self::Slot { d, .. }
             | Self::Inside { d, .. }
             | Self::MetaBin { d, .. }
+            | Self::LoadScalars { d, .. }
+            | Self::MapGet { d, .. }
             | Self::ParseInt { d, .. } => {
                 both(d).into_iter().for_each(&mut *write);
             }
@@ -205,6 +240,11 @@ impl Op {
             | Self::JumpUnless { .. }
             | Self::TextStart
             | Self::TextPart { .. }
+            | Self::StepStart
+            | Self::SwapScalars { .. }
+            | Self::StoreState { .. }
+            | Self::MapSet { .. }
+            | Self::MapChange { .. }
             | Self::StoreWord { .. }
             | Self::Keep
             | Self::Decode { .. }

@@ -242,6 +242,22 @@ pub(crate) fn compiled(source: &str) -> Compiled {
     compiled
 }
 
+/// The same with the state of a store, and what became of that state.
+pub(crate) fn linked(source: &str, store: &mut lang::state::Store) -> (Compiled, lang::state::StateReport) {
+    let mut compiled = lang::compile("test.adn", source, &NoFiles, &Overrides::default())
+        .unwrap_or_else(|e| panic!("{e}\n{source}"));
+    let report = compiled.link(store, &mut lang::Interpreter);
+    (compiled, report)
+}
+
+/// What is wrong with a source.
+pub(crate) fn errors(source: &str) -> String {
+    match lang::compile("test.adn", source, &NoFiles, &Overrides::default()) {
+        Ok(_) => panic!("compiles:\n{source}"),
+        Err(errors) => errors.to_string(),
+    }
+}
+
 /// A compiled test and a call for it.
 pub(crate) fn one(rule: &str, rest: &str) -> (Compiled, Mock) {
     let compiled = compiled(&app(rule, rest));
