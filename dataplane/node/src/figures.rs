@@ -3,8 +3,10 @@
 //! Shards share nothing; a copy is made between two turns when somebody asks. Not here: how figures are
 //! shown (`metrics`, `status`).
 
+use std::collections::BTreeMap;
+
 use abi::Status;
-use shard::{ChainSnapshot, EndpointSnapshot, LATENCY_BOUNDS_NS, MethodSnapshot, Snapshot};
+use shard::{ChainSnapshot, EndpointSnapshot, LATENCY_BOUNDS_NS, MethodSnapshot, MetricSnapshot, Snapshot};
 
 /// One shard.
 #[derive(Clone, Debug)]
@@ -89,16 +91,39 @@ fn add(sum: &mut Snapshot, one: &Snapshot) {
             None => sum.endpoints.push(endpoint.clone()),
         }
     }
-    for (name, count, total) in &one.metrics {
-        match sum.metrics.iter_mut().find(|(n, ..)| n == name) {
-            Some((_, c, t)) => {
-                *c += count;
-                *t += total;
-            }
-            None => sum.metrics.push((name.clone(), *count, *total)),
+    for metric in &one.metrics {
+        match sum.metrics.iter_mut().find(|m| m.name == metric.name) {
+            Some(into) => add_metric(into, metric),
+            None => sum.metrics.push(metric.clone()),
         }
     }
     sum.generation = sum.generation.max(one.generation);
+}
+
+fn add_metric(into: &mut MetricSnapshot, one: &MetricSnapshot) {
+    into.overflow += one.overflow;
+    let mut places: BTreeMap<_, _> =
+        into.counts.iter().enumerate().map(|(at, (labels, _))| (labels.clone(), at)).collect();
+    for (labels, count) in &one.counts {
+        match places.get(labels) {
+            Some(at) => into.counts[*at].1 += count,
+            None => {
+                places.insert(labels.clone(), into.counts.len());
+                into.counts.push((labels.clone(), *count));
+            }
+        }
+    }
+    match (&mut into.observed, &one.observed) {
+        (Some(into), Some(one)) => {
+            into.count += one.count;
+            into.sum += one.sum;
+            for (so_far, more) in into.buckets.iter_mut().zip(one.buckets) {
+                *so_far += more;
+            }
+        }
+        (None, Some(one)) => into.observed = Some(one.clone()),
+        (_, None) => {}
+    }
 }
 
 fn add_named(
@@ -193,7 +218,7 @@ pub(crate) fn quantile_ns(latency: &[u64; LATENCY_BOUNDS_NS.len() + 1], share: f
 #[cfg(test)]
 pub(crate) mod tests {
     use abi::ElementInfo;
-    use shard::ElementSnapshot;
+    use shard::{ElementSnapshot, ObservedSnapshot};
 
     use super::*;
 
@@ -258,7 +283,16 @@ pub(crate) mod tests {
                 latency_ns: 80_000,
                 saved_bytes: 1000,
             }],
-            metrics: vec![("cache_hits".into(), 5, 5.0)],
+            metrics: vec![MetricSnapshot {
+                name: "cache_hits".into(),
+                counts: vec![(Vec::new(), 5), (vec![("tenant".into(), "a\"b".into())], 3)],
+                overflow: 1,
+                observed: Some(ObservedSnapshot {
+                    count: 2,
+                    sum: 2.5,
+                    buckets: core::array::from_fn(|at| u64::from(at == 9 || at == 10)),
+                }),
+            }],
             generation: 1,
         }
     }
@@ -283,7 +317,9 @@ pub(crate) mod tests {
         assert_eq!((sum.methods.len(), sum.methods[0].started, ended(&sum.methods[0])), (1, 206, 200));
         assert_eq!(sum.chains[0].elements[0].rejected, 20);
         assert_eq!((sum.endpoints[0].connections, sum.endpoints[0].latency_ns), (2, 80_000));
-        assert_eq!(sum.metrics[0].1, 10);
+        let counts: Vec<u64> = sum.metrics[0].counts.iter().map(|(_, count)| *count).collect();
+        assert_eq!((counts, sum.metrics[0].overflow), (vec![10, 6], 2));
+        assert_eq!(sum.metrics[0].observed.as_ref().map(|o| (o.count, o.sum)), Some((4, 5.0)));
         assert_eq!(sum.generation, 1);
     }
 

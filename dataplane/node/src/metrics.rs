@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use abi::Status;
-use shard::{LATENCY_BOUNDS_NS, MethodSnapshot, Snapshot};
+use shard::{LATENCY_BOUNDS_NS, MethodSnapshot, OBSERVED_BOUNDS, Snapshot};
 
 use crate::figures::{Figures, ended, is_failure};
 
@@ -38,21 +38,52 @@ pub(crate) fn encode(figures: &Figures) -> String {
         out.family(&name, help, "gauge");
         out.sample(&name, &[], *value as f64);
     }
-    if !sum.metrics.is_empty() {
-        out.family(
-            "towpath_element_metric_count",
-            "How often elements counted or observed, by metric.",
-            "counter",
-        );
-        for (name, count, _) in &sum.metrics {
-            out.sample("towpath_element_metric_count", &[("metric", name)], *count as f64);
+    elements(&mut out, &sum);
+    out.0
+}
+
+/// What elements count and observe themselves.
+fn elements(out: &mut Text, sum: &Snapshot) {
+    if sum.metrics.is_empty() {
+        return;
+    }
+    let name = "towpath_element_metric_count";
+    out.family(name, "What elements counted, by metric and their own labels.", "counter");
+    for metric in &sum.metrics {
+        // A metric that is only counted under labels, or only observed, has no count of its own.
+        let counts = metric.counts.iter().filter(|(labels, count)| !labels.is_empty() || *count > 0);
+        for (own, count) in counts {
+            let names: Vec<String> = own.iter().map(|(name, _)| label(name)).collect();
+            let mut labels = vec![("metric", metric.name.as_str())];
+            labels.extend(names.iter().zip(own).map(|(name, (_, value))| (name.as_str(), value.as_str())));
+            out.sample(name, &labels, *count as f64);
         }
-        out.family("towpath_element_metric_sum", "What elements counted or observed, added up.", "counter");
-        for (name, _, total) in &sum.metrics {
-            out.sample("towpath_element_metric_sum", &[("metric", name)], *total);
+        if metric.overflow > 0 {
+            let labels = [("metric", metric.name.as_str()), ("overflow", "true")];
+            out.sample(name, &labels, metric.overflow as f64);
         }
     }
-    out.0
+    let name = "towpath_element_metric_observed";
+    out.family(name, "What elements observed, by metric.", "histogram");
+    for (metric, observed) in sum.metrics.iter().filter_map(|m| Some((&m.name, m.observed.as_ref()?))) {
+        let bounds = OBSERVED_BOUNDS.iter().map(|bound| format!("{bound}"));
+        let mut so_far = 0;
+        for (count, bound) in observed.buckets.iter().zip(bounds.chain(["+Inf".to_owned()])) {
+            so_far += count;
+            out.sample(&format!("{name}_bucket"), &[("metric", metric), ("le", &bound)], so_far as f64);
+        }
+        out.sample(&format!("{name}_sum"), &[("metric", metric)], observed.sum);
+        out.sample(&format!("{name}_count"), &[("metric", metric)], observed.count as f64);
+    }
+}
+
+/// A label's name as Prometheus allows it, and none that is ours.
+fn label(name: &str) -> String {
+    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect::<String>();
+    let is_ours = matches!(plain.as_str(), "metric" | "overflow" | "le");
+    let is_bad =
+        is_ours || plain.starts_with("__") || !plain.starts_with(|c: char| c.is_alphabetic() || c == '_');
+    if is_bad { format!("label_{plain}") } else { plain }
 }
 
 /// A counter's name as Prometheus wants it.
@@ -318,6 +349,12 @@ mod tests {
             "towpath_log_lines_dropped_total 1",
             r#"towpath_generation{shard="1",core="1"} 1"#,
             r#"towpath_element_metric_count{metric="cache_hits"} 10"#,
+            r#"towpath_element_metric_count{metric="cache_hits",tenant="a\"b"} 6"#,
+            r#"towpath_element_metric_count{metric="cache_hits",overflow="true"} 2"#,
+            r#"towpath_element_metric_observed_bucket{metric="cache_hits",le="0.5"} 0"#,
+            r#"towpath_element_metric_observed_bucket{metric="cache_hits",le="2"} 4"#,
+            r#"towpath_element_metric_observed_sum{metric="cache_hits"} 5"#,
+            r#"towpath_element_metric_observed_count{metric="cache_hits"} 4"#,
         ] {
             assert!(text.lines().any(|l| l == line), "missing: {line}\n{text}");
         }

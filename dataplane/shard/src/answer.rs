@@ -191,6 +191,13 @@ impl Core {
         let said = if call.is_trailers_only { &call.response } else { &call.trailers };
         let code =
             said.get(Token::GrpcStatus).and_then(|v| core::str::from_utf8(v).ok()).map(str::parse::<u8>);
+        if self.reads_reports
+            && let Some(endpoint) = call.served_by.and_then(|p| self.endpoints.get_mut(p as usize))
+        {
+            let mut spare = self.buffers.take();
+            endpoint.reports.get_or_insert_default().take(said, self.now, &mut spare);
+            self.buffers.give(spare);
+        }
         let text = said.get(Token::GrpcMessage);
         call.message.clear();
         if let Some(text) = text {

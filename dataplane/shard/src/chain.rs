@@ -42,6 +42,7 @@ impl Core {
             sinks: &generation.sinks,
             endpoints: &self.endpoints,
             metrics: &mut self.metrics,
+            metric_places: &generation.metrics,
             counters: &mut self.counters,
             log: &mut self.log,
             now: self.now,

@@ -64,6 +64,7 @@ counters! {
     map_keys_shared: "Uses of the one entry that a full map shares among further keys.",
     calls_method_unknown: "Calls of methods that no proto knows, in chains that read messages.",
     lists_cut: "Messages with a list of more items than a chain sees.",
+    metric_sets_overflowed: "Counts under label sets beyond the thousand that a metric tells apart.",
     texts_cut: "Passages whose texts were longer than their memory: the rest was cut.",
     metadata_refused: "Metadata an element wrote that may not travel.",
     messages_compressed: "Messages compressed.",

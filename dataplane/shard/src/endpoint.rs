@@ -1,6 +1,6 @@
 //! An endpoint as this shard knows it: its health, its load, and the calls that wait for it.
 
-use alloc::{collections::VecDeque, vec::Vec};
+use alloc::{boxed::Box, collections::VecDeque, vec::Vec};
 
 use abi::{Addr, Encoding};
 use wire::Instant;
@@ -9,6 +9,7 @@ use crate::Via;
 use crate::Why;
 use crate::callers::CallerId;
 use crate::limits::SECOND;
+use crate::report::Reports;
 use crate::slab::Key;
 
 /// The EWMA's decay, nanoseconds (Linkerd's 10 s).
@@ -53,6 +54,8 @@ pub(crate) struct Endpoint {
     pub(crate) calls: u64,
     pub(crate) failures: u64,
     pub(crate) saved_bytes: u64,
+    /// What it has said of its load, where some chain reads that.
+    pub(crate) reports: Option<Box<Reports>>,
     latency_ns: f64,
     latency_at: Instant,
     /// `grpc-accept-encoding` of its last answer: gzip, deflate.
@@ -80,6 +83,7 @@ impl Endpoint {
             calls: 0,
             failures: 0,
             saved_bytes: 0,
+            reports: None,
             latency_ns: 0.0,
             latency_at: Instant(0),
             accepts: [false; 2],

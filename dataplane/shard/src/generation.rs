@@ -49,6 +49,8 @@ pub(crate) struct Generation {
     pub(crate) sinks: Vec<u16>,
     /// Service, endpoint: the shard-wide endpoint.
     pub(crate) endpoints: Vec<Vec<u32>>,
+    /// The shard-wide places of the program's metrics.
+    pub(crate) metrics: Vec<u16>,
     /// Picks made, by service.
     pub(crate) picks: Vec<u64>,
     pub(crate) chains: Vec<ChainStats>,
@@ -73,6 +75,7 @@ impl Generation {
         sinks: Vec<u16>,
         listeners: &[Listener],
         endpoints: Vec<Vec<u32>>,
+        metrics: Vec<u16>,
     ) -> Self {
         let fixed =
             listeners.iter().map(|l| l.destination.as_ref().and_then(|name| program.service(name))).collect();
@@ -92,6 +95,7 @@ impl Generation {
             number,
             sinks,
             endpoints,
+            metrics,
             picks,
             chains,
             calls: 0,

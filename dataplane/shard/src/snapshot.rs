@@ -5,6 +5,7 @@ use alloc::{string::String, vec::Vec};
 use abi::{ElementInfo, Status};
 
 use crate::conn::Kind;
+use crate::metric::MetricSnapshot;
 use crate::state::Core;
 
 /// Upper bounds of latency buckets, nanoseconds: gRFC A66's from 10 µs up; the last bucket is open.
@@ -54,8 +55,8 @@ pub struct Snapshot {
     pub chains: Vec<ChainSnapshot>,
     /// By endpoint.
     pub endpoints: Vec<EndpointSnapshot>,
-    /// Metrics of elements (`count`, `observe`): name, count, sum.
-    pub metrics: Vec<(String, u64, f64)>,
+    /// Metrics of elements (`count`, `observe`).
+    pub metrics: Vec<MetricSnapshot>,
     /// How many programs this shard has adopted, the first included.
     pub generation: u64,
 }
@@ -194,7 +195,7 @@ impl Core {
             methods: self.methods.list(),
             chains: self.chain_snapshots(),
             endpoints: self.endpoint_snapshots(),
-            metrics: self.metric_snapshots(),
+            metrics: self.metrics.snapshot(),
             generation: self.adopted,
         }
     }
@@ -269,13 +270,5 @@ impl Core {
             }
         }
         list
-    }
-
-    fn metric_snapshots(&self) -> Vec<(String, u64, f64)> {
-        let Some(generation) = self.generations[usize::from(self.current)].as_ref() else {
-            return Vec::new();
-        };
-        let names = generation.program.metrics.iter();
-        names.zip(&self.metrics).map(|(name, value)| (name.clone(), value.count, value.sum)).collect()
     }
 }

@@ -18,10 +18,10 @@ use crate::endpoint::Endpoint;
 use crate::generation::Generation;
 use crate::limits::Limits;
 use crate::messages::Messages;
+use crate::metric::Metrics;
 use crate::pool::{Buffers, Ledger, Level};
 use crate::slab::{Key, Slab};
 use crate::stats::Methods;
-use crate::view::MetricValue;
 use crate::wheel::Wheel;
 use crate::{AccessWhen, ConnId, Job, Listener, ListenerId, Log, Notice, Peer, Protocol, Setup, Via, Why};
 
@@ -94,7 +94,9 @@ pub(crate) struct Core {
     pub(crate) faults_down: Vec<u64>,
     pub(crate) faults_up: Vec<u64>,
     pub(crate) methods: Methods,
-    pub(crate) metrics: Vec<MetricValue>,
+    pub(crate) metrics: Metrics,
+    /// Some chain of the current program reads what endpoints report.
+    pub(crate) reads_reports: bool,
     pub(crate) log: Box<dyn Log>,
 
     pub(crate) ops: Vec<Op>,
@@ -145,7 +147,8 @@ impl Core {
             faults_down: alloc::vec![0; Fault::ALL.len()],
             faults_up: alloc::vec![0; Fault::ALL.len()],
             methods: Methods::new(limits.methods_max),
-            metrics: Vec::new(),
+            metrics: Metrics::default(),
+            reads_reports: false,
             log,
             ops: Vec::new(),
             connects: Vec::new(),
@@ -179,9 +182,10 @@ impl Core {
             }
             places.push(of_service);
         }
-        self.metrics.resize(self.metrics.len().max(program.metrics.len()), MetricValue::default());
+        let metrics = self.metrics.places(&program.metrics);
+        self.reads_reports = program.chains.iter().any(|c| c.plan().endpoint_reports);
         self.adopted += 1;
-        let generation = Generation::new(self.adopted, program, sinks, &self.listeners, places);
+        let generation = Generation::new(self.adopted, program, sinks, &self.listeners, places, metrics);
         let previous = self.current;
         let place = self.generations.iter().position(Option::is_none).unwrap_or(self.generations.len());
         if place == self.generations.len() {

@@ -13,6 +13,7 @@ use crate::call::{Call, Phase};
 use crate::counters::Counters;
 use crate::endpoint::Endpoint;
 use crate::messages::Messages;
+use crate::metric::Metrics;
 use crate::stats::ChainStats;
 use crate::{ElementRecord, Log};
 
@@ -20,13 +21,6 @@ use crate::{ElementRecord, Log};
 const REJECT_TEXT_MAX: usize = 1024;
 /// One call in this many has its elements timed.
 const SAMPLED_ONE_IN: u64 = 64;
-
-/// One metric of `count` and `observe`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct MetricValue {
-    pub(crate) count: u64,
-    pub(crate) sum: f64,
-}
 
 pub(crate) struct View<'a> {
     pub(crate) call: &'a mut Call,
@@ -37,7 +31,8 @@ pub(crate) struct View<'a> {
     pub(crate) chains: &'a mut [ChainStats],
     pub(crate) sinks: &'a [u16],
     pub(crate) endpoints: &'a [Endpoint],
-    pub(crate) metrics: &'a mut [MetricValue],
+    pub(crate) metrics: &'a mut Metrics,
+    pub(crate) metric_places: &'a [u16],
     pub(crate) counters: &'a mut Counters,
     pub(crate) log: &'a mut Box<dyn Log>,
     pub(crate) now: Instant,
@@ -212,8 +207,9 @@ impl CallView for View<'_> {
         u16::try_from(at).ok().map(EndpointIdx)
     }
 
-    fn endpoint_report(&self, _at: EndpointIdx, _name: &str) -> Option<f64> {
-        None
+    fn endpoint_report(&self, at: EndpointIdx, name: &str) -> Option<f64> {
+        let place = *self.my_places().get(usize::from(at.0))?;
+        self.endpoints.get(place as usize)?.reports.as_ref()?.value(name, self.now)
     }
 
     fn pick_number(&mut self) -> u64 {
@@ -244,9 +240,11 @@ impl CallView for View<'_> {
         self.log.element(&ElementRecord { at: self.now, id: self.call.id, element: info, level, fields });
     }
 
-    fn count(&mut self, metric: u16, by: u64, _labels: &[(&str, LogValue<'_>)]) {
-        if let Some(value) = self.metrics.get_mut(usize::from(metric)) {
-            value.count = value.count.saturating_add(by);
+    fn count(&mut self, metric: u16, by: u64, labels: &[(&str, LogValue<'_>)]) {
+        if let Some(place) = self.metric_places.get(usize::from(metric))
+            && !self.metrics.count(*place, by, labels)
+        {
+            self.counters.metric_sets_overflowed += 1;
         }
     }
 
@@ -261,9 +259,8 @@ impl CallView for View<'_> {
     }
 
     fn observe(&mut self, metric: u16, value: f64) {
-        if let Some(of) = self.metrics.get_mut(usize::from(metric)) {
-            of.count += 1;
-            of.sum += value;
+        if let Some(place) = self.metric_places.get(usize::from(metric)) {
+            self.metrics.observe(*place, value);
         }
     }
 

@@ -17,6 +17,9 @@ use crate::rng::Rng;
 /// The element that deals with messages.
 pub(crate) const GATE: u16 = 3;
 
+/// What every server reports of its load, with each answer.
+pub(crate) const REPORT: f64 = 42.5;
+
 /// What a chain sees of messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Gates {
@@ -46,6 +49,7 @@ impl Gates {
             response_message: self.message[1].is_some(),
             request_message_payload: self.message[0] == Some(true),
             response_message_payload: self.message[1] == Some(true),
+            endpoint_reports: true,
             call_words: 3,
             ..plan
         }
@@ -352,6 +356,10 @@ impl Gate<'_> {
                 return Verdict::Unreadable(Unreadable::Malformed);
             }
             enter();
+        }
+        let report = call.endpoint().and_then(|at| call.endpoint_report(at, "sim"));
+        if call.num(Num::Status) == 0 && report != Some(REPORT) {
+            self.watch.problem(format!("call {id}: its endpoint reported {report:?}"));
         }
         if call.passed() > GATE {
             self.enter(id, segment, b" end", call.spill());

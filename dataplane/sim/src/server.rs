@@ -8,6 +8,7 @@ use wire::{Headers, Instant, Token, grpc};
 
 use crate::body::{Inbox, Outbox, Way, frame, message};
 use crate::client::{custom, send};
+use crate::gate::REPORT;
 use crate::h2_io::H2Io;
 use crate::ledger::{Attempt, AttemptEnd, Ledger};
 use crate::peer::{End, Peer, PeerIo, Wake};
@@ -349,6 +350,7 @@ fn push_status(call: usize, plan: &CallPlan, list: &mut Headers) {
         list.push(b"grpc-message", &value);
     }
     list.push(b"x-srv-end", b"1");
+    list.push(b"endpoint-load-metrics", format!("TEXT named_metrics.sim={REPORT}").as_bytes());
     for (name, value) in fields(call, "t", plan.trailers) {
         list.push(name.as_bytes(), &value);
     }

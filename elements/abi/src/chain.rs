@@ -48,6 +48,8 @@ pub struct Plan {
     pub request_message_payload: bool,
     /// `response message` reads or changes `payload` (else it needs the size alone).
     pub response_message_payload: bool,
+    /// Some element reads what endpoints report of their load (`CallView::endpoint_report`).
+    pub endpoint_reports: bool,
     /// 64-bit words of `state call` and call-parameters a passage needs in its slot.
     pub call_words: usize,
 }
