@@ -1,4 +1,7 @@
 //! The one thread that writes: sinks, reopening, giving buffers back.
+//!
+//! Each buffer wakes it. A nap between looks would save shards that system call, and was tried: where a shard
+//! shares its core with others, the scheduler then let these run first, and a p99 of 0.4 ms became 8 ms.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
