@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use abi::Addr;
 use lang::{Compiled, Loader, Overrides, SourceText};
 
+use crate::cli::Explain;
 use crate::config::Listen;
 use crate::failure::{Failure, Outcome, is_coloured, print};
 
@@ -63,6 +64,35 @@ pub(crate) fn check(app: &App, listen: &[Listen]) -> Outcome<()> {
         eprint!("{}", compiled.notes.render(is_coloured()));
     }
     print(&format!("{}\n", summary(&compiled)));
+    Ok(())
+}
+
+/// `towpath explain`: what was decided of the application, or of one call to it.
+///
+/// # Errors
+/// What is wrong with the application, or with the call.
+pub(crate) fn explain(args: &Explain) -> Outcome<()> {
+    let every = config(args.config.as_deref())?.every;
+    let app = App { path: args.app.clone(), set: args.set.clone(), every };
+    let call = args.call.as_deref().map(lang::explain::parse_call).transpose().map_err(Failure::line)?;
+    let compiled = app.compile()?;
+    let report = lang::explain::Report::of(&compiled);
+    let Some(call) = call else {
+        let text = if args.json { format!("{}\n", report.json()) } else { report.text() };
+        print(&text);
+        return Ok(());
+    };
+    if args.message.is_some() {
+        return Err(Failure::line("--message is not supported yet: no element reads messages"));
+    }
+    let call = lang::explain::Imagined {
+        headers: args.headers.clone(),
+        peer: args.peer,
+        seed: args.seed,
+        status: args.status,
+        ..call
+    };
+    print(&report.call(&call).map_err(Failure::line)?);
     Ok(())
 }
 

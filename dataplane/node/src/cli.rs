@@ -29,6 +29,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Compiles an application and says what is wrong with it
     Check(Check),
+    /// Says what the compiler decided and why; which rule and verdict one call would meet
+    Explain(Explain),
     /// Lays applications out in the language's own style
     Fmt(Fmt),
     /// Says what this machine offers each backend, and the command that mends what is missing
@@ -37,9 +39,6 @@ pub(crate) enum Command {
     Status(Ask),
     /// Has the running node compile its application again and take it over
     Reload(Ask),
-    /// Comes later
-    #[command(hide = true)]
-    Explain(Later),
     /// Comes later
     #[command(hide = true)]
     Top(Later),
@@ -124,6 +123,41 @@ pub(crate) struct Check {
     pub(crate) set: Vec<(String, Vec<Addr>)>,
 }
 
+/// `towpath explain`.
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The application
+    #[arg(value_name = "APP.adn")]
+    pub(crate) app: PathBuf,
+    /// The same facts as JSON
+    #[arg(long, conflicts_with = "call")]
+    pub(crate) json: bool,
+    /// Takes one imagined call through its chain, as in 'frontend -> catalog.pkg.Service/Method'
+    #[arg(long, value_name = "CALL")]
+    pub(crate) call: Option<String>,
+    /// Metadata of the call (may be repeated)
+    #[arg(short = 'H', long = "header", value_name = "NAME:VALUE", requires = "call", value_parser = header)]
+    pub(crate) headers: Vec<(String, String)>,
+    /// The call's request message as JSON
+    #[arg(long, value_name = "JSON", requires = "call")]
+    pub(crate) message: Option<String>,
+    /// The caller's address
+    #[arg(long, value_name = "IP", requires = "call")]
+    pub(crate) peer: Option<std::net::IpAddr>,
+    /// How the endpoint answers
+    #[arg(long, value_name = "STATUS", default_value = "OK", value_parser = status)]
+    pub(crate) status: abi::Status,
+    /// What the call's draws derive from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Node settings: their `every` rules count
+    #[arg(long, value_name = "node.toml")]
+    pub(crate) config: Option<PathBuf>,
+    /// Overrides one key, as in service.catalog.endpoints=10.0.0.1:50051
+    #[arg(long, value_name = "KEY=VALUE", value_parser = set)]
+    pub(crate) set: Vec<(String, Vec<Addr>)>,
+}
+
 /// `towpath fmt`.
 #[derive(Args, Debug)]
 pub(crate) struct Fmt {
@@ -180,6 +214,23 @@ fn admin_addr(text: &str) -> Result<AdminAddr, String> {
     Ok(match value::addr(text)? {
         Addr::Ip(addr) => AdminAddr::Tcp(addr),
         Addr::Unix(path) => AdminAddr::Unix(path.into()),
+    })
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("expected NAME:VALUE")?;
+    if name.trim().is_empty() {
+        return Err("expected NAME:VALUE".into());
+    }
+    Ok((name.trim().to_lowercase(), value.trim_start().to_owned()))
+}
+
+fn status(text: &str) -> Result<abi::Status, String> {
+    let name = text.to_uppercase();
+    abi::Status::from_name(&name).ok_or_else(|| {
+        let names: Vec<&str> = abi::Status::all().map(abi::Status::name).collect();
+        let near = value::nearest(&name, names.iter().copied());
+        near.map_or("expected a gRPC status, as in UNAVAILABLE".to_owned(), |n| format!("did you mean {n}?"))
     })
 }
 

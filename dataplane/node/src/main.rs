@@ -41,9 +41,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check(&args),
         Command::Fmt(args) => format::fmt(&args),
-        Command::Explain(_) => {
-            later("explain", "; GET /explain of a running node lists its rules and their code")
-        }
+        Command::Explain(args) => app::explain(&args),
         Command::Top(_) => later("top", "; see `towpath status`"),
         Command::Trace(_) => later("trace", "; the access log names the element and line that decided"),
         Command::Capture(_) => later("capture", ""),

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use abi::Addr;
 use jit::Jit;
-use lang::Compiled;
+use lang::explain::{Analysis, Report};
 use lang::state::{StateReport, Store};
 use lang::vm::Image;
+use lang::{Compiled, Diagnostics};
 use shard::{AccessWhen, Instant, ListenerId, Setup};
 
 use crate::clock;
@@ -66,6 +67,8 @@ pub(crate) struct Node {
     backend: io::Backend,
     program: Arc<abi::Program>,
     images: Vec<Arc<Image>>,
+    analysis: Analysis,
+    notes: Diagnostics,
     /// What elements remember, over all programs.
     store: Store,
     /// Makes chains run.
@@ -105,7 +108,7 @@ impl Node {
             Code::Interpret => Jit::interpreting(),
         };
         compiled.link(&mut store, &mut jit);
-        let Compiled { program, images, .. } = compiled;
+        let Compiled { program, images, analysis, notes } = compiled;
         let program = Arc::new(program);
         let sinks = sinks_of(&program, &mut writer).map_err(Failure::line)?;
         let placement = io::Placement::new(count);
@@ -119,6 +122,8 @@ impl Node {
             backend: plan.io.backend,
             program: program.clone(),
             images,
+            analysis,
+            notes,
             store,
             jit,
             started: clock::monotonic(),
@@ -191,9 +196,9 @@ impl Node {
         self.seats.iter().map(|s| s.core).collect()
     }
 
-    /// Its program, and the byte code of each chain.
-    pub(crate) fn program(&self) -> (&abi::Program, &[Arc<Image>]) {
-        (&self.program, &self.images)
+    /// What there is to say of its program.
+    pub(crate) fn report(&self) -> Report<'_> {
+        Report { program: &self.program, images: &self.images, analysis: &self.analysis, notes: &self.notes }
     }
 
     /// How many programs it has taken over, the first included.
@@ -215,13 +220,15 @@ impl Node {
         // Of the generations before, those that have ended.
         self.jit.sweep();
         let report = compiled.link(&mut self.store, &mut self.jit);
-        let Compiled { program, images, .. } = compiled;
+        let Compiled { program, images, analysis, notes } = compiled;
         let program = Arc::new(program);
         for seat in &self.seats {
             seat.insist(Command::Adopt(program.clone(), sinks.clone()));
         }
         self.program = program;
         self.images = images;
+        self.analysis = analysis;
+        self.notes = notes;
         self.generation += 1;
         Ok(report)
     }

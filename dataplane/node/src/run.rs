@@ -277,7 +277,10 @@ impl Control {
             Ask::Ready if self.is_draining => Answer { code: 503, body: "draining\n".into() },
             Ask::Ready => Answer::ok(format!("ready, generation {}\n", self.node.generation())),
             Ask::Config => Answer::ok(self.config_text()),
-            Ask::Explain => Answer::ok(explain(&self.node)),
+            Ask::Explain => {
+                let generation = self.node.generation();
+                Answer::ok(format!("generation {generation}\n{}", self.node.report().text()))
+            }
             Ask::Status => Answer::ok(status::text(&self.node.figures(), self.is_draining)),
             Ask::Reload => match self.reload() {
                 Ok(done) => Answer::ok(done),
@@ -336,33 +339,4 @@ impl Control {
         );
         out
     }
-}
-
-/// The rules in force and the code of their chains.
-fn explain(node: &Node) -> String {
-    let (program, images) = node.program();
-    let mut out = format!("{}, generation {}\n", program.file, node.generation());
-    let name = |at: Option<abi::ServiceIdx>| {
-        at.and_then(|at| program.services.get(usize::from(at.0))).map_or("*", |s| s.name.as_str())
-    };
-    for route in &program.routes {
-        let method = match &route.method {
-            abi::MethodMatch::Any => String::new(),
-            abi::MethodMatch::Service(service) => format!(".{service}/*"),
-            abi::MethodMatch::Method(service, method) => format!(".{service}/{method}"),
-        };
-        let chain = usize::try_from(route.chain).unwrap_or(usize::MAX);
-        let elements = program.chains.get(chain).map_or(String::new(), |c| {
-            c.plan().elements.iter().map(|e| e.text.as_str()).collect::<Vec<_>>().join(" - ")
-        });
-        let _ = writeln!(
-            out,
-            "\nline {}: {} -> {}{method}: {elements}\n{}",
-            route.line,
-            name(route.source),
-            name(route.destination),
-            images.get(chain).map_or_else(String::new, |image| image.listing())
-        );
-    }
-    out
 }

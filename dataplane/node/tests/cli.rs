@@ -170,7 +170,10 @@ fn the_ready_line_names_addresses_and_the_admin_addresses_answer() {
         let config = http_get(node.admin(), "/config").unwrap();
         assert!(config.contains("connect_timeout = \"2s\""), "{config}");
         let explain = http_get(node.admin(), "/explain").unwrap();
-        assert!(explain.contains("line 4: frontend -> catalog: LoadBalancing - Logging"), "{explain}");
+        assert!(
+            explain.contains("generation 1\n") && explain.contains("frontend -> catalog   ("),
+            "{explain}"
+        );
         assert!(http_get(node.admin(), "/status").is_err(), "only on the socket");
 
         let status = Towpath::run(&["status", "--admin", &node.socket()]);
@@ -275,4 +278,31 @@ fn fmt_lays_out_checks_and_leaves_what_has_errors() {
     assert_eq!(fs::read_to_string(&bad).unwrap(), "service a\na -> : X\n");
     assert_eq!(fs::read_to_string(&app).unwrap(), SHOP);
     assert_eq!(Towpath::run(&["fmt", "--check", &app]).code, 0);
+}
+
+#[test]
+fn explain_says_what_was_decided_and_what_one_call_would_meet() {
+    let folder = Folder::new("explain");
+    let app = folder.write("shop.adn", SHOP);
+    let done = Towpath::run(&["explain", &app]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    for part in ["rejects with UNAVAILABLE \"fault injected\" with a chance of 10 %", "headers only"] {
+        assert!(done.stdout.contains(part), "{part} is not in {}", done.stdout);
+    }
+    let json = Towpath::run(&["explain", &app, "--json"]);
+    assert!(json.code == 0 && json.stdout.starts_with("{\"file\":"), "{}", json.stdout);
+
+    let call =
+        ["explain", &app, "--call", "frontend -> catalog.shop.Catalog/List", "--seed", "7", "-H", "a:b"];
+    let done = Towpath::run(&call);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains("by seed 7") && done.stdout.contains("\nverdict   "), "{}", done.stdout);
+    assert_eq!(done.stdout, Towpath::run(&call).stdout);
+
+    let wrong = Towpath::run(&["explain", &app, "--call", "frontend -> catalogue.shop.Catalog/List"]);
+    assert_eq!((wrong.code, wrong.stdout.as_str()), (1, ""));
+    assert!(wrong.stderr.contains("did you mean `catalog`?"), "{}", wrong.stderr);
+    folder.write("shop.adn", &SHOP.replace("Logging", "Loging"));
+    let wrong = Towpath::run(&["explain", &app, "--json"]);
+    assert!(wrong.code == 1 && wrong.stderr.contains("shop.adn:4") && wrong.stdout.is_empty());
 }

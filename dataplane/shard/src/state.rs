@@ -237,7 +237,7 @@ impl Core {
             return *place;
         }
         let place = u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX);
-        self.endpoints.push(Endpoint::new(addr.clone(), via, ring_hash(addr)));
+        self.endpoints.push(Endpoint::new(addr.clone(), via, addr.ring_place()));
         self.by_addr.insert((addr.clone(), via), place);
         place
     }
@@ -572,10 +572,4 @@ impl Core {
 pub(crate) enum Gone {
     Lost,
     Broke(Fault),
-}
-
-/// XXH64 is the language's; here only the address's own stable place on a ring is needed.
-fn ring_hash(addr: &Addr) -> u64 {
-    let text = alloc::format!("{addr}");
-    text.bytes().fold(0x5851_F42D_4C95_7F2D, |h, b| crate::view::mix(h ^ u64::from(b)))
 }

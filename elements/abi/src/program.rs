@@ -26,6 +26,20 @@ pub enum Addr {
     Unix(String),
 }
 
+impl Addr {
+    /// Its place on a ring of endpoints: a hash of how it reads, stable over reloads.
+    pub fn ring_place(&self) -> u64 {
+        let mix = |x: u64| {
+            let mut x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            x ^ (x >> 31)
+        };
+        let text = alloc::format!("{self}");
+        text.bytes().fold(0x5851_F42D_4C95_7F2D, |h, b| mix(h ^ u64::from(b)))
+    }
+}
+
 impl core::fmt::Display for Addr {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {

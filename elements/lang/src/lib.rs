@@ -13,6 +13,7 @@
 mod ast;
 mod check;
 mod diag;
+pub mod explain;
 pub mod fmt;
 mod hir;
 mod lex;
@@ -91,6 +92,8 @@ pub struct Compiled {
     pub program: abi::Program,
     /// The byte code of each chain.
     pub images: Vec<Arc<Image>>,
+    /// What the compiler found out about them: for [`explain`].
+    pub analysis: explain::Analysis,
     /// What is worth knowing: notes and warnings, never errors.
     pub notes: Diagnostics,
 }

@@ -7,6 +7,7 @@
 //! Words of the call: 0 says how much scratch stays (if call-parameters are texts), then for each link its
 //! call-parameters, its states and whether its `when` held.
 
+mod analyse;
 mod build;
 mod expr;
 mod fold;
@@ -33,6 +34,7 @@ use crate::vm::text::xxh64;
 
 use crate::state::StateDecl;
 
+pub(crate) use analyse::element as analyse;
 use build::{Builder, ParamAt, Pools, Slot, Val};
 use state::{Places, StateAt};
 use visit::Reads;

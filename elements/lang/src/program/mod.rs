@@ -220,7 +220,7 @@ impl World<'_> {
             self.errors.retain(is_error);
             return Err(Diagnostics::new(self.errors, self.sources));
         }
-        let rules::Table { services, routes, images, registry } = table;
+        let rules::Table { services, routes, images, registry, analysis } = table;
         let program = abi::Program {
             file: name.to_owned(),
             services,
@@ -229,7 +229,7 @@ impl World<'_> {
             sinks: registry.sinks,
             metrics: registry.metrics,
         };
-        Ok(Compiled { program, images, notes: Diagnostics::new(self.errors, self.sources) })
+        Ok(Compiled { program, images, analysis, notes: Diagnostics::new(self.errors, self.sources) })
     }
 
     /// `--set` may name a service that the file only uses.

@@ -12,6 +12,7 @@ use abi::{MethodMatch, Route, Service, ServiceIdx};
 
 use crate::ast::{Ident, Rule};
 use crate::diag::Diagnostic;
+use crate::explain::facts::{Analysis, ChainFacts, ElementFacts, LinkFacts, RuleFacts};
 use crate::lower::{self, Link, Registry};
 use crate::schema::Coverage;
 use crate::source::Span;
@@ -87,6 +88,8 @@ struct Resolved {
     links: Vec<Link>,
     /// What stands before its links, and who says it.
     head: String,
+    /// Where the links begin.
+    links_at: u32,
     span: Span,
     line: u32,
     every: bool,
@@ -100,6 +103,7 @@ pub(super) struct Table {
     pub(super) routes: Vec<Route>,
     pub(super) images: Vec<Arc<Image>>,
     pub(super) registry: Registry,
+    pub(super) analysis: Analysis,
 }
 
 impl World<'_> {
@@ -122,7 +126,10 @@ impl World<'_> {
         // The most specific rule first; within one rule the narrowest key.
         flat.sort_by_key(|f| ::std::cmp::Reverse((f.rank, f.key.weight())));
         let registry = Registry { services: lower::service_texts(&services), ..Registry::default() };
-        let mut table = Table { services, routes: Vec::new(), images: Vec::new(), registry };
+        let analysis =
+            Analysis { rules: resolved.iter().map(|r| self.rule_facts(r)).collect(), ..Analysis::default() };
+        let mut table = Table { services, routes: Vec::new(), images: Vec::new(), registry, analysis };
+        let mut facts = BTreeMap::new();
         let mut known: BTreeMap<ChainKey, u32> = BTreeMap::new();
         for route in flat {
             let links = || route.rules.iter().filter_map(|at| resolved.get(*at)).flat_map(|r| &r.links);
@@ -135,12 +142,20 @@ impl World<'_> {
                 Some(chain) => *chain,
                 None => {
                     let links: Vec<Link> = links().cloned().collect();
-                    let at = self.chain(&links, coverage.unwrap_or_default(), &mut table);
+                    let rules: Vec<u32> = route
+                        .rules
+                        .iter()
+                        .filter_map(|at| Some((u32::try_from(*at).ok()?, resolved.get(*at)?.links.len())))
+                        .flat_map(|(at, links)| ::std::iter::repeat_n(at, links))
+                        .collect();
+                    let at = self.chain(&links, &rules, coverage.unwrap_or_default(), &mut table, &mut facts);
                     known.insert(key, at);
                     at
                 }
             };
             let Key { method, destination, source } = route.key;
+            let rule = route.rules.last().and_then(|at| u32::try_from(*at).ok()).unwrap_or(u32::MAX);
+            table.analysis.routes.push(rule);
             table.routes.push(Route { source, destination, method, chain, line: route.line });
         }
         for rule in resolved.iter().filter(|r| r.every && !r.used) {
@@ -158,12 +173,20 @@ impl World<'_> {
         table
     }
 
-    /// Compiles the chain of a route; its place among the images.
-    fn chain(&mut self, links: &[Link], coverage: Coverage, table: &mut Table) -> u32 {
+    /// Compiles the chain of a route; its place among the images. `rules` says of each link whose it is.
+    fn chain(
+        &mut self,
+        links: &[Link],
+        rules: &[u32],
+        coverage: Coverage,
+        table: &mut Table,
+        facts: &mut KnownFacts,
+    ) -> u32 {
         notes::chain(links, &mut self.errors);
         let at = u32::try_from(table.images.len()).unwrap_or(u32::MAX);
         let covering;
-        let links = if links.iter().any(|l| l.written.is_some()) {
+        let is_typed = links.iter().any(|l| l.written.is_some());
+        let links = if is_typed {
             covering = self.covering(links, &coverage).unwrap_or_default();
             &covering
         } else {
@@ -178,7 +201,43 @@ impl World<'_> {
             &mut self.errors,
         );
         table.images.push(Arc::new(image));
+        let mut chain = ChainFacts::default();
+        for (link, rule) in links.iter().zip(rules) {
+            // Links that say the same, of methods that are the same, share their facts.
+            let when = link.when.as_ref().map_or("", |w| self.sources.text(w.span));
+            let key = (link.text.clone(), when.to_owned(), link.dry, is_typed.then(|| coverage.key()));
+            let element = facts
+                .entry(key)
+                .or_insert_with(|| Arc::new(lower::analyse(link, &coverage, &table.services, &self.sources)));
+            chain.links.push(LinkFacts {
+                element: element.clone(),
+                rule: *rule,
+                file: self.file_name(link.span),
+                line: link.line,
+            });
+        }
+        table.analysis.chains.push(chain);
         at
+    }
+
+    fn rule_facts(&self, rule: &Resolved) -> RuleFacts {
+        let until = rule.links_at.max(rule.span.start);
+        let text = self.sources.text(Span { end: until, ..rule.span }).trim_end();
+        let first = rule.keys.first();
+        RuleFacts {
+            text: text.trim_end_matches(':').split_whitespace().collect::<Vec<_>>().join(" "),
+            file: self.file_name(rule.span),
+            line: rule.line,
+            every: rule.every,
+            operator: rule.owner == Owner::Operator,
+            sources: rule.keys.iter().map(|k| k.source).collect(),
+            destination: first.and_then(|k| k.destination),
+            method: first.map_or(MethodMatch::Any, |k| k.method.clone()),
+        }
+    }
+
+    fn file_name(&self, span: Span) -> Arc<str> {
+        self.sources.file(span.file).map_or_else(|| Arc::from(""), |f| Arc::from(f.name.as_str()))
     }
 
     fn resolve(&mut self, rule: &Rule, owner: Owner, services: &mut [Service]) -> Option<Resolved> {
@@ -218,9 +277,20 @@ impl World<'_> {
         if !is_right {
             return None;
         }
+        let links_at = links_span(&rule.links).start;
         let span = rule.span.to(links_span(&rule.links));
         let head = head(rule, owner);
-        Some(Resolved { keys, links: links?, head, span, line, every: rule.every, owner, used: false })
+        Some(Resolved {
+            keys,
+            links: links?,
+            head,
+            links_at,
+            span,
+            line,
+            every: rule.every,
+            owner,
+            used: false,
+        })
     }
 
     fn service_named(&mut self, name: &Ident) -> Option<ServiceIdx> {
@@ -362,6 +432,9 @@ impl World<'_> {
         flat
     }
 }
+
+/// Facts of links by what tells them apart: text, condition, `dry`, and the methods if those matter.
+type KnownFacts = BTreeMap<(String, String, bool, Option<super::coverage::Key>), Arc<ElementFacts>>;
 
 /// What tells chains apart: the rules, and what their methods are if that matters.
 type ChainKey = (Vec<usize>, Option<super::coverage::Key>);

@@ -1,0 +1,67 @@
+//! The worst case of an entry, in operations: the longest way through its instructions, loops as often as
+//! their lists can be long.
+
+use std::collections::BTreeMap;
+
+use crate::vm::code::{Code, Op, Shared};
+
+/// Items of a list of the call's own (metadata, payload).
+const CALL_LIST_MAX: u64 = 64;
+
+/// Where an instruction may go besides to the next one, and whether it can go on to that at all.
+fn jumps(op: &Op) -> (Option<u32>, bool) {
+    match op {
+        Op::Jump { to } => (Some(*to), false),
+        Op::JumpIf { to, .. } | Op::JumpUnless { to, .. } | Op::Next { to, .. } => (Some(*to), true),
+        Op::UnlessPassed { to, .. } => (Some(*to), true),
+        Op::Reject { .. } | Op::End => (None, false),
+        _ => (None, true),
+    }
+}
+
+/// Instructions that look at every endpoint of a list.
+fn weight(op: &Op, endpoints: u64) -> u64 {
+    match op {
+        Op::Healthy { .. } | Op::Ring { .. } | Op::ByWeight { .. } | Op::Turn { .. } => endpoints.max(1),
+        _ => 1,
+    }
+}
+
+/// How long a list of this code can be.
+fn items(shared: &Shared, code: &Code, endpoints: u64) -> u64 {
+    let longest = endpoints.max(shared.lists.len() as u64).max(1);
+    let of_call = code.ops.iter().any(|op| matches!(op, Op::MetaAll { .. }));
+    if of_call { longest.max(CALL_LIST_MAX) } else { longest }
+}
+
+/// At most so many operations run, with at most `endpoints` endpoints a service.
+pub(super) fn worst_case(shared: &Shared, code: &Code, endpoints: usize) -> u64 {
+    let endpoints = endpoints as u64;
+    let items = items(shared, code, endpoints);
+    // Loops by where they begin: several jumps lead back to one.
+    let mut loops: BTreeMap<usize, usize> = BTreeMap::new();
+    for (at, op) in code.ops.iter().enumerate() {
+        if let (Some(to), _) = jumps(op)
+            && (to as usize) <= at
+        {
+            loops.insert(to as usize, at);
+        }
+    }
+    let mut times = vec![1_u64; code.ops.len()];
+    for (begin, end) in loops {
+        times.iter_mut().take(end + 1).skip(begin).for_each(|t| *t = t.saturating_mul(items));
+    }
+    let mut longest = vec![0_u64; code.ops.len() + 1];
+    for (at, op) in code.ops.iter().enumerate().rev() {
+        let (to, goes_on) = jumps(op);
+        let there = to.filter(|to| *to as usize > at).and_then(|to| longest.get(to as usize)).copied();
+        let next = if goes_on { longest.get(at + 1).copied() } else { None };
+        // A jump back ends its turn of the loop; the loop's own `Next` leads out.
+        let rest = there.max(next).unwrap_or(0);
+        let own = times.get(at).copied().unwrap_or(1).saturating_mul(weight(op, endpoints));
+        if let Some(slot) = longest.get_mut(at) {
+            *slot = own.saturating_add(rest);
+        }
+    }
+    longest.first().copied().unwrap_or(0)
+}
