@@ -129,12 +129,12 @@ fn fields_are_read_with_the_presence_of_the_proto() {
         ("len(call.payload.tags)", "0", "2"),
         ("call.payload.tags[1]", "none", "why"),
         ("call.payload.sizes[0]", "none", "-5"),
-        ("call.payload.labels[\\\"k\\\"]", "none", "v"),
-        ("call.payload.labels[\\\"K\\\"]", "none", "none"),
+        ("call.payload.labels[\"k\"]", "none", "v"),
+        ("call.payload.labels[\"K\"]", "none", "none"),
         ("call.payload.parts[-3].count", "none", "2"),
         ("call.payload.parts[3].count", "none", "none"),
         ("call.payload.items[1].sku", "none", "two"),
-        ("any(call.payload.items, i => i.sku == \\\"two\\\")", "false", "true"),
+        ("any(call.payload.items, i => i.sku == \"two\")", "false", "true"),
         ("len(filter(call.payload.items, i => i.count > 1))", "0", "1"),
         ("base64(call.payload.blob)", "", "/wAB"),
         ("len(call.payload.blob)", "0", "3"),
@@ -145,9 +145,8 @@ fn fields_are_read_with_the_presence_of_the_proto() {
         ("len(call.payload)", "0", &full.len().to_string()),
         ("call.size", "0", &full.len().to_string()),
     ] {
-        let value = value.replace("\\\"", "\"");
-        assert_eq!(reads(&value, &empty), of_empty, "{value}");
-        assert_eq!(reads(&value, &full), of_full, "{value}");
+        assert_eq!(reads(value, &empty), of_empty, "{value}");
+        assert_eq!(reads(value, &full), of_full, "{value}");
     }
 }
 
@@ -499,7 +498,7 @@ fn fields_of_the_request_are_kept_for_the_response() {
 
 #[test]
 fn binary_metadata_is_bytes() {
-    let element = "element E { request { call.metadata[\"x\"] = \"{len(call.metadata[\\\"k-bin\\\"] ?? call.payload.blob)}\"  call.metadata[\"b-bin\"] = call.payload.blob } }".replace("\\\"", "\"");
+    let element = "element E { request { call.metadata[\"x\"] = \"{len(call.metadata[\"k-bin\"] ?? call.payload.blob)}\"  call.metadata[\"b-bin\"] = call.payload.blob } }";
     let (compiled, mut mock) =
         get(&element, &message(&[("blob", prost_reflect::Value::Bytes(vec![0xff, 0, 1, 2].into()))]));
     let plain = mock.clone();
@@ -547,4 +546,111 @@ fn what_is_wrong_with_a_proto_is_told_at_its_line() {
             Err(e) => assert!(!parts.is_empty() && parts.iter().all(|p| e.to_string().contains(p)), "{e}"),
         }
     }
+}
+
+/// A chain of standard elements alone on `shop.Catalog/METHOD`.
+fn standard(method: &str, links: &str) -> (Compiled, Mock) {
+    let compiled =
+        compile(&format!("catalog.shop.Catalog/{method}: {links}"), "").unwrap_or_else(|e| panic!("{e}"));
+    let mut mock = Mock::new(1);
+    (mock.service, mock.method) = ("shop.Catalog".into(), method.into());
+    mock.words = vec![0; compiled.program.chains[0].plan().call_words];
+    (compiled, mock)
+}
+
+#[test]
+fn a_firewall_judges_by_any_text() {
+    let verdict = |link: &str, payload: Vec<u8>, team: Option<&str>| {
+        let (compiled, mut mock) = standard("Get", link);
+        mock.payload = Some(payload);
+        if let Some(team) = team {
+            mock = mock.header("x-team", team);
+        }
+        match run(&compiled, Entry::Request, &mut mock).0 {
+            Verdict::Forward => "passes".to_owned(),
+            Verdict::Reject(reject) => format!("{} {}", reject.status.name(), mock.reject_text),
+            other => format!("{other:?}"),
+        }
+    };
+    let by = |id: &str| message(&[("user", user(id))]);
+    let denied = "PERMISSION_DENIED firewall: denied";
+    for (link, payload, team, says) in [
+        ("Firewall(call.payload.user.id, deny: [\"mallory\"])", by("mallory"), None, denied),
+        ("Firewall(call.payload.user.id, deny: [\"mallory\"])", by("anna"), None, "passes"),
+        ("Firewall(call.payload.user.id, deny: [\"mallory\"])", by(""), None, "passes"),
+        ("Firewall(call.payload.user.id, deny: [\"mallory\"])", message(&[]), None, "passes"),
+        (
+            "Firewall(call.payload.user.id, deny: [\"mallory\"], absent: false)",
+            message(&[]),
+            None,
+            "PERMISSION_DENIED firewall: nothing to judge by",
+        ),
+        ("Firewall(call.payload.user.id, deny: [\"mallory\"])", vec![0x12, 9], None, "Unreadable(Malformed)"),
+        (
+            "Firewall(call.payload.user.id, deny: [\"mallory\"])",
+            [by("mallory"), by("anna")].concat(),
+            None,
+            "passes",
+        ),
+        (
+            "Firewall(call.payload.user.id, deny: [\"mallory\"])",
+            [by("anna"), by("mallory")].concat(),
+            None,
+            denied,
+        ),
+        ("Firewall(\"{call.payload.tier}\", allow: [\"GOLD\"])", message(&[]), None, denied),
+        (
+            "Firewall(call.metadata[\"x-team\"], allow: [\"web\"], status: UNAUTHENTICATED)",
+            vec![],
+            Some("ops"),
+            "UNAUTHENTICATED firewall: denied",
+        ),
+        ("Firewall(call.metadata[\"x-team\"], allow: [\"web\"])", vec![], Some("web"), "passes"),
+        ("Firewall(call.method, deny: [\"Get\"])", vec![], None, denied),
+        ("Firewall(call.method, deny: [\"Get\"]) dry", vec![], None, "passes"),
+    ] {
+        assert_eq!(verdict(link, payload.clone(), team), says, "{link} {payload:?}");
+    }
+}
+
+#[test]
+fn a_mutation_sets_and_removes_headers() {
+    let (compiled, mock) = standard(
+        "Get",
+        "Mutation(\"x-user\", to: call.payload.user.id) - Mutation(\"x-debug\") - Mutation(response: \"server\")",
+    );
+    let mut mock = mock.header("x-debug", "1").header("x-user", "forged");
+    mock.payload = Some(message(&[("user", user("anna"))]));
+    mock.response.push(("server".into(), b"s".to_vec()));
+    assert_eq!(common::passage(&compiled, &mut mock), Verdict::Forward);
+    assert_eq!(
+        (mock.request_header("x-user").as_deref(), mock.request_header("x-debug")),
+        (Some("anna"), None)
+    );
+    assert!(mock.response.is_empty());
+}
+
+#[test]
+fn a_stream_is_limited_by_message_total_and_pace() {
+    let (compiled, mut mock) = standard("Upload", "StreamLimit(each: 8, total: 14, pace: 10/s)");
+    assert_eq!(run(&compiled, Entry::Request, &mut mock).0, Verdict::Forward);
+    let send = |mock: &mut Mock, len: usize| {
+        mock.payload = Some(vec![0; len]);
+        run(&compiled, Entry::RequestMessage, mock)
+    };
+    for _ in 0..10 {
+        assert_eq!(send(&mut mock, 8), (Verdict::Forward, vec![]), "ten may come at once");
+    }
+    assert_eq!(send(&mut mock, 8), (Verdict::Forward, vec![100_000_000]));
+    assert_eq!(send(&mut mock, 8), (Verdict::Forward, vec![200_000_000]));
+    mock.now_ns += 10_000_000_000;
+    assert_eq!(send(&mut mock, 8), (Verdict::Forward, vec![]));
+    let says = |(verdict, _): (Verdict, Vec<u64>), mock: &Mock| match verdict {
+        Verdict::Reject(reject) => format!("{} {}", reject.status.name(), mock.reject_text),
+        other => format!("{other:?}"),
+    };
+    let large = send(&mut mock, 9);
+    assert_eq!(says(large, &mock), "RESOURCE_EXHAUSTED message 14, 9 B");
+    let many = send(&mut mock, 1);
+    assert_eq!(says(many, &mock), "RESOURCE_EXHAUSTED message 15, 1 B");
 }

@@ -493,6 +493,7 @@ impl Checker<'_> {
     fn list(&mut self, items: &[Expr], span: Span, want: Option<&Ty>) -> HExpr {
         let mut item_ty = match want {
             Some(Ty::List(item)) => Some((**item).clone()),
+            Some(Ty::Error) => Some(Ty::Error),
             Some(Ty::Opt(inner)) => match &**inner {
                 Ty::List(item) => Some((**item).clone()),
                 _ => None,
