@@ -110,6 +110,11 @@ def test(_):
     return run(["cargo", "test", "--workspace", "--locked", "--quiet"], 1200)
 
 
+def langfuzz(_):
+    seed = str(int(time.time()) % 1_000_000 * 1000)
+    return run(["target/debug/towpath-langfuzz", "--minutes", "1", "--from", seed], 120)
+
+
 def harness(name, seconds):
     """A step that runs one program of tests/interop; exit status 77 means skipped."""
 
@@ -131,6 +136,7 @@ STEPS = [
     ("clippy", clippy, False),
     ("build", build, False),
     ("test", test, False),
+    ("langfuzz", langfuzz, True),
     ("abuse", harness("abuse", 400), False),
     ("h2spec", harness("conformance", 300), False),
     ("interop", harness("run", 900), False),

@@ -59,6 +59,13 @@ impl Image {
         };
         (!code.ops.is_empty()).then_some(code)
     }
+
+    /// Instructions of all entries.
+    pub fn op_count(&self) -> usize {
+        let entries =
+            [&self.request, &self.pick, &self.request_message, &self.response_message, &self.response];
+        entries.iter().map(|code| code.ops.len()).sum()
+    }
 }
 
 /// A chain that the interpreter runs.

@@ -1,0 +1,138 @@
+//! One program, the same calls, two ways to run it.
+
+use std::sync::Arc;
+
+use abi::{Chain, Entry, Suspend, Verdict};
+use lang::state::Store;
+use lang::{Backend, Interpreter, Loader, Overrides, SourceText};
+
+use crate::call::Call;
+use crate::message::{PROTO, message};
+use crate::program;
+use crate::rng::Rng;
+
+/// Suspensions one entry is followed through.
+const SUSPENSIONS_MAX: usize = 40;
+/// Calls one program is run for.
+const CALLS: u64 = 12;
+
+/// The one file programs use.
+struct Proto;
+
+impl Loader for Proto {
+    fn read(&self, _from: &str, path: &str) -> Result<SourceText, String> {
+        Ok(SourceText { name: path.to_owned(), text: PROTO.to_owned() })
+    }
+
+    fn resolve(&self, host_port: &str) -> Result<Vec<std::net::SocketAddr>, String> {
+        Err(format!("{host_port} has no address here"))
+    }
+}
+
+/// What became of a program.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It ran, both ways alike; how many instructions it has.
+    Agreed(usize),
+    /// The compiler refused it: the generator is not perfect.
+    Refused(String),
+    /// The two ways differ.
+    Differs(String),
+}
+
+/// Makes the program of a seed and runs it both ways.
+pub fn seed(seed: u64) -> Outcome {
+    let source = program::program(&mut Rng::new(seed));
+    source_both_ways(&source, seed)
+}
+
+/// Runs a program both ways.
+pub fn source_both_ways(source: &str, seed: u64) -> Outcome {
+    let compile = || lang::compile("fuzz.adn", source, &Proto, &Overrides::default());
+    let mut first = match compile() {
+        Ok(compiled) => compiled,
+        Err(errors) => return Outcome::Refused(errors.to_string()),
+    };
+    let Ok(mut second) = compile() else { return Outcome::Differs("compiles once and not twice".into()) };
+    let interpreted = chains(&mut first, &mut Interpreter, seed);
+    let mut machine = jit::Jit::new();
+    let compiled = chains(&mut second, &mut machine, seed);
+    if machine.figures().interpreted > 0 {
+        return Outcome::Differs(format!("not compiled: {:?}", machine.refusal()));
+    }
+    let ops = first.images.iter().map(|i| i.op_count()).sum();
+    let differs = interpreted.iter().zip(&compiled).find_map(|(a, b)| chains_differ(&**a, &**b, seed));
+    differs.map_or(Outcome::Agreed(ops), Outcome::Differs)
+}
+
+/// Where two chains do not do the same to the same calls.
+pub fn chains_differ(interpreted: &dyn Chain, compiled: &dyn Chain, seed: u64) -> Option<String> {
+    let (a, b) = (run(interpreted, seed), run(compiled, seed));
+    (a != b).then(|| difference(&a, &b))
+}
+
+fn chains(compiled: &mut lang::Compiled, backend: &mut dyn Backend, seed: u64) -> Vec<Arc<dyn Chain>> {
+    compiled.link(&mut Store::seeded(2, seed), backend);
+    compiled.program.chains.clone()
+}
+
+/// Every call's whole passage, told.
+fn run(chain: &dyn Chain, seed: u64) -> Vec<String> {
+    let mut rng = Rng::new(seed ^ 0xca11);
+    let mut now = 1_000_000_000;
+    (0..CALLS)
+        .map(|id| {
+            now += rng.next() >> (34 + rng.below(20));
+            let shard = u16::try_from(rng.below(2)).unwrap_or(0);
+            let mut call = Call::new(&mut rng, id, shard, now, chain.plan().call_words);
+            passage(chain, &mut call, &mut rng);
+            now = now.max(call.now_ns);
+            call.account()
+        })
+        .collect()
+}
+
+fn passage(chain: &dyn Chain, call: &mut Call, rng: &mut Rng) {
+    call.payload = Some(message(rng));
+    let verdict = entry(chain, Entry::Request, call);
+    if verdict == Verdict::Forward {
+        for attempt in 1..=call.attempt {
+            call.attempt = attempt;
+            entry(chain, Entry::Pick, call);
+        }
+        for (which, count) in [(Entry::RequestMessage, rng.below(3)), (Entry::ResponseMessage, rng.below(3))]
+        {
+            for _ in 0..count {
+                call.payload = Some(message(rng));
+                if entry(chain, which, call) != Verdict::Forward {
+                    break;
+                }
+            }
+        }
+    }
+    call.payload = (!rng.once_in(3)).then(|| message(rng));
+    entry(chain, Entry::Response, call);
+}
+
+/// One entry, over all its suspensions; they take the time they say.
+fn entry(chain: &dyn Chain, entry: Entry, call: &mut Call) -> Verdict {
+    let mut segment = 0;
+    for _ in 0..SUSPENSIONS_MAX {
+        let verdict = chain.run(entry, segment, call);
+        call.journal.push(format!("{entry:?} {verdict:?}"));
+        let Verdict::Suspend(Suspend::Timer { ns, segment: to, .. }) = verdict else { return verdict };
+        call.now_ns = call.now_ns.saturating_add(ns.min(1 << 40));
+        segment = to;
+    }
+    Verdict::Forward
+}
+
+fn difference(interpreted: &[String], compiled: &[String]) -> String {
+    let pairs = interpreted.iter().zip(compiled).enumerate();
+    for (call, (a, b)) in pairs.filter(|(_, (a, b))| a != b) {
+        let lines = a.lines().zip(b.lines()).enumerate().find(|(_, (a, b))| a != b);
+        let (line, (a, b)) = lines.unwrap_or((0, ("(one tells more)", "")));
+        return format!("call {call}, line {line}\n  interpreter:  {a}\n  machine code: {b}");
+    }
+    "one tells of more calls".to_owned()
+}
