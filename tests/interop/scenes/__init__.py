@@ -60,6 +60,7 @@ def run_all(tally, backend, programs, full, only=""):
     import scenes.command  # noqa: F401
     import scenes.endpoints  # noqa: F401
     import scenes.load  # noqa: F401
+    import scenes.messages  # noqa: F401
 
     for name, function, is_slow in SCENES:
         if only not in name:
