@@ -14,6 +14,9 @@ use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap_anonymous, mprotect, m
 
 use crate::cache::Shape;
 
+/// A page of the machines there is code for (x86-64).
+const PAGE_BYTES: usize = 4096;
+
 /// Machine code in memory of its own; freed with the value.
 #[derive(Debug)]
 pub(crate) struct CodeMemory {
@@ -32,8 +35,7 @@ impl CodeMemory {
     /// # Errors
     /// What the kernel says; some forbid executable memory (`EACCES`, `EPERM`).
     pub(crate) fn new(code: &[u8]) -> Result<Self, Errno> {
-        let page = rustix::param::page_size();
-        let len = code.len().max(1).next_multiple_of(page);
+        let len = code.len().max(1).next_multiple_of(PAGE_BYTES);
         // SAFETY: a mapping at an address of the kernel's choice touches no memory there is.
         let at = unsafe {
             mmap_anonymous(ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE)

@@ -31,6 +31,8 @@ use crate::cache::{ENTRIES, Shape};
 use crate::callback::{self, FRAME_CONSTS, FRAME_IS_SAMPLED, JUMP};
 use crate::memory::{ChainCode, CodeMemory};
 
+mod hot;
+
 /// Makes machine code for this machine.
 pub(crate) struct Translator {
     isa: Arc<dyn TargetIsa>,
@@ -77,10 +79,8 @@ impl Translator {
     fn entry(&mut self, code: &Code, shared: &Shared, out: &mut Vec<u8>) -> Result<(), String> {
         self.context.clear();
         let call_conv = self.isa.default_call_conv();
-        self.context.func = Function::with_name_signature(
-            UserFuncName::default(),
-            signature(call_conv, &[types::I64, types::I64], true),
-        );
+        self.context.func =
+            Function::with_name_signature(UserFuncName::default(), signature(call_conv, 2, 1));
         let builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
         Body::new(builder, code, shared, call_conv).translate();
         let compiled = self
@@ -95,12 +95,16 @@ impl Translator {
     }
 }
 
-fn signature(call_conv: CallConv, params: &[types::Type], returns: bool) -> Signature {
+fn signature(call_conv: CallConv, params: usize, returns: usize) -> Signature {
     let mut signature = Signature::new(call_conv);
-    signature.params.extend(params.iter().map(|p| AbiParam::new(*p)));
-    signature.returns.extend(returns.then(|| AbiParam::new(types::I64)));
+    let word = || AbiParam::new(types::I64);
+    signature.params.extend((0..params).map(|_| word()));
+    signature.returns.extend((0..returns).map(|_| word()));
     signature
 }
+
+/// The most words a callback takes besides the frame.
+const WORDS_MAX: usize = 5;
 
 /// The registers of one instruction.
 #[derive(Default)]
@@ -134,8 +138,9 @@ struct Body<'a> {
     end: Block,
     /// Leaves with the word it gets.
     leave: Block,
-    step: SigRef,
-    resume: SigRef,
+    /// By the number of words they take besides the frame, and of those they return.
+    signatures: [[Option<SigRef>; 3]; WORDS_MAX + 1],
+    call_conv: CallConv,
 }
 
 fn word(n: u64) -> i64 {
@@ -152,13 +157,23 @@ impl<'a> Body<'a> {
         let regs = (0..code.regs).map(|_| b.declare_var(types::I64)).collect();
         let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * u32::from(code.regs.max(1)), 3);
         let spilled = b.create_sized_stack_slot(slot);
-        let three = [types::I64; 3];
-        let step = b.import_signature(signature(call_conv, &three, true));
-        let resume = b.import_signature(signature(call_conv, &three, false));
         let blocks = begins(code).into_iter().map(|begins| begins.then(|| b.create_block())).collect();
         let (end, leave) = (b.create_block(), b.create_block());
         b.append_block_param(leave, types::I64);
-        Self { b, code, shared, regs, spilled, frame: Value::from_u32(0), blocks, end, leave, step, resume }
+        let frame = Value::from_u32(0);
+        Self {
+            b,
+            code,
+            shared,
+            regs,
+            spilled,
+            frame,
+            blocks,
+            end,
+            leave,
+            signatures: Default::default(),
+            call_conv,
+        }
     }
 
     fn translate(mut self) {
@@ -260,8 +275,7 @@ impl<'a> Body<'a> {
         for (resume, block) in self.code.segments.iter().zip(resumed) {
             self.b.switch_to_block(block);
             let regs = self.b.ins().stack_addr(types::I64, self.spilled, 0);
-            let callee = self.b.ins().iconst(types::I64, address(callback::resume as *const ()));
-            self.b.ins().call_indirect(self.resume, callee, &[self.frame, segment, regs]);
+            self.call(callback::resume as *const (), &[segment, regs], 0);
             for reg in (0..resume.live).filter_map(|r| Reg::try_from(r).ok()) {
                 self.reload(reg);
             }
@@ -273,6 +287,27 @@ impl<'a> Body<'a> {
     fn reload(&mut self, reg: Reg) {
         let value = self.b.ins().stack_load(types::I64, self.spilled, Self::offset(reg));
         self.set(reg, value);
+    }
+
+    /// Calls a callback with the frame and these words; its results, of which there are `returns`.
+    fn call(&mut self, callback: *const (), words: &[Value], returns: usize) -> [Value; 2] {
+        let known = self.signatures.get(words.len()).and_then(|by| by.get(returns).copied().flatten());
+        let signature = known.unwrap_or_else(|| {
+            let signature = signature(self.call_conv, words.len() + 1, returns);
+            let made = self.b.import_signature(signature);
+            if let Some(slot) = self.signatures.get_mut(words.len()).and_then(|by| by.get_mut(returns)) {
+                *slot = Some(made);
+            }
+            made
+        });
+        let callee = self.b.ins().iconst(types::I64, address(callback));
+        let args: Vec<Value> = std::iter::once(self.frame).chain(words.iter().copied()).collect();
+        let call = self.b.ins().call_indirect(signature, callee, &args);
+        match self.b.inst_results(call) {
+            [one] => [*one; 2],
+            [one, other] => [*one, *other],
+            _ => [self.frame; 2],
+        }
     }
 
     /// Goes on at the next instruction unless `cond`, or if it is not `cond`.
@@ -345,7 +380,11 @@ impl<'a> Body<'a> {
                 let end = self.end;
                 self.b.ins().jump(end, &[]);
             }
-            _ => self.step(at, op),
+            _ => {
+                if self.hot(at, op).is_none() {
+                    self.step(at, op);
+                }
+            }
         }
     }
 
@@ -374,11 +413,8 @@ impl<'a> Body<'a> {
             }
         }
         let regs = self.b.ins().stack_addr(types::I64, self.spilled, 0);
-        let callee = self.b.ins().iconst(types::I64, address(callback::step as *const ()));
         let place = self.word(at as u64);
-        let call = self.b.ins().call_indirect(self.step, callee, &[self.frame, place, regs]);
-        let flow = self.b.inst_results(call).first().copied();
-        let Some(flow) = flow else { return };
+        let [flow, _] = self.call(callback::step as *const (), &[place, regs], 1);
         for reg in &touched.writes {
             if self.variable(*reg).is_some() {
                 self.reload(*reg);

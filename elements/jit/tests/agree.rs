@@ -124,3 +124,44 @@ fn quoted_programs(text: &str) -> Vec<(String, String)> {
     }
     found
 }
+
+/// A header held against texts where it is, and a copy of it: the same, whatever the header's bytes.
+#[test]
+fn comparing_in_place_is_comparing_a_copy() {
+    let in_place = r#"element E(list: list<string>) { request {
+        count("is", if call.metadata["x-tenant"] == "acme" { 1 } else { 0 })
+        count("joined", if call.metadata["x-user"] == "a,b" { 1 } else { 0 })
+        count("not", if call.metadata["x-env"] != "" { 1 } else { 0 })
+        count("in", if call.metadata["x-debug"] in list { 1 } else { 0 })
+        count("bad", if call.metadata["X-Session"] == "�� bad" { 1 } else { 0 })
+        count("method", match call.method { "List" => 1  "Get" => 2  _ => 3 })
+        count("methods", if call.method in ["Get", "Export"] { 1 } else { 0 }) } }"#;
+    let copied = r#"element E(list: list<string>) { request {
+        let a = call.metadata["x-tenant"]  count("is", if a == "acme" { 1 } else { 0 })
+        let b = call.metadata["x-user"]    count("joined", if b == "a,b" { 1 } else { 0 })
+        let c = call.metadata["x-env"]     count("not", if c != "" { 1 } else { 0 })
+        let d = call.metadata["x-debug"]   count("in", if d in list { 1 } else { 0 })
+        let e = call.metadata["X-Session"] count("bad", if e == "�� bad" { 1 } else { 0 })
+        let m = call.method                count("method", match m { "List" => 1  "Get" => 2  _ => 3 })
+                                           count("methods", if m in ["Get", "Export"] { 1 } else { 0 }) } }"#;
+    let rule = "E([\"evil\", \"a,b\", \"é\", \"42,acme\", \"worse,a,b\"])";
+    let chains: Vec<_> =
+        [in_place, copied].map(|text| lang_common::compiled(&lang_common::app(rule, text))).into();
+    let mut seen = std::collections::BTreeSet::new();
+    let mut joined = common::Mock::new(1).header("x-user", "a").header("x-user", "b");
+    joined.request.push(("x-session".into(), b"\xff\xfe bad".to_vec()));
+    for call in calls(1000).into_iter().chain([joined]) {
+        let counts: Vec<_> = chains
+            .iter()
+            .map(|compiled| {
+                let mut call = call.clone();
+                compiled.program.chains[0].run(abi::Entry::Request, 0, &mut call);
+                call.counts
+            })
+            .collect();
+        assert_eq!(counts[0], counts[1], "{:?}", call.request);
+        seen.extend(counts[0].iter().copied());
+    }
+    // Every answer there is was given.
+    assert_eq!(seen.len(), 6 * 2 + 3, "{seen:?}");
+}

@@ -7,6 +7,12 @@ use crate::vm::code::{Bin, EpNum, Fmt, Op, Reg, StrBin, StrFn, Un};
 use super::build::{Builder, ParamAt, Val};
 use super::fold::{bin_of, extreme, fmt_of};
 
+/// A text that a call has itself.
+enum View {
+    Meta(abi::Side, Reg),
+    Text(abi::Text),
+}
+
 impl Builder<'_> {
     /// The value of an expression.
     pub(super) fn expr(&mut self, e: &HExpr) -> Val {
@@ -36,15 +42,15 @@ impl Builder<'_> {
             HKind::Endpoint => self.two(|d| Op::Endpoint { d }),
             HKind::Endpoints => self.one(|d| Op::Endpoints { d }),
             HKind::Meta { side, key } => {
-                let key = self.scalar(key);
+                let key = self.header_name(key);
                 self.two(|d| Op::Meta { side: *side, d, key })
             }
             HKind::MetaBin { side, key } => {
-                let key = self.scalar(key);
+                let key = self.header_name(key);
                 self.two(|d| Op::MetaBin { side: *side, d, key })
             }
             HKind::MetaAll { side, key } => {
-                let key = self.scalar(key);
+                let key = self.header_name(key);
                 self.one(|d| Op::MetaAll { side: *side, d, key })
             }
             HKind::EndpointField(field, of) => {
@@ -263,7 +269,76 @@ impl Builder<'_> {
         self.one(|d| Op::Un { op: Un::Not, d, a })
     }
 
+    /// The register of a header's name, in lower case.
+    pub(super) fn header_name(&mut self, key: &HExpr) -> Reg {
+        let lower = |c: Const| match c {
+            Const::Str(name) => Const::Str(name.to_ascii_lowercase().into()),
+            other => other,
+        };
+        let value = match self.expr(key) {
+            Val::Const(c) => Val::Const(lower(c)),
+            Val::Data(c) => Val::Data(lower(c)),
+            made => {
+                let a = self.reg(&made);
+                self.one(|d| Op::StrFn { op: StrFn::Lower, d, a, b: a })
+            }
+        };
+        self.reg(&value)
+    }
+
+    /// A header or text field, held against a text that is there: compared where it is.
+    fn compared_in_place(&mut self, view: &HExpr, with: &HExpr) -> Option<Val> {
+        let with = match &with.kind {
+            HKind::Wrap(inner) => inner,
+            _ => with,
+        };
+        if with.ty != Ty::Str || self.fold(with) == Some(Const::None) {
+            return None;
+        }
+        self.in_place(view, |b, view| {
+            let b = b.scalar(with);
+            match view {
+                View::Meta(side, key) => Op::MetaIs { side, d: 0, key, b },
+                View::Text(field) => Op::TextIs { field, d: 0, b },
+            }
+        })
+    }
+
+    /// Emits what `op` makes of a view, if `e` is one: a result of its own register.
+    fn in_place(&mut self, e: &HExpr, op: impl FnOnce(&mut Self, View) -> Op) -> Option<Val> {
+        let e = match &e.kind {
+            HKind::Wrap(inner) => inner,
+            _ => e,
+        };
+        if self.fold(e).is_some() {
+            return None;
+        }
+        let mark = self.next;
+        let view = match &e.kind {
+            HKind::Meta { side, key } if e.ty.bare() == &Ty::Str => View::Meta(*side, self.header_name(key)),
+            HKind::Text(field) => View::Text(*field),
+            _ => return None,
+        };
+        let mut made = op(self, view);
+        self.next = mark;
+        let result = self.alloc(1);
+        if let Op::MetaIs { d, .. } | Op::MetaIn { d, .. } | Op::TextIs { d, .. } | Op::TextIn { d, .. } =
+            &mut made
+        {
+            *d = result;
+        }
+        self.emit(made);
+        Some(Val::Reg(result))
+    }
+
     fn equal(&mut self, left: &HExpr, right: &HExpr, negate: bool) -> Val {
+        let in_place = match self.compared_in_place(left, right) {
+            Some(found) => Some(found),
+            None => self.compared_in_place(right, left),
+        };
+        if let Some(found) = in_place {
+            return self.negated(found, negate);
+        }
         let (l, r) = (self.expr(left), self.expr(right));
         let (l, r) = match (&l, &r) {
             (Val::Const(Const::None), _) => (r, l),
@@ -355,6 +430,16 @@ impl Builder<'_> {
     }
 
     fn contained(&mut self, item: &HExpr, list: &HExpr) -> Val {
+        let in_place = self.in_place(item, |b, view| {
+            let list = b.scalar(list);
+            match view {
+                View::Meta(side, key) => Op::MetaIn { side, d: 0, key, list },
+                View::Text(field) => Op::TextIn { field, d: 0, list },
+            }
+        });
+        if let Some(found) = in_place {
+            return found;
+        }
         let value = self.expr(item);
         let (d, result) = self.place_for(&Ty::Bool);
         self.load(d, 0);
@@ -430,7 +515,16 @@ impl Builder<'_> {
 
     fn match_value(&mut self, of: &HExpr, arms: &[crate::hir::HArm], ty: &Ty) -> Val {
         let later = self.ahead(arms.iter().map(|arm| &arm.body));
-        let scrutinee = self.expr(of);
+        // A text field is held against known texts where it is.
+        let in_place = match of.kind {
+            HKind::Text(field)
+                if arms.iter().all(|arm| matches!(arm.pattern, HPattern::Any | HPattern::Value(_))) =>
+            {
+                Some(field)
+            }
+            _ => None,
+        };
+        let scrutinee = if in_place.is_some() { Val::Unit } else { self.expr(of) };
         self.came_along(later);
         if let Val::Const(value) | Val::Data(value) = &scrutinee {
             // What is known decides now.
@@ -463,8 +557,13 @@ impl Builder<'_> {
                     if let Val::Opt(tag) = &scrutinee {
                         next.push(self.emit(Op::JumpUnless { a: *tag, to: 0 }));
                     }
-                    let (a, b) = (self.reg(&scrutinee), self.scalar(value));
-                    let same = self.same(a, b, &of.ty);
+                    let same = if let Some(field) = in_place {
+                        let b = self.scalar(value);
+                        self.one(|d| Op::TextIs { field, d, b })
+                    } else {
+                        let (a, b) = (self.reg(&scrutinee), self.scalar(value));
+                        self.same(a, b, &of.ty)
+                    };
                     let same = self.reg(&same);
                     next.push(self.emit(Op::JumpUnless { a: same, to: 0 }));
                 }

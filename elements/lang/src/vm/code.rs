@@ -285,6 +285,7 @@ pub enum Op {
     Endpoint {
         d: Reg,
     },
+    /// A header's values, joined. Keys are lower case, here and below: the builder sees to it.
     Meta {
         side: Side,
         d: Reg,
@@ -294,6 +295,30 @@ pub enum Op {
         side: Side,
         d: Reg,
         key: Reg,
+    },
+    /// Whether a header reads as the text `b`, or as one of a list; an absent one does not.
+    MetaIs {
+        side: Side,
+        d: Reg,
+        key: Reg,
+        b: Reg,
+    },
+    MetaIn {
+        side: Side,
+        d: Reg,
+        key: Reg,
+        list: Reg,
+    },
+    /// The same of a text field.
+    TextIs {
+        field: Text,
+        d: Reg,
+        b: Reg,
+    },
+    TextIn {
+        field: Text,
+        d: Reg,
+        list: Reg,
     },
     EpNum {
         field: EpNum,

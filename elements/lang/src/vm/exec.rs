@@ -12,6 +12,7 @@ use super::code::{
     ALL_ENDPOINTS, Code, EpNum, Fmt, LogField, Op, Segment, Shared, StrBin, StrFn, Where, slice_parts,
     slice_word,
 };
+use super::compare::VALUES_MAX;
 use super::state::Atomic;
 use super::text::{base64, cut, in_cidr, ip_of, lower, mask, unit, write_word, xxh64};
 
@@ -52,18 +53,29 @@ pub enum Flow {
     End(Verdict),
 }
 
+/// Which numbers the element at hand draws.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Draws {
+    /// What its draws are told apart by.
+    pub element: u32,
+    /// How many it has made.
+    pub count: u32,
+}
+
 /// One run of one chain for one call: what instructions work on besides their registers.
 pub struct Run<'a> {
     pub(super) shared: &'a Shared,
     /// What the chain's elements remember, by place in [`super::Image::states`].
     pub(super) state: &'a Bound,
-    pub(super) call: &'a mut dyn CallView,
+    /// The call itself, for instructions that do no more than ask or tell it.
+    pub call: &'a mut dyn CallView,
     /// The call's own memory, borrowed for the run.
     pub(super) scratch: Spill,
     text_at: usize,
-    element: u32,
-    draw_base: u32,
-    pub(super) draws: u32,
+    /// Machine code writes it where an element begins.
+    pub draws: Draws,
+    entry: Entry,
     /// The atomic step at hand.
     pub(super) atomic: Atomic,
     is_sampled: bool,
@@ -87,14 +99,6 @@ impl<'a> Run<'a> {
         segment: u16,
         call: &'a mut dyn CallView,
     ) -> Self {
-        // Draws of different entries and attempts are different draws.
-        let draw_base = match entry {
-            Entry::Request => 0,
-            Entry::RequestMessage => 3 << 30,
-            Entry::ResponseMessage => 3 << 30 | 1 << 29,
-            Entry::Pick => 1 << 30 | (u32::try_from(call.num(Num::Attempt)).unwrap_or(0) & 0x3ff) << 16,
-            _ => 2 << 30,
-        };
         let mut scratch = Spill::default();
         if code.scratch {
             let kept = if shared.keeps { kept_bytes(call) } else { 0 };
@@ -112,9 +116,8 @@ impl<'a> Run<'a> {
             call,
             scratch,
             text_at: 0,
-            element: 0,
-            draw_base,
-            draws: 0,
+            draws: Draws::default(),
+            entry,
             atomic: Atomic::default(),
             is_sampled,
             message: 0,
@@ -123,7 +126,7 @@ impl<'a> Run<'a> {
     }
 
     /// Gives the call its memory back. What a suspension wrote there stays.
-    pub fn finish(mut self, code: &Code, is_suspended: bool) {
+    pub fn finish(&mut self, code: &Code, is_suspended: bool) {
         if !code.scratch {
             return;
         }
@@ -211,16 +214,11 @@ impl<'a> Run<'a> {
             Op::Endpoint { d } => pair!(d, self.call.endpoint().map(|e| u64::from(e.0))),
             Op::Meta { side, d, key } => pair!(d, self.metadata(side, r!(key))),
             Op::MetaAll { side, d, key } => set!(d, self.metadata_all(side, r!(key))),
-            Op::EpNum { field, d, a } => {
-                let stat = self.call.endpoint_stat(idx(r!(a)));
-                let value = stat.map_or(0, |s| match field {
-                    EpNum::Healthy => u64::from(s.healthy),
-                    EpNum::Inflight => u64::from(s.inflight),
-                    EpNum::Latency => s.latency_ns.min(i64::MAX.cast_unsigned()),
-                    EpNum::Weight => u64::from(s.weight),
-                });
-                set!(d, value);
-            }
+            Op::MetaIs { side, d, key, b } => set!(d, u64::from(self.meta_is(side, r!(key), r!(b)))),
+            Op::MetaIn { side, d, key, list } => set!(d, u64::from(self.meta_in(side, r!(key), r!(list)))),
+            Op::TextIs { field, d, b } => set!(d, u64::from(self.text_is(field, r!(b)))),
+            Op::TextIn { field, d, list } => set!(d, u64::from(self.text_in(field, r!(list)))),
+            Op::EpNum { field, d, a } => set!(d, self.endpoint_number(field, r!(a))),
             Op::EpZone { d, a } => {
                 let zone = self.endpoint_text(r!(a)).map_or("", |e| e.zone.as_str());
                 set!(d, push_text(&mut self.scratch.bytes, zone.as_bytes(), self.text_max));
@@ -343,8 +341,7 @@ impl<'a> Run<'a> {
             Op::KeepSlot { site, slot, word, is_text } => self.keep(site, slot, word, is_text),
 
             Op::Begin { element } => {
-                self.element = element.wrapping_add(self.message);
-                self.draws = 0;
+                self.draws = Draws { element, count: 0 };
             }
             Op::Passed { elements } => self.call.set_passed(elements),
             Op::UnlessPassed { element, to } => {
@@ -416,27 +413,39 @@ impl<'a> Run<'a> {
     }
 
     /// The bytes of a text, or of what is none.
-    pub(super) fn bytes(&self, word: u64) -> &[u8] {
+    pub fn bytes(&self, word: u64) -> &[u8] {
         bytes_of(self.shared, &self.scratch, word)
     }
 
     /// The next draw of this element.
-    pub(super) fn draw(&mut self) -> u64 {
-        let at = self.draw_base | self.draws;
-        self.draws = (self.draws + 1) & 0xffff;
-        self.call.draw(self.element, at)
+    pub fn draw(&mut self) -> u64 {
+        // Draws of different entries, attempts and messages are different draws.
+        let base = match self.entry {
+            Entry::Request => 0,
+            Entry::RequestMessage => 3 << 30,
+            Entry::ResponseMessage => 3 << 30 | 1 << 29,
+            Entry::Pick => 1 << 30 | (u32::try_from(self.call.num(Num::Attempt)).unwrap_or(0) & 0x3ff) << 16,
+            _ => 2 << 30,
+        };
+        let Draws { element, count } = self.draws;
+        self.draws.count = (count + 1) & 0xffff;
+        self.call.draw(element.wrapping_add(self.message), base | count)
     }
 
     fn spill(&mut self, regs: &[u64], to: Segment) {
         let live = regs.get(..usize::from(to.live)).unwrap_or(regs);
         self.scratch.words.extend_from_slice(live);
-        self.scratch.words.push(u64::from(self.draws) << 32 | u64::from(self.element));
+        self.scratch.words.push(
+            u64::from(self.draws.count) << 32 | u64::from(self.draws.element.wrapping_add(self.message)),
+        );
     }
 
     fn unspill(&mut self, regs: &mut [u64], from: Segment) {
         let draws = self.scratch.words.pop().unwrap_or(0);
-        self.draws = u32::try_from(draws >> 32).unwrap_or(0);
-        self.element = u32::try_from(draws & 0xffff_ffff).unwrap_or(0);
+        self.draws = Draws {
+            element: u32::try_from(draws & 0xffff_ffff).unwrap_or(0),
+            count: u32::try_from(draws >> 32).unwrap_or(0),
+        };
         let at = self.scratch.words.len().saturating_sub(usize::from(from.live));
         for (to, word) in regs.iter_mut().zip(self.scratch.words.drain(at..)) {
             *to = word;
@@ -452,7 +461,8 @@ impl<'a> Run<'a> {
         Verdict::Reject(Reject { status, flag, element, line })
     }
 
-    fn copy_text(&mut self, field: Text) -> u64 {
+    /// A text field, as a text of the call's own memory.
+    pub fn copy_text(&mut self, field: Text) -> u64 {
         push_text(&mut self.scratch.bytes, self.call.text(field).as_bytes(), self.text_max)
     }
 
@@ -470,18 +480,18 @@ impl<'a> Run<'a> {
     }
 
     /// All values of a header, joined by commas.
-    fn metadata(&mut self, side: abi::Side, key: u64) -> Option<u64> {
+    pub fn metadata(&mut self, side: abi::Side, key: u64) -> Option<u64> {
         let at = self.scratch.bytes.len();
         let mut nth = 0;
         loop {
-            let key = key_of(self.shared, &self.scratch, key);
-            let Some(value) = self.call.metadata(side, key.as_str(), nth) else { break };
+            let key = text_of(self.shared, &self.scratch, key);
+            let Some(value) = self.call.metadata(side, key, nth) else { break };
             if nth > 0 {
                 self.scratch.bytes.push(b',');
             }
             push_text(&mut self.scratch.bytes, value, self.text_max);
             nth += 1;
-            if nth == 64 {
+            if nth == VALUES_MAX {
                 break;
             }
         }
@@ -490,20 +500,32 @@ impl<'a> Run<'a> {
 
     fn metadata_all(&mut self, side: abi::Side, key: u64) -> u64 {
         let mut list = slice_word(self.scratch.words.len(), 0, false);
-        for nth in 0..64 {
-            let key = key_of(self.shared, &self.scratch, key);
-            let Some(value) = self.call.metadata(side, key.as_str(), nth) else { break };
+        for nth in 0..VALUES_MAX {
+            let key = text_of(self.shared, &self.scratch, key);
+            let Some(value) = self.call.metadata(side, key, nth) else { break };
             let word = push_text(&mut self.scratch.bytes, value, self.text_max);
             list = self.push(list, word);
         }
         list
     }
 
-    fn set_metadata(&mut self, side: abi::Side, key: u64, value: Option<u64>) {
-        let key = key_of(self.shared, &self.scratch, key);
-        let value = value.map(|v| text_of(self.shared, &self.scratch, v).as_bytes());
+    /// Replaces a header by a text, or removes it.
+    pub fn set_metadata(&mut self, side: abi::Side, key: u64, value: Option<u64>) {
+        let key = text_of(self.shared, &self.scratch, key);
+        let value = value.map(|v| bytes_of(self.shared, &self.scratch, v));
         // A refused write is counted by the shard.
-        self.call.set_metadata(side, key.as_str(), value);
+        self.call.set_metadata(side, key, value);
+    }
+
+    /// A number of an endpoint; 0 of one that is not there.
+    pub fn endpoint_number(&self, field: EpNum, endpoint: u64) -> u64 {
+        let stat = self.call.endpoint_stat(idx(endpoint));
+        stat.map_or(0, |s| match field {
+            EpNum::Healthy => u64::from(s.healthy),
+            EpNum::Inflight => u64::from(s.inflight),
+            EpNum::Latency => s.latency_ns.min(i64::MAX.cast_unsigned()),
+            EpNum::Weight => u64::from(s.weight),
+        })
     }
 
     fn endpoint_text(&self, endpoint: u64) -> Option<&'a super::code::EndpointText> {
@@ -632,7 +654,7 @@ fn log_value<'t>(shared: &'t Shared, scratch: &'t Spill, regs: &[u64], field: &L
     }
 }
 
-fn text_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> &'t str {
+pub(super) fn text_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> &'t str {
     let (place, at, len) = slice_parts(word);
     match place {
         Where::Consts => shared.text.get(at..at + len).unwrap_or(""),
@@ -644,30 +666,6 @@ pub(super) fn bytes_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) ->
     let (place, at, len) = slice_parts(word);
     let bytes = if place == Where::Consts { shared.text.as_bytes() } else { &scratch.bytes };
     bytes.get(at..at + len).unwrap_or(&[])
-}
-
-/// A header's name: constant ones are lower case already.
-pub(super) enum Key<'t> {
-    Known(&'t str),
-    Made(String),
-}
-
-impl Key<'_> {
-    pub(super) fn as_str(&self) -> &str {
-        match self {
-            Self::Known(text) => text,
-            Self::Made(text) => text,
-        }
-    }
-}
-
-pub(super) fn key_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> Key<'t> {
-    let text = text_of(shared, scratch, word);
-    if text.bytes().any(|b| b.is_ascii_uppercase()) {
-        Key::Made(text.to_ascii_lowercase())
-    } else {
-        Key::Known(text)
-    }
 }
 
 /// Copies bytes that came from outside: they become text.

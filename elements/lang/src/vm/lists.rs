@@ -47,7 +47,7 @@ impl Run<'_> {
 
     /// The next item from place `i`, which moves behind it.
     #[inline]
-    pub(super) fn next(&self, list: u64, i: &mut u64) -> Option<u64> {
+    pub fn next(&self, list: u64, i: &mut u64) -> Option<u64> {
         if let (Where::Scratch, at, len) = slice_parts(list) {
             let place = usize::try_from(*i).ok().filter(|p| *p < len)?;
             *i += 1;
@@ -70,7 +70,8 @@ impl Run<'_> {
         }
     }
 
-    pub(super) fn nth(&self, list: u64, n: usize) -> Option<u64> {
+    /// The item at a place.
+    pub fn nth(&self, list: u64, n: usize) -> Option<u64> {
         match slice_parts(list).0 {
             Where::HealthyEndpoints => (0..self.places(list)).filter_map(|p| self.at(list, p)).nth(n),
             _ if n < self.places(list) => self.at(list, n),
@@ -99,7 +100,7 @@ impl Run<'_> {
     }
 
     /// The healthy ones, or all if none is.
-    pub(super) fn healthy(&mut self, list: u64) -> u64 {
+    pub fn healthy(&mut self, list: u64) -> u64 {
         let any = (0..self.places(list)).any(|p| self.at(list, p).is_some_and(|e| self.is_healthy(e)));
         match slice_parts(list).0 {
             _ if !any => list,
@@ -118,7 +119,7 @@ impl Run<'_> {
 
     /// `n` different items by chance, at most [`SAMPLE_MAX`]. A few draws nearly always do; where most
     /// places are empty the rest is taken in order from a place drawn.
-    pub(super) fn sample(&mut self, list: u64, n: u64) -> u64 {
+    pub fn sample(&mut self, list: u64, n: u64) -> u64 {
         let places = self.places(list);
         let wanted = usize::try_from(n).unwrap_or(SAMPLE_MAX).min(SAMPLE_MAX);
         let mut out = slice_word(self.scratch.words.len(), 0, false);

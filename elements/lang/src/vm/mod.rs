@@ -6,6 +6,7 @@
 
 pub(crate) mod arith;
 pub mod code;
+mod compare;
 mod dump;
 mod exec;
 mod lists;
@@ -22,7 +23,7 @@ use abi::{CallView, Chain, Entry, Plan, Verdict};
 
 use crate::state::{Bound, StateDecl};
 pub use code::{Code, Op, Shared};
-pub use exec::{Flow, Run};
+pub use exec::{Draws, Flow, Run};
 pub use operands::Operands;
 
 /// A chain as byte code: what a rule says, without the state it will keep.

@@ -136,6 +136,11 @@ impl Op {
             | Self::MetaAll { key, .. }
             | Self::MetaBin { key, .. }
             | Self::MapGet { key, .. } => read(key),
+            Self::MetaIs { key, b, .. } | Self::MetaIn { key, list: b, .. } => {
+                read(key);
+                read(b);
+            }
+            Self::TextIs { b, .. } | Self::TextIn { list: b, .. } => read(b),
             Self::ByWeight { a, key, .. } => {
                 read(a);
                 both(key).into_iter().for_each(&mut *read);
@@ -185,6 +190,10 @@ impl Op {
             | Self::Text { d, .. }
             | Self::Destination { d }
             | Self::MetaAll { d, .. }
+            | Self::MetaIs { d, .. }
+            | Self::MetaIn { d, .. }
+            | Self::TextIs { d, .. }
+            | Self::TextIn { d, .. }
             | Self::EpNum { d, .. }
             | Self::EpZone { d, .. }
             | Self::Endpoints { d }

@@ -3,7 +3,7 @@
 use abi::{Note, Text, Unreadable, Verdict};
 
 use super::code::{Where, slice_parts, slice_word};
-use super::exec::{Run, bytes_of, key_of};
+use super::exec::{Run, bytes_of, text_of};
 use super::message::{ITEMS_MAX, Reading, Scan, Slot, tag, view_parts};
 use super::text::{mix, unbase64};
 
@@ -189,8 +189,8 @@ impl Run<'_> {
 
     /// The first value of a header whose name ends in `-bin`; one that is no base64 is none.
     pub(super) fn metadata_bytes(&mut self, side: abi::Side, key: u64) -> Option<u64> {
-        let key = key_of(self.shared, &self.scratch, key);
-        let value = self.call.metadata(side, key.as_str(), 0)?;
+        let key = text_of(self.shared, &self.scratch, key);
+        let value = self.call.metadata(side, key, 0)?;
         let first = value.split(|b| *b == b',').next().unwrap_or(value);
         let at = self.scratch.bytes.len();
         if unbase64(first, &mut self.scratch.bytes) {

@@ -118,7 +118,7 @@ impl Run<'_> {
                 };
                 put_pair(regs, d, words);
             }
-            Op::StepStart => self.atomic = Atomic { draws: self.draws, tries: 0 },
+            Op::StepStart => self.atomic = Atomic { draws: self.draws.count, tries: 0 },
             Op::SwapScalars { old, new, at, to } if !self.swap(at, pair(regs, old), pair(regs, new)) => {
                 return Flow::Jump(to);
             }
@@ -200,7 +200,7 @@ impl Run<'_> {
             self.call.note(Note::StateConflict);
             return true;
         }
-        self.draws = self.atomic.draws;
+        self.draws.count = self.atomic.draws;
         false
     }
 

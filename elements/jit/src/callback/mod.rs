@@ -2,10 +2,12 @@
 //!
 //! Only pointers and 64-bit words cross, by the C calling convention. Machine code gets one pointer, to the
 //! [`Frame`] of the run, and gives it back to every function of this module that it calls; of the frame it
-//! reads nothing itself but the fields at the `FRAME_*` offsets.
+//! reads and writes nothing itself but the fields at the `FRAME_*` offsets.
 //!
 //! No panic unwinds through machine code: every function here is `extern "C"`, which aborts instead.
 #![allow(unsafe_code, reason = "the callbacks: STYLE.md, Unsafe")]
+
+pub(crate) mod hot;
 
 use std::ffi::c_void;
 use std::mem::offset_of;
@@ -15,7 +17,7 @@ use abi::{CallView, Chain, Entry, Plan, Verdict};
 use lang::state::Bound;
 use lang::vm::{Code, Flow, Image, Run};
 
-use crate::cache::Shape;
+use crate::cache::{ENTRIES, Shape};
 use crate::memory::ChainCode;
 
 /// One run of one entry, in the caller's stack frame.
@@ -41,6 +43,9 @@ pub(crate) const FRAME_CONSTS: i32 = offset(offset_of!(Frame<'_>, consts));
 /// Where machine code finds whether elements are timed.
 pub(crate) const FRAME_IS_SAMPLED: i32 = offset(offset_of!(Frame<'_>, is_sampled));
 
+/// Where machine code writes whose draws are made, as an element begins.
+pub(crate) const FRAME_DRAWS: i32 = offset(offset_of!(Frame<'_>, run.draws));
+
 /// The next instruction follows.
 pub(crate) const NEXT: u64 = 0;
 /// The instruction jumps.
@@ -54,7 +59,11 @@ type Enter = unsafe extern "C" fn(*mut Frame<'_>, u64) -> u64;
 pub(crate) struct Machine {
     image: Arc<Image>,
     state: Bound,
-    /// Of this image's shape: the same instructions, registers and segments, and as many constants.
+    /// The code of each entry, in the order of [`ENTRIES`].
+    enters: [Option<Enter>; ENTRIES.len()],
+    /// Keeps that code alive. It is of this image's shape: the same instructions, registers and segments,
+    /// and as many constants.
+    #[expect(dead_code, reason = "it is its life that counts")]
     code: Arc<ChainCode>,
 }
 
@@ -62,7 +71,11 @@ impl Machine {
     /// Makes `image` run by `code`, which must be of its shape.
     pub(crate) fn new(image: Arc<Image>, state: Bound, code: Arc<ChainCode>) -> Self {
         assert!(*code.shape() == Shape::of(&image), "code of another shape");
-        Self { image, state, code }
+        let enters = ENTRIES.map(|entry| {
+            // SAFETY: an entry of the chain's code is such a function, made by `translate`.
+            code.entry(entry).map(|at| unsafe { std::mem::transmute::<*const c_void, Enter>(at) })
+        });
+        Self { image, state, enters, code }
     }
 }
 
@@ -72,11 +85,17 @@ impl Chain for Machine {
     }
 
     fn run(&self, entry: Entry, segment: u16, call: &mut dyn CallView) -> Verdict {
-        let (Some(at), Some(code)) = (self.code.entry(entry), self.image.code(entry)) else {
-            return Verdict::Forward;
+        let [request, pick, request_message, response_message, response] = self.enters;
+        let image = &*self.image;
+        let (enter, code) = match entry {
+            Entry::Request => (request, &image.request),
+            Entry::Pick => (pick, &image.pick),
+            Entry::RequestMessage => (request_message, &image.request_message),
+            Entry::ResponseMessage => (response_message, &image.response_message),
+            Entry::Response => (response, &image.response),
+            Entry::ResponseHeaders => return Verdict::Forward,
         };
-        // SAFETY: an entry of the chain's code is such a function, made by `translate`.
-        let enter = unsafe { std::mem::transmute::<*const c_void, Enter>(at) };
+        let Some(enter) = enter else { return Verdict::Forward };
         let shared = &self.image.shared;
         let run = Run::new(shared, &self.state, code, entry, segment, call);
         let is_sampled = u64::from(run.is_sampled());
