@@ -86,6 +86,7 @@ pub(crate) enum HKind {
     },
     EndpointField(EndpointField, Box<HExpr>),
     EndpointLabel(Box<HExpr>, Box<HExpr>),
+    EndpointReport(Box<HExpr>, Box<HExpr>),
     /// Integer to float.
     Widen(Box<HExpr>),
     /// `T` to `T?`.
@@ -117,6 +118,13 @@ pub(crate) enum HKind {
     Index(Box<HExpr>, Box<HExpr>),
     Interp(Vec<HExpr>),
     Call(Func, Vec<HExpr>),
+    /// The value of the item of a rank, a share of all.
+    Quantile {
+        list: Box<HExpr>,
+        q: Box<HExpr>,
+        param: LocalId,
+        body: Box<HExpr>,
+    },
     Each {
         what: Each,
         list: Box<HExpr>,
@@ -234,6 +242,8 @@ pub(crate) enum Func {
     StartsWith,
     EndsWith,
     ParseInt,
+    Split,
+    Matches,
     Mask,
     InCidr,
     Base64,
@@ -252,7 +262,7 @@ pub(crate) enum Effect {
     Reject { status: Box<HExpr>, text: Box<HExpr> },
     Delay(Box<HExpr>),
     Log { level: Box<HExpr>, fields: Vec<(String, HExpr)> },
-    Count { name: String, by: Box<HExpr> },
+    Count { name: String, by: Box<HExpr>, labels: Vec<(String, HExpr)> },
     Observe { name: String, value: Box<HExpr> },
     AccessLog(Box<HExpr>),
     Compress { encoding: Box<HExpr>, min: Box<HExpr> },

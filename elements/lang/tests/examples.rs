@@ -22,7 +22,7 @@ fn every_example_compiles() {
     assert!(count >= 3);
 }
 
-/// The element of `elements/LANGUAGE.md`, and its first lines.
+/// The elements of `elements/LANGUAGE.md`, and its first lines.
 #[test]
 fn the_language_description_compiles() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../LANGUAGE.md");
@@ -32,7 +32,7 @@ fn the_language_description_compiles() {
         .filter(|b| b.starts_with("    service ") || b.contains("    element "))
         .map(|b| b.lines().filter(|l| l.starts_with("    ")).collect::<Vec<_>>().join("\n"))
         .collect();
-    assert_eq!(blocks.len(), 2);
+    assert_eq!(blocks.len(), 3);
     let source = blocks.join("\n");
     compile("LANGUAGE.md", &source, &NoFiles, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
 }

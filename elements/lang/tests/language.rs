@@ -110,6 +110,22 @@ fn expressions_have_their_values() {
             "127.0.0.1:2",
         ),
         ("least(filter(call.destination.endpoints, e => false), e => 1)", "none"),
+        ("quantile(call.destination.endpoints, 0.5, e => if e.zone == \"b\" { 3.0 } else { 1.0 })", "1"),
+        ("quantile(call.destination.endpoints, 0.51, e => if e.zone == \"b\" { 3.0 } else { 1.0 })", "3"),
+        ("quantile(call.destination.endpoints, 100%, e => e.report[\"cpu\"] ?? 9)", "9"),
+        ("quantile(filter(call.destination.endpoints, e => false), 0.5, e => 1)", "0"),
+        ("len(split(call.service, \".\"))", "2"),
+        ("split(call.service, \".\")[1]", "Catalog"),
+        ("split(\"a,,b,\", \",\")[1]", ""),
+        ("len(split(\"a,,b,\", \",\"))", "4"),
+        ("len(split(\"abc\", \"\"))", "1"),
+        ("len(split(\"\", \",\"))", "1"),
+        ("any(split(call.service, \".\"), p => p == \"Catalog\")", "true"),
+        ("matches(call.service, \"^[a-z]+[.]Cat\")", "true"),
+        ("matches(call.service, \"(?i)CATALOG$\")", "true"),
+        ("matches(call.service, \"^Cat\")", "false"),
+        ("matches(call.metadata[\"two\"] ?? \"\", \"^[0-9](,[0-9])*$\")", "true"),
+        ("matches(\"\", \"x*\")", "true"),
     ] {
         assert_eq!(value_of(expr, with), expected, "{expr}");
     }
@@ -249,9 +265,6 @@ fn dry_says_and_does_not() {
 #[test]
 fn destinations_deadlines_and_shares() {
     let rest = r#"
-        element Split(to: map<Service, uint>, by: call => string? = None, force: call => Service? = None) {
-            request { call.destination = force ?? weighted(to, by) }
-        }
         element Timeout(limit: call => duration) { request { call.deadline = now() + limit } }"#;
     let rule = "Split({ catalog: 90, canary: 10 }) - Timeout(match call.method { \"List\" => 5s  \"Export\" => 60s  _ => 500ms })";
     let (compiled, mut mock) = one(rule, rest);

@@ -79,9 +79,14 @@ impl Checker<'_> {
                                 .help("`e.labels[\"name\"]`"),
                         );
                     }
-                    "report" => return self.wrong(Diagnostic::unsupported(name.span, "`report` (ORCA)")),
+                    "report" => {
+                        return self.wrong(
+                            Diagnostic::error(name.span, "what an endpoint reports is read by name")
+                                .help("`e.report[\"name\"]`"),
+                        );
+                    }
                     _ => {
-                        let known = ["healthy", "inflight", "latency", "weight", "zone", "labels"];
+                        let known = ["healthy", "inflight", "latency", "weight", "zone", "labels", "report"];
                         return self.no_field(&of.ty, name, &known);
                     }
                 };

@@ -102,12 +102,13 @@ impl Checker<'_> {
             "bucket" => Ty::Cell(Cell::Bucket),
             "window" => Ty::Cell(Cell::Window),
             "option" => args.pop().unwrap_or(Ty::Error).opt(),
-            "list" => Ty::List(Box::new(args.pop().unwrap_or(Ty::Error))),
+            // A set is a list that is only asked what is in it.
+            "list" | "set" => Ty::List(Box::new(args.pop().unwrap_or(Ty::Error))),
             "map" => {
                 let value = args.pop().unwrap_or(Ty::Error);
                 Ty::Map(Box::new(args.pop().unwrap_or(Ty::Error)), Box::new(value))
             }
-            "set" | "message" | "Answer" => {
+            "message" | "Answer" => {
                 self.error(Diagnostic::unsupported(ty.span, &format!("the type `{}`", ty.name)));
                 return Ty::Error;
             }

@@ -4,7 +4,6 @@ use crate::ast::{BinOp, Block, Expr, ExprKind, Part, UnOp};
 use crate::diag::Diagnostic;
 use crate::hir::{Const, HBin, HExpr, HKind};
 use crate::source::Span;
-use crate::suggest::nearest;
 use crate::ty::{ENUMS, Ty};
 
 use super::{Checker, constant, func::EFFECTS, func::FUNCS, hint};
@@ -541,10 +540,19 @@ impl Checker<'_> {
 
     fn index(&mut self, of: &Expr, key: &Expr, span: Span) -> HExpr {
         if let ExprKind::Field { name, .. } = &*of.kind
-            && matches!(name.text.as_str(), "report" | "claims")
-            && nearest(&name.text, ["report", "claims"].into_iter()).is_some()
+            && name.text == "claims"
         {
             return self.wrong(Diagnostic::unsupported(name.span, &format!("`{}`", name.text)));
+        }
+        // `e.report["k"]`
+        if let ExprKind::Field { of: endpoint, name, .. } = &*of.kind
+            && name.text == "report"
+        {
+            let endpoint = self.expr(endpoint, None);
+            let endpoint = self.coerce(endpoint, &Ty::Endpoint);
+            let key = self.expr(key, Some(&Ty::Str));
+            let key = self.coerce(key, &Ty::Str);
+            return node(HKind::EndpointReport(Box::new(endpoint), Box::new(key)), Ty::Float.opt(), span);
         }
         // `e.labels["k"]`
         if let ExprKind::Field { of: endpoint, name, .. } = &*of.kind

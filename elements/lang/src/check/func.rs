@@ -2,7 +2,7 @@
 
 use crate::ast::{Arg, Expr, ExprKind, HandlerKind};
 use crate::diag::Diagnostic;
-use crate::hir::{Const, Each, Effect, Func, HExpr, HKind};
+use crate::hir::{Const, Each, Effect, Func, HExpr, HKind, LocalId};
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::ty::{ENCODING, LEVEL, Ty};
@@ -10,7 +10,8 @@ use crate::ty::{ENCODING, LEVEL, Ty};
 use super::{Checker, Context, constant};
 
 /// Every function.
-pub(super) const FUNCS: [&str; 34] = [
+pub(super) const FUNCS: [&str; 35] = [
+    "matches",
     "now",
     "random",
     "chance",
@@ -52,18 +53,7 @@ pub(super) const EFFECTS: [&str; 7] =
     ["reject", "delay", "log", "count", "observe", "access_log", "compress"];
 
 /// Known and not done yet.
-const LATER: [&str; 10] = [
-    "digest",
-    "split",
-    "matches",
-    "quantile",
-    "answer",
-    "retry",
-    "mirror",
-    "encrypt",
-    "decrypt",
-    "decompress",
-];
+const LATER: [&str; 7] = ["digest", "answer", "retry", "mirror", "encrypt", "decrypt", "decompress"];
 
 /// Functions whose parameters have one type each: name, parameters, how many must be given, result.
 struct Simple {
@@ -215,6 +205,18 @@ impl Checker<'_> {
             }
             "weighted" => self.weighted(args, span, want),
             "least" | "filter" | "any" | "all" => self.each(name, args, span),
+            "quantile" => self.quantile(args, span),
+            "split" => {
+                let [text, by] = self.exprs(name, args, ["text", "by"], span);
+                let (text, by) = (self.coerce(text, &Ty::Str), self.coerce(by, &Ty::Str));
+                let ty = Ty::List(Box::new(Ty::Str));
+                HExpr { kind: HKind::Call(Func::Split, vec![text, by]), ty, span }
+            }
+            "matches" => {
+                let [text, pattern] = self.exprs(name, args, ["text", "pattern"], span);
+                let values = vec![self.coerce(text, &Ty::Str), self.coerce(pattern, &Ty::Str)];
+                HExpr { kind: HKind::Call(Func::Matches, values), ty: Ty::Bool, span }
+            }
             "service" => self.service(args, span),
             _ => {
                 let known = FUNCS.into_iter().chain(EFFECTS);
@@ -371,6 +373,40 @@ impl Checker<'_> {
         HExpr { kind: HKind::Call(func, values), ty, span }
     }
 
+    /// `quantile(list, q, e => x)`.
+    fn quantile(&mut self, args: &[Arg], span: Span) -> HExpr {
+        let Some(found) = self.matched("quantile", args, &["list", "q", "e => …"], 3, span) else {
+            return error_at(span);
+        };
+        let [Some(list), Some(q), Some(lambda)] = found.as_slice() else { return error_at(span) };
+        let list = self.expr(list, None);
+        let ty = self.list_ty(&list);
+        let q = self.expr(q, Some(&Ty::Float));
+        let q = self.coerce(q, &Ty::Float);
+        let Some((param, body)) = self.lambda("quantile", &ty, lambda) else { return error_at(span) };
+        let body = self.coerce(body, &Ty::Float);
+        let kind = HKind::Quantile { list: Box::new(list), q: Box::new(q), param, body: Box::new(body) };
+        HExpr { kind, ty: Ty::Float, span }
+    }
+
+    /// A function of one item of a list of this type.
+    fn lambda(&mut self, name: &str, list: &Ty, lambda: &Expr) -> Option<(LocalId, HExpr)> {
+        let item = match list {
+            Ty::List(item) => (**item).clone(),
+            _ => Ty::Error,
+        };
+        let ExprKind::Lambda { param, body } = &*lambda.kind else {
+            let error = Diagnostic::error(lambda.span, format!("`{name}` takes a function of one item"));
+            self.error(error.label("expected `e => …`"));
+            return None;
+        };
+        self.scopes.push(Vec::new());
+        let local = self.bind(&param.text, item);
+        let body = self.expr(body, None);
+        self.scopes.pop();
+        Some((local, body))
+    }
+
     fn each(&mut self, name: &str, args: &[Arg], span: Span) -> HExpr {
         let Some(found) = self.matched(name, args, &["list", "e => …"], 2, span) else {
             return error_at(span);
@@ -384,15 +420,7 @@ impl Checker<'_> {
             Ty::List(item) => (**item).clone(),
             _ => Ty::Error,
         };
-        let ExprKind::Lambda { param, body } = &*lambda.kind else {
-            let error = Diagnostic::error(lambda.span, format!("`{name}` takes a function of one item"))
-                .label("expected `e => …`");
-            return self.wrong(error);
-        };
-        self.scopes.push(Vec::new());
-        let local = self.bind(&param.text, item.clone());
-        let body = self.expr(body, None);
-        self.scopes.pop();
+        let Some((local, body)) = self.lambda(name, &ty, lambda) else { return error_at(span) };
         let (what, body, result) = match name {
             "least" => (Each::Least, self.settle(body), item.opt()),
             "filter" => (Each::Filter, self.coerce(body, &Ty::Bool), ty),
@@ -463,7 +491,13 @@ impl Checker<'_> {
             }
             "log" => return self.log(args, span),
             "count" => {
-                let Some(found) = self.matched(name, args, &["name", "n"], 1, span) else {
+                // Names other than its own are labels.
+                let is_own =
+                    |arg: &&Arg| arg.name.as_ref().is_none_or(|n| matches!(n.text.as_str(), "name" | "n"));
+                let own: Vec<Arg> = args.iter().filter(is_own).cloned().collect();
+                let labels: Vec<Arg> = args.iter().filter(|arg| !is_own(arg)).cloned().collect();
+                let labels = self.fields(&labels, "counted");
+                let Some(found) = self.matched(name, &own, &["name", "n"], 1, span) else {
                     return error_at(span);
                 };
                 let Some(name) = self.constant_text(found.first().copied().flatten(), span) else {
@@ -476,7 +510,7 @@ impl Checker<'_> {
                     }
                     None => constant(Const::Word(1), Ty::Uint, span),
                 };
-                Effect::Count { name, by: Box::new(by) }
+                Effect::Count { name, by: Box::new(by), labels }
             }
             "observe" => {
                 let Some(found) = self.matched(name, args, &["name", "x"], 2, span) else {
@@ -546,32 +580,39 @@ impl Checker<'_> {
         }
     }
 
-    fn log(&mut self, args: &[Arg], span: Span) -> HExpr {
+    /// Named values: of a line that is logged, of a count.
+    fn fields(&mut self, args: &[Arg], done: &str) -> Vec<(String, HExpr)> {
         let mut fields = Vec::new();
-        let mut level = None;
-        for (at, arg) in args.iter().enumerate() {
-            match (&arg.name, at) {
-                (None, 0) => {
-                    let value = self.expr(&arg.value, Some(&Ty::Enum(LEVEL)));
-                    level = Some(self.coerce(value, &Ty::Enum(LEVEL)));
-                }
-                (Some(name), _) => {
-                    let value = self.expr(&arg.value, None);
-                    let value = self.settle(value);
-                    if !value.ty.bare().is_scalar() && !matches!(value.ty.bare(), Ty::Str | Ty::Error) {
-                        self.error(Diagnostic::error(value.span, format!("{} cannot be logged", value.ty)));
-                    }
-                    fields.push((name.text.clone(), value));
-                }
-                (None, _) => self.error(
-                    Diagnostic::error(arg.span(), "what is logged has a name")
+        for arg in args {
+            let Some(name) = &arg.name else {
+                self.error(
+                    Diagnostic::error(arg.span(), format!("what is {done} has a name"))
                         .label("expected `name: value`"),
-                ),
+                );
+                continue;
+            };
+            let value = self.expr(&arg.value, None);
+            let value = self.settle(value);
+            if !value.ty.bare().is_scalar() && !matches!(value.ty.bare(), Ty::Str | Ty::Error) {
+                self.error(Diagnostic::error(value.span, format!("{} cannot be {done}", value.ty)));
             }
+            fields.push((name.text.clone(), value));
         }
-        if fields.len() > 16 {
-            self.error(Diagnostic::error(span, "at most 16 values in one `log`"));
+        if let Some(arg) = args.get(16) {
+            self.error(Diagnostic::error(arg.span(), "at most 16 values"));
         }
+        fields
+    }
+
+    fn log(&mut self, args: &[Arg], span: Span) -> HExpr {
+        let (level, rest) = match args.split_first() {
+            Some((first, rest)) if first.name.is_none() => {
+                let value = self.expr(&first.value, Some(&Ty::Enum(LEVEL)));
+                (Some(self.coerce(value, &Ty::Enum(LEVEL))), rest)
+            }
+            _ => (None, args),
+        };
+        let fields = self.fields(rest, "logged");
         let Some(level) = level else {
             return self.wrong(
                 Diagnostic::error(span, "`log` needs a level")

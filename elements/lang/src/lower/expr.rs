@@ -68,6 +68,11 @@ impl Builder<'_> {
                 let (a, key) = (self.scalar(of), self.scalar(key));
                 self.two(|d| Op::EpLabel { d, a, key })
             }
+            HKind::EndpointReport(of, key) => {
+                let (a, key) = (self.scalar(of), self.scalar(key));
+                self.two(|d| Op::EpReport { d, a, key })
+            }
+            HKind::Quantile { list, q, param, body } => self.quantile(list, q, *param, body),
             HKind::Widen(inner) => {
                 let op = if inner.ty == Ty::Int { Un::IntToFloat } else { Un::UintToFloat };
                 self.un(op, inner)
@@ -129,6 +134,7 @@ impl Builder<'_> {
                 self.not_constant(e, "a map");
                 Val::Unit
             }
+            HKind::Index(map, key) if matches!(map.ty, Ty::Map(..)) => self.constant_at(map, key),
             HKind::Index(list, at) => {
                 let (a, b) = (self.scalar(list), self.scalar(at));
                 self.two(|d| Op::Nth { d, a, b })
@@ -253,7 +259,7 @@ impl Builder<'_> {
     }
 
     /// Equality of two present values.
-    fn same(&mut self, a: Reg, b: Reg, ty: &Ty) -> Val {
+    pub(super) fn same(&mut self, a: Reg, b: Reg, ty: &Ty) -> Val {
         match ty.bare() {
             Ty::Str | Ty::Bytes => self.one(|d| Op::StrBin { op: StrBin::Eq, d, a, b }),
             Ty::Float | Ty::Rate => self.one(|d| Op::Bin { op: Bin::EqF, d, a, b }),
@@ -641,9 +647,10 @@ impl Builder<'_> {
             return self.one(|d| Op::BinSmall { op: extreme(func, &e.ty), d, a, n });
         }
         let mut regs = [0; 3];
-        // The tables of weights are constants, not registers.
+        // The tables of weights are constants, not registers; so are patterns.
         if func != Func::WeightedMap {
-            for (slot, arg) in regs.iter_mut().zip(args) {
+            let taken = if func == Func::Matches { 1 } else { args.len() };
+            for (slot, arg) in regs.iter_mut().zip(args.iter().take(taken)) {
                 let value = self.expr(arg);
                 *slot = if arg.ty.is_opt() { self.pair(&value) } else { self.reg(&value) };
             }
@@ -690,6 +697,8 @@ impl Builder<'_> {
             Func::StartsWith => self.one(text(StrBin::StartsWith)),
             Func::EndsWith => self.one(text(StrBin::EndsWith)),
             Func::InCidr => self.one(text(StrBin::InCidr)),
+            Func::Split => self.one(|d| Op::Split { d, a, b }),
+            Func::Matches => self.matches(args, a),
             Func::ParseInt => self.two(|d| Op::ParseInt { d, a }),
             Func::Healthy => self.one(|d| Op::Healthy { d, a }),
             Func::Sample => self.one(|d| Op::Sample { d, a, b }),

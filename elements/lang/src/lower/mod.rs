@@ -11,6 +11,7 @@ mod analyse;
 mod build;
 mod expr;
 mod fold;
+mod lookup;
 mod payload;
 mod state;
 mod step;
@@ -182,6 +183,7 @@ fn needs_scratch(op: &Op) -> bool {
             | Op::MetaAll { .. }
             | Op::EpZone { .. }
             | Op::EpLabel { .. }
+            | Op::Split { .. }
             | Op::Healthy { .. }
             | Op::Sample { .. }
             | Op::List { .. }

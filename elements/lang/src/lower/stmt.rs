@@ -245,10 +245,15 @@ impl Builder<'_> {
             Effect::Reject { status, text } => self.reject(status, text, span),
             Effect::Delay(time) => self.delay(time, span),
             Effect::Log { level, fields } => self.log(level, fields),
-            Effect::Count { name, by } => {
+            Effect::Count { name, by, labels } => {
                 let metric = self.registry.metric(name);
                 let a = self.scalar(by);
-                self.emit(Op::Count { metric, a });
+                if labels.is_empty() {
+                    self.emit(Op::Count { metric, a });
+                } else {
+                    let site = self.named_values(abi::Level::Info, labels);
+                    self.emit(Op::CountLabels { metric, a, site });
+                }
             }
             Effect::Observe { name, value } => {
                 let metric = self.registry.metric(name);
@@ -332,6 +337,12 @@ impl Builder<'_> {
             Some(Const::Word(3)) => abi::Level::Error,
             _ => abi::Level::Info,
         };
+        let site = self.named_values(level, fields);
+        self.emit(Op::Log { site });
+    }
+
+    /// Values with names, made; the site that says where they are.
+    fn named_values(&mut self, level: abi::Level, fields: &[(String, HExpr)]) -> u16 {
         let mut out = Vec::new();
         for (name, value) in fields {
             let mut fmt = fmt_of(&value.ty);
@@ -353,7 +364,6 @@ impl Builder<'_> {
             out.push(LogField { name: name.clone(), reg, optional, fmt });
         }
         self.shared.logs.push(LogSite { level, element: self.at, fields: out });
-        let site = u16::try_from(self.shared.logs.len() - 1).unwrap_or(u16::MAX);
-        self.emit(Op::Log { site });
+        u16::try_from(self.shared.logs.len() - 1).unwrap_or(u16::MAX)
     }
 }

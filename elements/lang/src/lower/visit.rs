@@ -52,7 +52,13 @@ pub(crate) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
         | HKind::Wrap(a)
         | HKind::Not(a)
         | HKind::Neg(a) => expr(a, meet),
+        HKind::Quantile { list, q, body, .. } => {
+            expr(list, meet);
+            expr(q, meet);
+            expr(body, meet);
+        }
         HKind::EndpointLabel(a, b)
+        | HKind::EndpointReport(a, b)
         | HKind::Bin(_, a, b)
         | HKind::And(a, b)
         | HKind::Or(a, b)
@@ -95,7 +101,11 @@ pub(crate) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
                 expr(b, meet);
             }
             Effect::Delay(a) | Effect::AccessLog(a) => expr(a, meet),
-            Effect::Count { by: a, .. } | Effect::Observe { value: a, .. } => expr(a, meet),
+            Effect::Count { by: a, labels, .. } => {
+                expr(a, meet);
+                labels.iter().for_each(|(_, label)| expr(label, meet));
+            }
+            Effect::Observe { value: a, .. } => expr(a, meet),
             Effect::Log { level, fields } => {
                 expr(level, meet);
                 fields.iter().for_each(|(_, field)| expr(field, meet));

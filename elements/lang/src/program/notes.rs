@@ -1,12 +1,13 @@
 //! What is worth knowing of a chain that compiles.
 
-use crate::ast::HandlerKind;
+use crate::ast::{HandlerKind, Scope};
 use crate::diag::Diagnostic;
-use crate::hir::Effect;
+use crate::hir::{CellInit, Effect, Init, State};
 use crate::lower::{Link, has_effect};
 
 /// Notes on one chain: who does not see what.
 pub(super) fn chain(links: &[Link], out: &mut Vec<Diagnostic>) {
+    limits(links, out);
     for (at, log) in links.iter().enumerate() {
         if !has_effect(&log.element, HandlerKind::Request, |e| matches!(e, Effect::AccessLog(_))) {
             continue;
@@ -36,5 +37,29 @@ pub(super) fn chain(links: &[Link], out: &mut Vec<Diagnostic>) {
                 .label("move it to the left to see them"),
             );
         }
+    }
+}
+
+/// Limits that each node keeps by itself.
+fn limits(links: &[Link], out: &mut Vec<Diagnostic>) {
+    for link in links {
+        let is_limit = |s: &State| {
+            let cell = match &s.init {
+                Init::Cell(cell) | Init::Map(Some(cell)) => Some(cell),
+                _ => None,
+            };
+            s.scope == Scope::Node && matches!(cell, Some(CellInit::Bucket { .. } | CellInit::Counter))
+        };
+        let rejects = has_effect(&link.element, HandlerKind::Request, |e| matches!(e, Effect::Reject { .. }));
+        let message = format!("{} counts on each node by itself: limit × nodes", link.element.name);
+        if !rejects
+            || !link.element.states.iter().any(is_limit)
+            || out.iter().any(|d| d.span == link.span && d.message == message)
+        {
+            continue;
+        }
+        out.push(
+            Diagnostic::note(link.span, message).label("with two nodes twice as many get through in all"),
+        );
     }
 }

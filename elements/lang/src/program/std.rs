@@ -1,7 +1,7 @@
 //! The standard elements, as they stand in `elements/std`.
 
 /// Name and text of each.
-pub(crate) const ELEMENTS: [(&str, &str); 7] = [
+pub(crate) const ELEMENTS: &[(&str, &str)] = &[
     ("LoadBalancing", include_str!("../../../std/LoadBalancing.adn")),
     ("Logging", include_str!("../../../std/Logging.adn")),
     ("Compression", include_str!("../../../std/Compression.adn")),
@@ -9,4 +9,13 @@ pub(crate) const ELEMENTS: [(&str, &str); 7] = [
     ("Firewall", include_str!("../../../std/Firewall.adn")),
     ("Mutation", include_str!("../../../std/Mutation.adn")),
     ("StreamLimit", include_str!("../../../std/StreamLimit.adn")),
+    ("RateLimit", include_str!("../../../std/RateLimit.adn")),
+    ("AdmissionControl", include_str!("../../../std/AdmissionControl.adn")),
+    ("ConcurrencyLimit", include_str!("../../../std/ConcurrencyLimit.adn")),
+    ("AdaptiveConcurrency", include_str!("../../../std/AdaptiveConcurrency.adn")),
+    ("CircuitBreaker", include_str!("../../../std/CircuitBreaker.adn")),
+    ("StickyRouting", include_str!("../../../std/StickyRouting.adn")),
+    ("Prequal", include_str!("../../../std/Prequal.adn")),
+    ("Split", include_str!("../../../std/Split.adn")),
+    ("ServiceRouter", include_str!("../../../std/ServiceRouter.adn")),
 ];

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use abi::{Num, Side, Text};
 
 use super::message::Reading;
+use super::pattern::Pattern;
 use super::rewrite::Write;
 use crate::state::{Bucket, Window};
 
@@ -335,6 +336,19 @@ pub enum Op {
         key: Reg,
     },
 
+    /// What an endpoint has reported; a `T?`.
+    EpReport {
+        d: Reg,
+        a: Reg,
+        key: Reg,
+    },
+    /// The item of a stored list of floats below which a share `b` lies; sorts the list.
+    Quantile {
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+
     /// Every endpoint of the destination.
     Endpoints {
         d: Reg,
@@ -428,6 +442,17 @@ pub enum Op {
     ParseInt {
         d: Reg,
         a: Reg,
+    },
+    /// The parts of a text between those that are `b`.
+    Split {
+        d: Reg,
+        a: Reg,
+        b: Reg,
+    },
+    Matches {
+        d: Reg,
+        a: Reg,
+        pattern: u16,
     },
     /// Begins, continues and ends a text.
     TextStart,
@@ -624,6 +649,12 @@ pub enum Op {
         metric: u16,
         a: Reg,
     },
+    /// With labels, which are written like the values of a `log`.
+    CountLabels {
+        metric: u16,
+        a: Reg,
+        site: u16,
+    },
     Observe {
         metric: u16,
         a: Reg,
@@ -729,6 +760,8 @@ pub struct Shared {
     pub tables: Vec<Vec<u64>>,
     pub cells: Vec<CellSite>,
     pub maps: Vec<MapSite>,
+    /// What `matches` looks for.
+    pub patterns: Vec<Pattern>,
     pub rejects: Vec<RejectSite>,
     pub logs: Vec<LogSite>,
     pub flags: Vec<abi::Flag>,

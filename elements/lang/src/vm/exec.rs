@@ -9,8 +9,8 @@ use crate::state::Bound;
 
 use super::arith;
 use super::code::{
-    ALL_ENDPOINTS, Code, EpNum, Fmt, LogField, Op, Segment, Shared, StrBin, StrFn, Where, slice_parts,
-    slice_word,
+    ALL_ENDPOINTS, Code, EpNum, Fmt, LogField, LogSite, Op, Segment, Shared, StrBin, StrFn, Where,
+    slice_parts, slice_word,
 };
 use super::compare::VALUES_MAX;
 use super::state::Atomic;
@@ -223,6 +223,16 @@ impl<'a> Run<'a> {
                 let zone = self.endpoint_text(r!(a)).map_or("", |e| e.zone.as_str());
                 set!(d, push_text(&mut self.scratch.bytes, zone.as_bytes(), self.text_max));
             }
+            Op::EpReport { d, a, key } => {
+                let load = self.call.endpoint_report(idx(r!(a)), self.text(r!(key)));
+                pair!(d, load.map(f64::to_bits));
+            }
+            Op::Quantile { d, a, b } => set!(d, self.quantile(r!(a), r!(b))),
+            Op::Split { d, a, b } => set!(d, self.split(r!(a), r!(b))),
+            Op::Matches { d, a, pattern } => {
+                let pattern = self.shared.patterns.get(usize::from(pattern));
+                set!(d, u64::from(pattern.is_some_and(|p| p.is_in(self.text(r!(a))))));
+            }
             Op::EpLabel { d, a, key } => pair!(d, self.label(r!(a), r!(key))),
 
             Op::Endpoints { d } => set!(d, ALL_ENDPOINTS),
@@ -377,8 +387,14 @@ impl<'a> Run<'a> {
                 let min_bytes = u32::try_from(r!(min)).unwrap_or(u32::MAX);
                 self.call.set_compress(Compress { encoding, min_bytes });
             }
-            Op::Log { site } => self.log(site, regs),
+            Op::Log { site } => {
+                self.labelled(site, regs, |call, site, values| call.log(site.level, site.element, values));
+            }
             Op::Count { metric, a } => self.call.count(metric, r!(a), &[]),
+            Op::CountLabels { metric, a, site } => {
+                let by = r!(a);
+                self.labelled(site, regs, |call, _, labels| call.count(metric, by, labels));
+            }
             Op::Observe { metric, a } => self.call.observe(metric, f64::from_bits(r!(a))),
             Op::SetMeta { side, key, a } => {
                 let value = (r!(a) != 0).then_some(r!(a.wrapping_add(1)));
@@ -619,14 +635,20 @@ impl<'a> Run<'a> {
         slice_word(at, len, false)
     }
 
-    fn log(&mut self, site: u16, regs: &[u64]) {
+    /// Hands the named values of a site on.
+    fn labelled(
+        &mut self,
+        site: u16,
+        regs: &[u64],
+        to: impl FnOnce(&mut dyn CallView, &LogSite, &[(&str, LogValue<'_>)]),
+    ) {
         let Some(site) = self.shared.logs.get(usize::from(site)) else { return };
         let mut values = [("", LogValue::None); LOG_FIELDS_MAX];
         for (slot, field) in values.iter_mut().zip(&site.fields) {
             *slot = (field.name.as_str(), log_value(self.shared, &self.scratch, regs, field));
         }
         let values = values.get(..site.fields.len().min(LOG_FIELDS_MAX)).unwrap_or(&[]);
-        self.call.log(site.level, site.element, values);
+        to(self.call, site, values);
     }
 }
 
@@ -680,7 +702,7 @@ fn push_text(to: &mut Vec<u8>, bytes: &[u8], text_max: usize) -> u64 {
 }
 
 /// `len` bytes of a text from `skipped`.
-fn part(word: u64, skipped: usize, len: usize) -> u64 {
+pub(super) fn part(word: u64, skipped: usize, len: usize) -> u64 {
     let (place, at, _) = slice_parts(word);
     slice_word(at + skipped, len, place == Where::Consts)
 }

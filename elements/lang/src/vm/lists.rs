@@ -6,11 +6,13 @@
 use abi::{EndpointIdx, EndpointStat};
 
 use super::code::{HEALTHY_ENDPOINTS, Where, slice_parts, slice_word};
-use super::exec::Run;
+use super::exec::{Run, part};
 use super::text::{below, mix, unit, xxh64};
 
 /// The most items a stored list has.
 const ITEMS_MAX: usize = 1024;
+/// The most parts `split` makes.
+const PARTS_MAX: usize = 64;
 /// The most `sample` takes.
 const SAMPLE_MAX: usize = 32;
 /// `next` over this many endpoints or fewer skips the unhealthy evenly; over more it takes the one after.
@@ -181,6 +183,42 @@ impl Run<'_> {
         let second = below(draw << 32, places - 1);
         let second = second + usize::from(second >= first);
         Some([self.at(list, first)?, self.at(list, second)?])
+    }
+
+    /// The parts of a text between those that are `by`; the text itself where that is empty.
+    pub(super) fn split(&mut self, text: u64, by: u64) -> u64 {
+        let (whole, by) = (self.text(text), self.text(by));
+        let mut parts = [(0, 0); PARTS_MAX];
+        let mut found = 0;
+        let mut begin = 0;
+        for slot in &mut parts {
+            let rest = whole.get(begin..).unwrap_or("");
+            let len = if by.is_empty() { None } else { rest.find(by) };
+            *slot = (begin, len.unwrap_or(rest.len()));
+            found += 1;
+            let Some(len) = len else { break };
+            begin += len + by.len();
+        }
+        let mut out = slice_word(self.scratch.words.len(), 0, false);
+        for (skipped, len) in parts.into_iter().take(found) {
+            out = self.push(out, part(text, skipped, len));
+        }
+        out
+    }
+
+    /// The item below which a share `q` of a stored list of floats lies, the nearest rank; 0 of nothing.
+    pub(super) fn quantile(&mut self, list: u64, q: u64) -> u64 {
+        let (Where::Scratch, at, len) = slice_parts(list) else { return 0 };
+        let Some(items) = self.scratch.words.get_mut(at..at + len).filter(|items| !items.is_empty()) else {
+            return 0;
+        };
+        let mut rank = 0;
+        while rank + 1 < len && ((rank + 1) as f64) < f64::from_bits(q) * len as f64 {
+            rank += 1;
+        }
+        let (_, item, _) =
+            items.select_nth_unstable_by(rank, |a, b| f64::from_bits(*a).total_cmp(&f64::from_bits(*b)));
+        *item
     }
 
     /// By turns: the destination's pick number decides.

@@ -12,6 +12,7 @@ mod exec;
 mod lists;
 pub mod message;
 mod operands;
+pub(crate) mod pattern;
 mod payload;
 pub mod rewrite;
 mod state;
@@ -25,6 +26,7 @@ use crate::state::{Bound, StateDecl};
 pub use code::{Code, Op, Shared};
 pub use exec::{Draws, Flow, Run};
 pub use operands::Operands;
+pub use pattern::Pattern;
 
 /// A chain as byte code: what a rule says, without the state it will keep.
 #[derive(Debug, Default)]

@@ -92,6 +92,7 @@ impl Op {
             | Self::Hash { a, .. }
             | Self::Share { a, .. }
             | Self::ParseInt { a, .. }
+            | Self::Matches { a, .. }
             | Self::TextPart { a, .. }
             | Self::Inside { a, .. }
             | Self::InsideList { a, .. }
@@ -109,6 +110,9 @@ impl Op {
             | Self::StrBin { a, b, .. }
             | Self::StrFn { a, b, .. }
             | Self::EpLabel { a, key: b, .. }
+            | Self::EpReport { a, key: b, .. }
+            | Self::Quantile { a, b, .. }
+            | Self::Split { a, b, .. }
             | Self::Ring { a, key: b, .. }
             | Self::Push { list: a, a: b }
             | Self::Next { list: a, i: b, .. }
@@ -166,7 +170,10 @@ impl Op {
                 let live = code.segments.get(at).map_or(0, |s| s.live);
                 (0..live).filter_map(|r| Reg::try_from(r).ok()).for_each(read);
             }
-            Self::Log { site } => {
+            Self::Log { site } | Self::CountLabels { site, .. } => {
+                if let Self::CountLabels { a, .. } = *self {
+                    read(a);
+                }
                 let fields = shared.logs.get(usize::from(site)).map_or(&[][..], |s| &s.fields);
                 for field in fields {
                     read(field.reg);
@@ -210,6 +217,9 @@ impl Op {
             | Self::StrBin { d, .. }
             | Self::StrFn { d, .. }
             | Self::TextEnd { d }
+            | Self::Quantile { d, .. }
+            | Self::Split { d, .. }
+            | Self::Matches { d, .. }
             | Self::SlotList { d, .. }
             | Self::InsideList { d, .. }
             | Self::Payload { d }
@@ -228,6 +238,7 @@ impl Op {
             | Self::Endpoint { d }
             | Self::Meta { d, .. }
             | Self::EpLabel { d, .. }
+            | Self::EpReport { d, .. }
             | Self::Turn { d, .. }
             | Self::Ring { d, .. }
             | Self::ByWeight { d, .. }
@@ -270,6 +281,7 @@ impl Op {
             | Self::Compress { .. }
             | Self::Log { .. }
             | Self::Count { .. }
+            | Self::CountLabels { .. }
             | Self::Observe { .. }
             | Self::SetMeta { .. }
             | Self::SetField { .. }

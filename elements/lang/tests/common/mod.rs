@@ -33,6 +33,7 @@ pub(crate) struct Mock {
     pub(crate) sink: Option<u16>,
     pub(crate) logs: Vec<String>,
     pub(crate) counts: Vec<(u16, u64)>,
+    pub(crate) labels: Vec<String>,
     pub(crate) observed: Vec<(u16, f64)>,
     pub(crate) flag: Option<Flag>,
     pub(crate) reject_text: String,
@@ -189,8 +190,11 @@ impl CallView for Mock {
     fn log(&mut self, level: Level, element: u16, fields: &[(&str, LogValue<'_>)]) {
         self.logs.push(format!("{level:?} {element} {fields:?}"));
     }
-    fn count(&mut self, metric: u16, by: u64, _labels: &[(&str, LogValue<'_>)]) {
+    fn count(&mut self, metric: u16, by: u64, labels: &[(&str, LogValue<'_>)]) {
         self.counts.push((metric, by));
+        if !labels.is_empty() {
+            self.labels.push(format!("{labels:?}"));
+        }
     }
     fn observe(&mut self, metric: u16, value: f64) {
         self.observed.push((metric, value));
