@@ -133,6 +133,7 @@ pub(crate) fn chain(
             _ => response(b, links, &layouts),
         };
         code.scratch = !code.ops.is_empty() && (shared.keeps || code.ops.iter().any(needs_scratch));
+        plan.endpoint_reports |= code.ops.iter().any(|op| matches!(op, Op::EpReport { .. }));
         let runs = !code.ops.is_empty();
         match entry {
             Entry::Request => (plan.request, plan.request_payload, image.request) = (runs, held, code),
