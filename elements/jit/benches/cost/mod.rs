@@ -71,7 +71,27 @@ fn fault_draws() -> u32 {
     begins.unwrap_or(0)
 }
 
-fn linked(source: &str, backend: &mut dyn Backend) -> Arc<dyn Chain> {
+/// How long it takes to make machine code of the five elements, without anything compiled before.
+pub(crate) fn compiles(jit: &mut Jit) {
+    linked(FIVE, jit);
+}
+
+/// 10,000 rules of 50 shapes, each with numbers of its own.
+pub(crate) fn many_rules() -> String {
+    let mut source = String::from("service a\nservice b { endpoints: [\"127.0.0.1:1\"] }\n");
+    let links =
+        ["Logging", "Compression", "FaultInjection(0.1)", "FaultInjection(1%, delay: 5ms)", "LoadBalancing"];
+    for rule in 0..10_000_usize {
+        // A shape is which links there are, and how often the first stands there.
+        let shape = rule % 50;
+        let mut chain = vec![format!("FaultInjection(0.{rule:05})"); 1 + shape / 32];
+        chain.extend((0..5).filter(|bit| shape >> bit & 1 == 1).map(|bit| links[bit].to_owned()));
+        source += &format!("a -> b.p.S/M{rule}: {}\n", chain.join(" - "));
+    }
+    source
+}
+
+pub(crate) fn linked(source: &str, backend: &mut dyn Backend) -> Arc<dyn Chain> {
     let mut compiled =
         lang::compile("cost.adn", source, &NoFiles, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
     compiled.link(&mut Store::new(1), backend);
