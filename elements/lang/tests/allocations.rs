@@ -29,6 +29,10 @@ fn a_warm_chain_allocates_nothing() {
             "LoadBalancing(ring_hash, by: call.metadata[\"x-user\"]) - Logging - FaultInjection(50%, delay: 1ms)",
             "",
         ),
+        (
+            "RateLimit(100/s, by: call.metadata[\"x-user\"]) - CircuitBreaker - AdaptiveConcurrency - StickyRouting(by: call.metadata[\"x-user\"]) - Prequal",
+            "",
+        ),
         ("Tenant(by: call.metadata[\"x-user\"], block: [\"evil\"]) - LoadBalancing(least_request)", BUSY),
     ] {
         let (compiled, mock) = one(rule, rest);
