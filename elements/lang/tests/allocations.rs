@@ -39,6 +39,7 @@ fn a_warm_chain_allocates_nothing() {
         let mut mock = mock.header("x-user", "anna-the-first");
         let chain = compiled.program.chains[0].clone();
         mock.counts.reserve(1000);
+        mock.reject_text.reserve(100);
         mock.observed.reserve(2000);
         let mut passages = |n: u64| {
             for id in 0..n {
