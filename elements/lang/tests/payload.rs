@@ -631,6 +631,20 @@ fn a_mutation_sets_and_removes_headers() {
 }
 
 #[test]
+fn bytes_are_limited_for_each_key() {
+    let (compiled, mock) = standard("Upload", "BandwidthLimit(1KiB/s, by: call.metadata[\"x-tenant\"])");
+    let send = |tenant: &str, len: usize| {
+        let mut mock = mock.clone().header("x-tenant", tenant);
+        assert_eq!(run(&compiled, Entry::Request, &mut mock).0, Verdict::Forward);
+        mock.payload = Some(vec![0; len]);
+        run(&compiled, Entry::RequestMessage, &mut mock).1
+    };
+    assert!(send("a", 1024).is_empty(), "a second's worth may go at once");
+    assert_eq!(send("a", 512), [500_000_000]);
+    assert!(send("b", 1000).is_empty(), "another key has a limit of its own");
+}
+
+#[test]
 fn a_stream_is_limited_by_message_total_and_pace() {
     let (compiled, mut mock) = standard("Upload", "StreamLimit(each: 8, total: 14, pace: 10/s)");
     assert_eq!(run(&compiled, Entry::Request, &mut mock).0, Verdict::Forward);
@@ -653,4 +667,22 @@ fn a_stream_is_limited_by_message_total_and_pace() {
     assert_eq!(says(large, &mock), "RESOURCE_EXHAUSTED message 14, 9 B");
     let many = send(&mut mock, 1);
     assert_eq!(says(many, &mock), "RESOURCE_EXHAUSTED message 15, 1 B");
+}
+
+#[test]
+fn a_call_without_an_answer_runs_its_response_all_the_same() {
+    let element = "element E { response { count(\"done\")  call.payload.sku = \"x\"  log(info, sku: call.payload.sku, inner: call.payload.inner.sku, size: len(call.payload)) } }";
+    let (compiled, mut mock) = get(element, &message(&[]));
+    assert!(compiled.program.chains[0].plan().response_payload);
+    run(&compiled, Entry::Request, &mut mock);
+    mock.payload = None;
+    assert_eq!(run(&compiled, Entry::Response, &mut mock).0, Verdict::Forward);
+    assert_eq!(mock.counts.len(), 1);
+    assert!(
+        mock.logs[0].contains("(\"sku\", Text(\"\")), (\"inner\", None), (\"size\", Uint(0))"),
+        "{:?}",
+        mock.logs
+    );
+    mock.payload = Some(vec![0x0a, 9]);
+    assert_eq!(run(&compiled, Entry::Response, &mut mock).0, Verdict::Unreadable(Unreadable::Malformed));
 }

@@ -192,6 +192,13 @@ impl Checker<'_> {
             .filter(|m| path.needs_unary && m.streams(direction))
             .map(|m| &**m)
             .collect();
+        if path.is_lenient && !streaming.is_empty() && streaming.len() < coverage.methods.len() {
+            let list = listed(streaming.iter().map(|m| m.path()));
+            return Some(
+                Diagnostic::unsupported(span, &format!("`payload?.` where some methods stream ({list})"))
+                    .help("give those methods a rule of their own"),
+            );
+        }
         let is_useless =
             if path.is_lenient { streaming.len() == coverage.methods.len() } else { !streaming.is_empty() };
         is_useless.then(|| streams_error(what, direction, &streaming, span))

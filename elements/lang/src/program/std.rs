@@ -6,6 +6,7 @@ pub(crate) const ELEMENTS: &[(&str, &str)] = &[
     ("Logging", include_str!("../../../std/Logging.adn")),
     ("Compression", include_str!("../../../std/Compression.adn")),
     ("FaultInjection", include_str!("../../../std/FaultInjection.adn")),
+    ("BandwidthLimit", include_str!("../../../std/BandwidthLimit.adn")),
     ("Firewall", include_str!("../../../std/Firewall.adn")),
     ("Mutation", include_str!("../../../std/Mutation.adn")),
     ("StreamLimit", include_str!("../../../std/StreamLimit.adn")),

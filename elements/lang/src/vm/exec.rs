@@ -81,6 +81,8 @@ pub struct Run<'a> {
     is_sampled: bool,
     /// What tells draws of one message from another's.
     pub(super) message: u32,
+    /// The outcome is known: there may be no message, and the handlers run all the same.
+    pub(super) is_response: bool,
     /// Where texts of this run end. What is copied of a message is bounded by the message, and moves it.
     pub(super) text_max: usize,
 }
@@ -121,6 +123,7 @@ impl<'a> Run<'a> {
             atomic: Atomic::default(),
             is_sampled,
             message: 0,
+            is_response: entry == Entry::Response,
             text_max,
         }
     }

@@ -23,14 +23,21 @@ impl Run<'_> {
             self.scratch.words.resize(words, 0);
         }
         let slots = self.scratch.words.get_mut(..words)?;
-        let Some(root) = reading.root(self.call.text(Text::Service), self.call.text(Text::Method)) else {
+        let root = reading.root(self.call.text(Text::Service), self.call.text(Text::Method));
+        // A call that failed has no answer: its handlers see an empty one.
+        let is_missing = self.is_response && self.call.payload().is_none();
+        if root.is_none() && !is_missing {
             return Some(Verdict::Unreadable(Unreadable::UnknownMethod));
-        };
-        let Some(root) = root else {
+        }
+        let Some(root) = root.flatten() else {
             reading.clear(slots);
             return None;
         };
-        let Some(payload) = self.call.payload() else { return Some(Verdict::Unreadable(Unreadable::NotOne)) };
+        let payload = match self.call.payload() {
+            Some(payload) => payload,
+            None if is_missing => &[],
+            None => return Some(Verdict::Unreadable(Unreadable::NotOne)),
+        };
         let mut scan = Scan::new(reading, payload, slots);
         if scan.run(root).is_err() {
             return Some(Verdict::Unreadable(Unreadable::Malformed));
@@ -97,7 +104,11 @@ impl Run<'_> {
 
     /// The whole message.
     pub(super) fn payload(&mut self) -> Result<u64, Verdict> {
-        let payload = self.call.payload().ok_or(Verdict::Unreadable(Unreadable::NotOne))?;
+        let payload = match self.call.payload() {
+            Some(payload) => payload,
+            None if self.is_response => &[],
+            None => return Err(Verdict::Unreadable(Unreadable::NotOne)),
+        };
         let at = self.scratch.bytes.len();
         self.scratch.bytes.extend_from_slice(payload);
         self.text_max += payload.len();
@@ -149,7 +160,11 @@ impl Run<'_> {
     pub(super) fn set_field(&mut self, site: u16, value: Option<u64>) -> Option<Verdict> {
         let write = self.shared.writes.get(usize::from(site))?;
         let target = write.target(self.call.text(Text::Service), self.call.text(Text::Method))?;
-        let Some(payload) = self.call.payload() else { return Some(Verdict::Unreadable(Unreadable::NotOne)) };
+        let payload = match self.call.payload() {
+            Some(payload) => payload,
+            None if self.is_response => return None,
+            None => return Some(Verdict::Unreadable(Unreadable::NotOne)),
+        };
         let mut field = Vec::new();
         if let Some(value) = value {
             let bytes = |word| bytes_of(self.shared, &self.scratch, word);
@@ -181,6 +196,9 @@ impl Run<'_> {
 
     /// Writes the message at hand. None: go on.
     pub(super) fn set_payload(&mut self, bytes: u64, site: Option<u16>) -> Option<Verdict> {
+        if self.is_response && self.call.payload().is_none() {
+            return None;
+        }
         if !self.call.set_payload(bytes_of(self.shared, &self.scratch, bytes)) {
             return Some(Verdict::Unreadable(Unreadable::TooLarge));
         }

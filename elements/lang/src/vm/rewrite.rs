@@ -139,7 +139,7 @@ impl Target {
                     self.place(&inner, step, rest, field, to)?;
                     is_placed = true;
                 }
-            } else if !(step.rivals.contains(&number) && !field.is_empty()) {
+            } else if !step.rivals.contains(&number) || field.is_empty() {
                 to.extend_from_slice(message.get(from..reader.at()).unwrap_or(&[]));
             }
         }
