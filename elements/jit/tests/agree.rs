@@ -1,4 +1,5 @@
 //! Interpreter and machine code agree on every program there is.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 /// By the name that the language's own tests know it by.
 extern crate lang as towpath_lang;

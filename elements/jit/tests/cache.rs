@@ -1,4 +1,5 @@
 //! What is the same is compiled once, and freed when nobody runs it any more.
+#![allow(clippy::panic, reason = "a test fails by panicking")]
 
 /// By the name that the language's own tests know it by.
 extern crate lang as towpath_lang;

@@ -2,6 +2,7 @@
 //!
 //! [`agree`] takes an image and calls; a generator of random programs needs nothing else.
 #![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper that fails fails its test")]
 
 #[path = "../../../lang/tests/common/mod.rs"]
 pub(crate) mod lang_common;
