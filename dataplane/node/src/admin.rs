@@ -28,6 +28,8 @@ pub(crate) use client::ask;
 const CONNECTIONS_MAX: usize = 16;
 /// How long the control thread may take to answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a reload may take: it compiles, resolves names, waits for shards and for old generations.
+pub(crate) const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// After an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What the socket is called.
@@ -46,6 +48,8 @@ pub(crate) enum Ask {
     Explain,
     /// `/status`, on the socket only.
     Status,
+    /// `/status?json`, on the socket only.
+    StatusJson,
     /// `POST /reload`, on the socket only.
     Reload,
 }
@@ -228,12 +232,13 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 fn answer(method: &str, path: &str, is_trusted: bool, forward: &Forward) -> Answer {
-    let path = path.split('?').next().unwrap_or(path);
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let ask = match (method, path) {
         ("GET" | "HEAD", "/metrics") => Ask::Metrics,
         ("GET" | "HEAD", "/ready") => Ask::Ready,
         ("GET" | "HEAD", "/config") => Ask::Config,
         ("GET" | "HEAD", "/explain") => Ask::Explain,
+        ("GET" | "HEAD", "/status") if is_trusted && query == "json" => Ask::StatusJson,
         ("GET" | "HEAD", "/status") if is_trusted => Ask::Status,
         ("POST", "/reload") if is_trusted => Ask::Reload,
         (_, "/status" | "/reload") if !is_trusted => {
@@ -249,7 +254,8 @@ fn answer(method: &str, path: &str, is_trusted: bool, forward: &Forward) -> Answ
     if !forward(Question { ask, reply }) {
         return unready();
     }
-    answer.recv_timeout(ANSWER_TIMEOUT).unwrap_or_else(|_| unready())
+    let wait = if ask == Ask::Reload { RELOAD_TIMEOUT } else { ANSWER_TIMEOUT };
+    answer.recv_timeout(wait).unwrap_or_else(|_| unready())
 }
 
 #[cfg(test)]

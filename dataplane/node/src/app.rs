@@ -1,5 +1,6 @@
 //! An application from its `.adn` file: reading, compiling, and what `check` says.
 
+use std::cell::RefCell;
 use std::fs;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,20 @@ impl App {
     /// # Errors
     /// One line when a file cannot be read; the drawn diagnostics when something is wrong with the text.
     pub(crate) fn compile(&self) -> Outcome<Compiled> {
+        self.compile_and_list().0
+    }
+
+    /// The same, and the files it is made of: those it names, too, as far as it came.
+    pub(crate) fn compile_and_list(&self) -> (Outcome<Compiled>, Vec<PathBuf>) {
+        let files = Files::default();
+        let compiled = self.compile_with(&files);
+        let mut list = vec![self.path.clone()];
+        list.extend(self.every.iter().map(PathBuf::from));
+        list.extend(files.read.take());
+        (compiled, list)
+    }
+
+    fn compile_with(&self, files: &Files) -> Outcome<Compiled> {
         let name = self.path.display().to_string();
         let source = read(&self.path).map_err(Failure::line)?;
         let mut every = Vec::new();
@@ -41,7 +56,8 @@ impl App {
                 read(Path::new(path)).map_err(|e| Failure::line(format!("every = [\"{path}\"]: {e}")))?;
             every.push(SourceText { name: path.clone(), text });
         }
-        compile(&name, &source, Overrides { set: self.set.clone(), every })
+        let overrides = Overrides { set: self.set.clone(), every };
+        lang::compile(&name, &source, files, &overrides).map_err(|e| Failure::drawn(e.render(is_coloured())))
     }
 }
 
@@ -50,7 +66,8 @@ impl App {
 /// # Errors
 /// The drawn diagnostics.
 pub(crate) fn compile(name: &str, source: &str, overrides: Overrides) -> Outcome<Compiled> {
-    lang::compile(name, source, &Files, &overrides).map_err(|e| Failure::drawn(e.render(is_coloured())))
+    lang::compile(name, source, &Files::default(), &overrides)
+        .map_err(|e| Failure::drawn(e.render(is_coloured())))
 }
 
 /// `towpath check`: one line on standard output, notes on standard error.
@@ -94,6 +111,26 @@ pub(crate) fn explain(args: &Explain) -> Outcome<()> {
     };
     print(&report.call(&call).map_err(Failure::line)?);
     Ok(())
+}
+
+/// `towpath elements`: the standard elements by their own files.
+///
+/// # Errors
+/// One line, when there is none of this name.
+pub(crate) fn elements(args: &crate::cli::Elements) -> Outcome<()> {
+    let all: Vec<_> = lang::standard_elements().collect();
+    let Some(name) = &args.name else {
+        let entries = all.iter().map(|e| format!("{}\n    {}\n", e.signature, e.summary));
+        print(&entries.collect::<String>());
+        return Ok(());
+    };
+    if let Some(element) = all.iter().find(|e| e.name == name) {
+        print(element.text);
+        return Ok(());
+    }
+    let near = crate::value::nearest(name, all.iter().map(|e| e.name));
+    let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+    Err(Failure::line(format!("no standard element {name}{hint}; `towpath elements` lists them")))
 }
 
 /// `shop.adn: ok: 2 services, 3 endpoints, 1 rule, 4 elements`.
@@ -149,11 +186,16 @@ pub(crate) fn config(path: Option<&Path>) -> Outcome<crate::config::Config> {
 }
 
 /// Files beside the file that names them; names by the system's resolver.
-struct Files;
+#[derive(Default)]
+struct Files {
+    /// Those that were asked for.
+    read: RefCell<Vec<PathBuf>>,
+}
 
 impl Loader for Files {
     fn read(&self, from: &str, path: &str) -> Result<SourceText, String> {
         let found = Path::new(from).parent().unwrap_or(Path::new("")).join(path);
+        self.read.borrow_mut().push(found.clone());
         Ok(SourceText { text: read(&found)?, name: found.display().to_string() })
     }
 

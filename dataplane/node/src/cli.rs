@@ -31,12 +31,14 @@ pub(crate) enum Command {
     Check(Check),
     /// Says what the compiler decided and why; which rule and verdict one call would meet
     Explain(Explain),
+    /// Lists the standard elements, or shows one
+    Elements(Elements),
     /// Lays applications out in the language's own style
     Fmt(Fmt),
     /// Says what this machine offers each backend, and the command that mends what is missing
     Doctor,
     /// Shows the running node: shards, calls, endpoints, elements
-    Status(Ask),
+    Status(Status),
     /// Has the running node compile its application again and take it over
     Reload(Ask),
     /// Comes later
@@ -104,6 +106,9 @@ pub(crate) struct Run {
     /// Admin address: IP:PORT, unix:PATH, or off (may be repeated, once each)
     #[arg(long, value_name = "ADDR", value_parser = admin_addr)]
     pub(crate) admin: Vec<AdminAddr>,
+    /// Reloads by itself when a file of the application has changed
+    #[arg(long)]
+    pub(crate) watch: bool,
     /// Overrides one key, as in service.catalog.endpoints=10.0.0.1:50051,10.0.0.2:50051
     #[arg(long, value_name = "KEY=VALUE", value_parser = set)]
     pub(crate) set: Vec<(String, Vec<Addr>)>,
@@ -158,6 +163,14 @@ pub(crate) struct Explain {
     pub(crate) set: Vec<(String, Vec<Addr>)>,
 }
 
+/// `towpath elements`.
+#[derive(Args, Debug)]
+pub(crate) struct Elements {
+    /// Shows this element's own file: documentation, examples, text
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
 /// `towpath fmt`.
 #[derive(Args, Debug)]
 pub(crate) struct Fmt {
@@ -175,6 +188,17 @@ pub(crate) struct Ask {
     /// The node's admin socket
     #[arg(long, value_name = "SOCKET")]
     pub(crate) admin: Option<PathBuf>,
+}
+
+/// `towpath status`.
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// The node it is about
+    #[command(flatten)]
+    pub(crate) ask: Ask,
+    /// The same as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// A list of cores (a type of its own, so that clap takes it as one value).

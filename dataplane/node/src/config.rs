@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) code: Code,
     /// `[limits]`.
     pub(crate) limits: Limits,
+    /// `[reload] watch`: reload by itself when a file of the application has changed.
+    pub(crate) watch: bool,
     /// `every`: the operator's files of `every` rules.
     pub(crate) every: Vec<String>,
 }
@@ -104,6 +106,7 @@ impl Default for Config {
             socket: AdminSocket::Default,
             code: Code::default(),
             limits: Limits::DEFAULT,
+            watch: false,
             every: Vec::new(),
         }
     }
@@ -142,8 +145,8 @@ pub(crate) fn parse(name: &str, text: &str) -> Outcome<Config> {
 }
 
 fn root(r: &mut Reader, text: &str, tree: &Spanned<DeTable<'_>>, c: &mut Config) {
-    const KEYS: [&str; 9] =
-        ["shards", "listen", "port", "offload", "access_log", "admin", "chains", "limits", "every"];
+    const KEYS: [&str; 10] =
+        ["shards", "listen", "port", "offload", "access_log", "admin", "chains", "reload", "limits", "every"];
     r.each(tree.get_ref(), "node.toml", &KEYS, |r, key, value| match key {
         "shards" => shards(r, value, c),
         "listen" => listen(r, text, value, c),
@@ -152,6 +155,7 @@ fn root(r: &mut Reader, text: &str, tree: &Spanned<DeTable<'_>>, c: &mut Config)
         "access_log" => access_log(r, value, c),
         "admin" => admin(r, value, c),
         "chains" => chains(r, value, c),
+        "reload" => reload(r, value, c),
         "limits" => limits::read(r, value, &mut c.limits),
         _ => c.every = r.strings(value).unwrap_or_default(),
     });
@@ -308,6 +312,10 @@ fn chains(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
     r.table(value, "[chains]", &["code"], |r, _, value| {
         c.code = r.one_of(value, &[("auto", Code::Auto), ("interpret", Code::Interpret)]).unwrap_or_default();
     });
+}
+
+fn reload(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
+    r.table(value, "[reload]", &["watch"], |r, _, value| c.watch = r.boolean(value).unwrap_or_default());
 }
 
 fn admin(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {

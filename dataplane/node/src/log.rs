@@ -17,6 +17,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use shard::{AccessRecord, ElementRecord, Instant, Log, Notice};
 
 use line::WallClock;
+pub(crate) use line::date;
 use writer::{Chunk, Message};
 pub(crate) use writer::{Target, Writer};
 

@@ -18,11 +18,13 @@ mod log;
 mod machine;
 mod metrics;
 mod node;
+mod reload;
 mod run;
 mod seat;
 mod status;
 mod table;
 mod value;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -40,12 +42,13 @@ fn main() -> ExitCode {
         }
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check(&args),
+        Command::Elements(args) => app::elements(&args),
         Command::Fmt(args) => format::fmt(&args),
         Command::Explain(args) => app::explain(&args),
         Command::Top(_) => later("top", "; see `towpath status`"),
         Command::Trace(_) => later("trace", "; the access log names the element and line that decided"),
         Command::Capture(_) => later("capture", ""),
-        Command::Status(args) => ask(&args, "GET", "/status"),
+        Command::Status(args) => ask(&args.ask, "GET", if args.json { "/status?json" } else { "/status" }),
         Command::Reload(args) => ask(&args, "POST", "/reload"),
     };
     match outcome {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use abi::Addr;
 use jit::Jit;
 use lang::explain::{Analysis, Report};
-use lang::state::{StateReport, Store};
+use lang::state::Store;
 use lang::vm::Image;
 use lang::{Compiled, Diagnostics};
 use shard::{AccessWhen, Instant, ListenerId, Setup};
@@ -18,12 +18,20 @@ use crate::failure::{Failure, Outcome};
 use crate::figures::{Figures, ShardFigures};
 use crate::log::{Target, Writer};
 use crate::machine;
+use crate::reload::{Adoption, Origin};
 use crate::seat::{Boot, Command, Said, Seat};
 
 /// How long shards may take to begin.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a shard may take to copy its figures.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a shard may take to end its turn and take a program over.
+const ADOPT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a reload waits for the oldest of too many generations.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often it looks.
+const ROOM_LOOK: Duration = Duration::from_millis(20);
 
 /// All a node begins with.
 pub(crate) struct Plan {
@@ -69,6 +77,7 @@ pub(crate) struct Node {
     images: Vec<Arc<Image>>,
     analysis: Analysis,
     notes: Diagnostics,
+    origin: Origin,
     /// What elements remember, over all programs.
     store: Store,
     /// Makes chains run.
@@ -123,6 +132,7 @@ impl Node {
             program: program.clone(),
             images,
             analysis,
+            origin: Origin::of(&program.file, &notes),
             notes,
             store,
             jit,
@@ -201,6 +211,40 @@ impl Node {
         Report { program: &self.program, images: &self.images, analysis: &self.analysis, notes: &self.notes }
     }
 
+    /// Where its program came from.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// Which generation each shard runs.
+    pub(crate) fn generations(&mut self) -> Vec<u64> {
+        self.seats
+            .iter_mut()
+            .map(|seat| {
+                seat.adopted(Duration::ZERO);
+                seat.generation
+            })
+            .collect()
+    }
+
+    /// Too many generations alive: gives the calls of the oldest a while to end by themselves.
+    fn wait_for_room(&self) -> u64 {
+        let begun = clock::monotonic();
+        let is_full =
+            |seat: &Seat| seat.alive(ADOPT_TIMEOUT).is_some_and(|alive| alive >= shard::GENERATIONS_MAX);
+        while self.seats.iter().any(is_full) {
+            let waited = clock::monotonic().since_ns(begun);
+            if u128::from(waited) >= ROOM_TIMEOUT.as_nanos() {
+                return waited;
+            }
+            clock::sleep(ROOM_LOOK);
+        }
+        // Asking alone takes a moment.
+        Some(clock::monotonic().since_ns(begun))
+            .filter(|ns| u128::from(*ns) >= ROOM_LOOK.as_nanos())
+            .unwrap_or(0)
+    }
+
     /// How many programs it has taken over, the first included.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
@@ -211,26 +255,30 @@ impl Node {
         self.writer.reopen();
     }
 
-    /// Takes over another program at the shards' next turns.
+    /// Takes over another program at the shards' next turns, and waits for them.
     ///
     /// # Errors
     /// One line when a log file of it cannot be opened; then nothing has changed.
-    pub(crate) fn adopt(&mut self, mut compiled: Compiled) -> Result<StateReport, String> {
+    pub(crate) fn adopt(&mut self, mut compiled: Compiled) -> Result<Adoption, String> {
         let sinks = sinks_of(&compiled.program, &mut self.writer)?;
         // Of the generations before, those that have ended.
         self.jit.sweep();
         let report = compiled.link(&mut self.store, &mut self.jit);
         let Compiled { program, images, analysis, notes } = compiled;
         let program = Arc::new(program);
-        for seat in &self.seats {
-            seat.insist(Command::Adopt(program.clone(), sinks.clone()));
+        let origin = Origin::of(&program.file, &notes);
+        let waited_ns = self.wait_for_room();
+        for seat in &mut self.seats {
+            seat.adopt(program.clone(), sinks.clone());
         }
+        let ended = self.seats.iter_mut().map(|seat| seat.adopted(ADOPT_TIMEOUT)).sum();
         self.program = program;
         self.images = images;
         self.analysis = analysis;
         self.notes = notes;
+        self.origin = origin;
         self.generation += 1;
-        Ok(report)
+        Ok(Adoption { state: report, shards: self.generations(), waited_ns, ended })
     }
 
     /// What all shards count, copied between their turns.

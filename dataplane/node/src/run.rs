@@ -27,7 +27,9 @@ use crate::log::Target;
 use crate::machine;
 use crate::metrics;
 use crate::node::{Code, Node, Plan};
+use crate::reload;
 use crate::status;
+use crate::watch::Watch;
 
 /// Events that wait for the control thread.
 const EVENTS_MAX: usize = 64;
@@ -38,6 +40,8 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 enum Event {
     Signal(i32),
     Question(Question),
+    /// A file of the application is another.
+    Changed,
 }
 
 /// Runs until a signal ends it.
@@ -48,7 +52,8 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
     let mut config = app::config(args.config.as_deref())?;
     apply(args, &mut config)?;
     let app = App { path: args.app.clone(), set: args.set.clone(), every: config.every.clone() };
-    let compiled = app.compile()?;
+    let (compiled, files) = app.compile_and_list();
+    let compiled = compiled?;
     if !compiled.notes.is_empty() {
         // One line each: `check` draws them.
         eprint!("{}", compiled.notes);
@@ -72,7 +77,8 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
     let node = Node::start(plan(&config, cores), compiled, Vec::new())?;
 
     let mut line = ready_line(&node, &report, &config);
-    let forward = forward_to(events.0);
+    let forward = forward_to(events.0.clone());
+    let watch = if config.watch { Some(Watch::start(files, told_to(events.0))?) } else { None };
     if let Some(listener) = tcp {
         let _ = write!(line, ", admin {}", listener.local_addr().map(|a| a.to_string()).unwrap_or_default());
         admin::serve_tcp(listener, forward.clone()).map_err(|e| Failure::line(format!("admin: {e}")))?;
@@ -82,7 +88,7 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
         admin::serve_unix(listener, forward).map_err(|e| Failure::line(format!("admin: {e}")))?;
     }
     eprintln!("{line}");
-    Control { node, config, app, is_draining: false, socket_file }.serve(&events.1);
+    Control { node, config, app, watch, is_draining: false, socket_file }.serve(&events.1);
     Ok(())
 }
 
@@ -97,6 +103,7 @@ fn apply(args: &Run, config: &mut Config) -> Outcome<()> {
     if let Some(cores) = &args.cores {
         config.cores = Some(cores.0.clone());
     }
+    config.watch |= args.watch;
     for addr in &args.admin {
         match addr {
             AdminAddr::Tcp(addr) => config.admin = Some(*addr),
@@ -213,6 +220,11 @@ fn forward_to(events: SyncSender<Event>) -> admin::Forward {
     Arc::new(move |question| events.try_send(Event::Question(question)).is_ok())
 }
 
+/// Tells the control thread that a file has changed; false once it has ended.
+fn told_to(events: SyncSender<Event>) -> impl Fn() -> bool {
+    move || events.send(Event::Changed).is_ok()
+}
+
 /// Removes the admin socket when the node ends.
 struct RemoveAtEnd(PathBuf);
 
@@ -226,6 +238,7 @@ struct Control {
     node: Node,
     config: Config,
     app: App,
+    watch: Option<Watch>,
     is_draining: bool,
     socket_file: Option<RemoveAtEnd>,
 }
@@ -260,6 +273,11 @@ impl Control {
                     self.node.reopen_logs();
                     eprint!("{}", self.reload().unwrap_or_else(|refused| refused));
                 }
+                Some(Event::Changed) if self.is_draining => {}
+                Some(Event::Changed) => {
+                    eprintln!("towpath: a file of {} has changed", self.app.path.display());
+                    eprint!("{}", self.reload().unwrap_or_else(|refused| refused));
+                }
                 Some(Event::Signal(_)) => self.node.reopen_logs(),
                 Some(Event::Question(question)) => {
                     let answer = self.answer(question.ask);
@@ -275,13 +293,23 @@ impl Control {
         match ask {
             Ask::Metrics => Answer::ok(metrics::encode(&self.node.figures())),
             Ask::Ready if self.is_draining => Answer { code: 503, body: "draining\n".into() },
-            Ask::Ready => Answer::ok(format!("ready, generation {}\n", self.node.generation())),
+            Ask::Ready => {
+                let running = reload::generations(self.node.generation(), &self.node.generations());
+                Answer::ok(format!("ready, {running}\n{}\n", self.node.origin().text()))
+            }
             Ask::Config => Answer::ok(self.config_text()),
             Ask::Explain => {
                 let generation = self.node.generation();
                 Answer::ok(format!("generation {generation}\n{}", self.node.report().text()))
             }
-            Ask::Status => Answer::ok(status::text(&self.node.figures(), self.is_draining)),
+            Ask::Status => {
+                let figures = self.node.figures();
+                Answer::ok(status::text(&figures, self.node.origin(), self.is_draining))
+            }
+            Ask::StatusJson => {
+                let figures = self.node.figures();
+                Answer::ok(status::json(&figures, self.node.origin(), self.is_draining))
+            }
             Ask::Reload => match self.reload() {
                 Ok(done) => Answer::ok(done),
                 Err(refused) => Answer { code: 409, body: refused },
@@ -295,10 +323,14 @@ impl Control {
         if self.is_draining {
             return Err(format!("towpath: the node drains\n{stays}"));
         }
-        let compiled = self.app.compile().map_err(|failure| format!("{failure}{stays}"))?;
+        let (compiled, files) = self.app.compile_and_list();
+        if let Some(watch) = &self.watch {
+            watch.set(files);
+        }
+        let compiled = compiled.map_err(|failure| format!("{failure}{stays}"))?;
         let summary = app::summary(&compiled);
-        self.node.adopt(compiled).map_err(|why| format!("towpath: {why}\n{stays}"))?;
-        Ok(format!("towpath: reloaded, generation {}: {summary}\n", self.node.generation()))
+        let done = self.node.adopt(compiled).map_err(|why| format!("towpath: {why}\n{stays}"))?;
+        Ok(reload::text(self.node.generation(), &summary, &done))
     }
 
     /// The settings in force, as a `node.toml` has them.

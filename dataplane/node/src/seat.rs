@@ -25,9 +25,20 @@ pub(crate) enum Command {
     /// Send a copy of all you count.
     Snapshot(SyncSender<Snapshot>),
     /// Take over this program; the second is the number of each of its log sinks.
-    Adopt(Arc<Program>, Vec<u16>),
+    Adopt(Arc<Program>, Vec<u16>, SyncSender<Adopted>),
+    /// Say how many programs your calls are in.
+    Alive(SyncSender<usize>),
     /// Finish what is under way and end.
     Drain,
+}
+
+/// A shard has taken a program over.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Adopted {
+    /// The generation it runs.
+    pub(crate) generation: u64,
+    /// Calls of the oldest generation that it ended for that.
+    pub(crate) ended: u64,
 }
 
 /// What a shard says.
@@ -77,6 +88,10 @@ pub(crate) struct Seat {
     pub(crate) waker: Option<io::Waker>,
     /// Set when it is ready.
     pub(crate) counters: Option<Arc<io::Counters>>,
+    /// The generation it runs, as far as it has said.
+    pub(crate) generation: u64,
+    /// What it will say when it has taken the next one over.
+    adopting: Option<Receiver<Adopted>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -99,7 +114,15 @@ impl Seat {
                 let _ = say.send(last);
             })
             .map_err(|e| format!("cannot start a thread for core {core}: {e}"))?;
-        Ok(Self { core, commands, waker: None, counters: None, thread: Some(thread) })
+        Ok(Self {
+            core,
+            commands,
+            waker: None,
+            counters: None,
+            generation: 1,
+            adopting: None,
+            thread: Some(thread),
+        })
     }
 
     /// Sends a command and wakes the shard; false if it takes none.
@@ -122,6 +145,27 @@ impl Seat {
         {
             waker.wake();
         }
+    }
+
+    /// Has the shard take a program over at the end of its turn; [`Self::adopted`] tells when it has.
+    pub(crate) fn adopt(&mut self, program: Arc<Program>, sinks: Vec<u16>) {
+        let (reply, answer) = sync_channel(1);
+        self.insist(Command::Adopt(program, sinks, reply));
+        self.adopting = Some(answer);
+    }
+
+    /// Waits at most so long for the shard to have taken over what it was told to; calls it ended for that.
+    pub(crate) fn adopted(&mut self, wait: Duration) -> u64 {
+        let Some(done) = self.adopting.as_ref().and_then(|a| a.recv_timeout(wait).ok()) else { return 0 };
+        self.adopting = None;
+        self.generation = done.generation;
+        done.ended
+    }
+
+    /// How many programs the shard's calls are in; `None` if it does not say in time.
+    pub(crate) fn alive(&self, wait: Duration) -> Option<usize> {
+        let (reply, answer) = sync_channel(1);
+        if self.tell(Command::Alive(reply)) { answer.recv_timeout(wait).ok() } else { None }
     }
 
     /// Waits for the thread's end.
@@ -162,7 +206,12 @@ fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), 
         loop {
             match inbox.try_recv() {
                 Ok(Command::Snapshot(reply)) => drop(reply.try_send(shard.snapshot())),
-                Ok(Command::Adopt(program, sinks)) => shard.adopt(program, sinks),
+                Ok(Command::Alive(reply)) => drop(reply.try_send(shard.generations_alive())),
+                Ok(Command::Adopt(program, sinks, reply)) => {
+                    let ended = shard.adopt(program, sinks);
+                    // The control thread may have stopped waiting.
+                    let _ = reply.try_send(Adopted { generation: shard.generation(), ended });
+                }
                 Ok(Command::Drain) => {
                     is_draining = true;
                     shard.drain(now, &mut sockets);

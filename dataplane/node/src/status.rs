@@ -3,11 +3,12 @@
 use shard::{ElementSnapshot, LATENCY_BOUNDS_NS, Snapshot};
 
 use crate::figures::{Figures, ended, quantile_ns};
+use crate::reload::Origin;
 use crate::table::Table;
 use crate::value::{show_bytes, show_count, show_ns};
 
 /// The text that `/status` answers and `towpath status` prints.
-pub(crate) fn text(figures: &Figures, is_draining: bool) -> String {
+pub(crate) fn text(figures: &Figures, origin: &Origin, is_draining: bool) -> String {
     let sum = figures.sum();
     let state = if is_draining { "draining" } else { "serving" };
     let mut out = format!(
@@ -17,6 +18,7 @@ pub(crate) fn text(figures: &Figures, is_draining: bool) -> String {
         sum.generation,
         show_bytes(figures.resident_bytes),
     );
+    out.push_str(&format!("{}\n", origin.text()));
     let sections = [
         ("shards", shards(figures)),
         ("methods", methods(&sum)),
@@ -35,6 +37,82 @@ pub(crate) fn text(figures: &Figures, is_draining: bool) -> String {
     out
 }
 
+/// The same for programs. Names are stable: they may be added to, never changed.
+pub(crate) fn json(figures: &Figures, origin: &Origin, is_draining: bool) -> String {
+    let sum = figures.sum();
+    let list = |items: Vec<String>| format!("[{}]", items.join(","));
+    let shards = figures.shards.iter().enumerate().map(|(at, one)| {
+        let gauge = |name| named_value(&one.shard.gauges, name);
+        format!(
+            "{{\"shard\":{at},\"core\":{},\"generation\":{},\"programs_alive\":{},\"connections\":{},\
+             \"calls\":{},\"calls_in_flight\":{}}}",
+            one.core,
+            one.shard.generation,
+            gauge("programs_alive"),
+            one.sockets.conns_open,
+            named_value(&one.shard.counters, "calls_started"),
+            gauge("calls_in_flight"),
+        )
+    });
+    let elements = sum.chains.iter().flat_map(|chain| chain.elements.iter().map(move |e| (chain, e)));
+    let elements = elements.map(|(chain, e)| {
+        format!(
+            "{{\"source\":{},\"destination\":{},\"line\":{},\"element\":{},\"forwarded\":{},\"rejected\":{},\
+             \"delayed\":{}}}",
+            quoted(&chain.source),
+            quoted(&chain.destination),
+            chain.line,
+            quoted(&e.info.text),
+            e.forwarded,
+            e.rejected,
+            e.delayed
+        )
+    });
+    let endpoints = sum.endpoints.iter().map(|e| {
+        format!(
+            "{{\"service\":{},\"endpoint\":{},\"healthy\":{},\"connections\":{},\"in_flight\":{},\"calls\":{},\
+             \"failed\":{},\"latency_ns\":{}}}",
+            quoted(&e.service),
+            quoted(&e.addr),
+            e.healthy,
+            e.connections,
+            e.inflight,
+            e.calls,
+            e.failures,
+            e.latency_ns
+        )
+    });
+    format!(
+        "{{\"version\":{},\"state\":{},\"uptime_ns\":{},\"resident_bytes\":{},\"generation\":{},\"program\":{{\
+         \"file\":{},\"xxh64\":\"{:016x}\",\"since\":{}}},\"shards\":{},\"elements\":{},\"endpoints\":{}}}\n",
+        quoted(env!("CARGO_PKG_VERSION")),
+        quoted(if is_draining { "draining" } else { "serving" }),
+        figures.uptime_ns,
+        figures.resident_bytes,
+        sum.generation,
+        quoted(&origin.file),
+        origin.hash,
+        quoted(&origin.time),
+        list(shards.collect()),
+        list(elements.collect()),
+        list(endpoints.collect()),
+    )
+}
+
+/// A JSON string.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if u32::from(c) < 0x20 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
 fn shards(figures: &Figures) -> Table {
     let mut table = Table::new(&[
         ">shard",
@@ -45,6 +123,8 @@ fn shards(figures: &Figures) -> Table {
         ">received",
         ">sent",
         ">syscalls/call",
+        ">generation",
+        ">alive",
     ]);
     for (at, one) in figures.shards.iter().enumerate() {
         let calls = named_value(&one.shard.counters, "calls_started");
@@ -61,6 +141,8 @@ fn shards(figures: &Figures) -> Table {
             show_bytes(one.sockets.rx_bytes),
             show_bytes(one.sockets.tx_bytes),
             per_call,
+            one.shard.generation.to_string(),
+            show_count(named_value(&one.shard.gauges, "programs_alive")),
         ]);
     }
     table
@@ -194,7 +276,16 @@ mod tests {
 
     #[test]
     fn every_section_is_there() {
-        let text = text(&two(), false);
+        let origin = Origin { file: "a \"b\".adn".into(), hash: 1, time: "now".into() };
+        let json = json(&two(), &origin, false);
+        for part in [
+            "\"program\":{\"file\":\"a \\\"b\\\".adn\",\"xxh64\":\"0000000000000001\",\"since\":\"now\"}",
+            "{\"shard\":1,\"core\":1,\"generation\":1,",
+            "\"element\":\"FaultInjection(0.1)\",\"forwarded\":186,\"rejected\":20,",
+        ] {
+            assert!(json.contains(part), "missing: {part}\n{json}");
+        }
+        let text = text(&two(), &origin, false);
         for part in [
             "serving for 2.00 s, generation 1, 8.00 MiB resident",
             "    0     0            0    103          3       0 B   0 B           0.00",

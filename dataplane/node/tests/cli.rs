@@ -162,7 +162,11 @@ fn the_ready_line_names_addresses_and_the_admin_addresses_answer() {
         assert!(node.ready.contains(", cores 0, listening 127.0.0.1:"), "{}", node.ready);
         TcpStream::connect(node.listening()).unwrap();
 
-        assert_eq!(http_get(node.admin(), "/ready").unwrap(), "ready, generation 1\n");
+        let ready = http_get(node.admin(), "/ready").unwrap();
+        assert!(
+            ready.starts_with("ready, generation 1 on every shard\n") && ready.contains("(xxh64 "),
+            "{ready}"
+        );
         let metrics = http_get(node.admin(), "/metrics").unwrap();
         for name in ["towpath_build_info", "towpath_element_verdicts_total{", "towpath_endpoint_healthy{"] {
             assert!(metrics.contains(name), "{name} is not in {metrics}");
@@ -247,7 +251,13 @@ fn a_reload_takes_over_what_compiles_and_refuses_what_does_not() {
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("generation 2 stays"), "{}", done.stderr);
     assert!(http_get(node.admin(), "/explain").unwrap().contains("FaultInjection(0.2)"));
-    assert_eq!(http_get(node.admin(), "/ready").unwrap(), "ready, generation 2\n");
+    assert!(http_get(node.admin(), "/ready").unwrap().starts_with("ready, generation 2 on every shard\n"));
+    let status = Towpath::run(&["status", "--json", "--admin", &node.socket()]);
+    assert!(
+        status.stdout.contains("\"shard\":0,") && status.stdout.contains("\"generation\":2,"),
+        "{}",
+        status.stdout
+    );
     node.stop();
 }
 
@@ -305,4 +315,34 @@ fn explain_says_what_was_decided_and_what_one_call_would_meet() {
     folder.write("shop.adn", &SHOP.replace("Logging", "Loging"));
     let wrong = Towpath::run(&["explain", &app, "--json"]);
     assert!(wrong.code == 1 && wrong.stderr.contains("shop.adn:4") && wrong.stdout.is_empty());
+}
+
+/// As Kubernetes has it: the file is a link into `..data`, which is a link to a folder that is replaced.
+#[test]
+fn a_watched_application_is_reloaded_when_its_config_map_is_swapped() {
+    let folder = Folder::new("watch");
+    let at = |name: &str| folder.path(name);
+    for (version, share) in [("..1", "0.1"), ("..2", "0.2"), ("..3", "10")] {
+        fs::create_dir(at(version)).unwrap();
+        fs::write(at(&format!("{version}/shop.adn")), SHOP.replace("0.1", share)).unwrap();
+    }
+    let swap = |to: &str| {
+        std::os::unix::fs::symlink(to, at("..tmp")).unwrap();
+        fs::rename(at("..tmp"), at("..data")).unwrap();
+    };
+    swap("..1");
+    std::os::unix::fs::symlink("..data/shop.adn", at("shop.adn")).unwrap();
+    let node = Towpath::start(&folder, &at("shop.adn"), &["--watch", "--cores", "0"]);
+    swap("..2");
+    assert!(node.says().contains("shop.adn has changed"));
+    let said = node.says();
+    assert!(said.contains("reloaded, generation 2 on every shard"), "{said}");
+    assert!(http_get(node.admin(), "/explain").unwrap().contains("FaultInjection(0.2)"));
+    // One that does not compile changes nothing, and is not tried again and again.
+    swap("..3");
+    let said: String =
+        (0..40).map(|_| node.says()).take_while(|l| !l.contains("generation 2 stays")).collect();
+    assert!(said.contains("did you mean 10%?"), "{said}");
+    assert!(http_get(node.admin(), "/explain").unwrap().contains("FaultInjection(0.2)"));
+    node.stop();
 }

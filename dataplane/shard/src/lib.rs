@@ -52,5 +52,6 @@ pub use shard::{Shard, Turn};
 pub use snapshot::{
     ChainSnapshot, ElementSnapshot, EndpointSnapshot, LATENCY_BOUNDS_NS, Labelled, MethodSnapshot, Snapshot,
 };
+pub use state::GENERATIONS_MAX;
 pub use transport::{ConnId, Event, ListenerId, Peer, Transport, Via, Why};
 pub use wire::Instant;

@@ -149,9 +149,22 @@ impl<T: Transport, O: Offload> Shard<T, O> {
         begin_connects(&mut self.core, transport);
     }
 
-    /// Takes a new program at a turn boundary; calls in flight finish on the old one.
-    pub fn adopt(&mut self, program: Arc<Program>, sinks: Vec<u16>) {
+    /// Takes a new program at a turn boundary; calls in flight finish on the old one. Returns how many calls
+    /// of the oldest one were ended for it.
+    pub fn adopt(&mut self, program: Arc<Program>, sinks: Vec<u16>) -> u64 {
+        let before = self.core.counters.calls_outlived;
         self.core.adopt(program, sinks);
+        self.core.counters.calls_outlived - before
+    }
+
+    /// Which program it runs: how many it has adopted, the first included.
+    pub fn generation(&self) -> u64 {
+        self.core.adopted
+    }
+
+    /// How many programs calls are in, the current one included: at most [`crate::GENERATIONS_MAX`].
+    pub fn generations_alive(&self) -> usize {
+        self.core.generations_alive()
     }
 
     /// Begins to drain: no new connections, GOAWAY to callers, calls in flight finish.

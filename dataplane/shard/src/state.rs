@@ -31,7 +31,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const CONN_WINDOW_BYTES: u32 = 4 << 20;
 
 /// Programs alive at once; the next reload ends the calls of the oldest.
-const GENERATIONS_MAX: usize = 16;
+pub const GENERATIONS_MAX: usize = 16;
 
 /// What fires.
 #[derive(Clone, Copy, Debug)]

@@ -15,6 +15,8 @@ mod check;
 mod diag;
 pub mod explain;
 pub mod fmt;
+#[cfg(test)]
+mod grammar;
 mod hir;
 mod lex;
 mod lower;
@@ -122,6 +124,39 @@ impl Compiled {
             self.images.iter().zip(bound).map(|(image, state)| backend.chain(image.clone(), state)).collect();
         report
     }
+}
+
+/// XXH64 of a text: tells one version of a file from another.
+pub fn digest(text: &str) -> u64 {
+    vm::text::xxh64(text.as_bytes())
+}
+
+/// True of the names of standard elements.
+pub fn is_standard(name: &str) -> bool {
+    program::std::ELEMENTS.iter().any(|(n, _)| *n == name)
+}
+
+/// A standard element, as its own file says it.
+#[derive(Clone, Copy, Debug)]
+pub struct StandardElement {
+    /// `RateLimit`.
+    pub name: &'static str,
+    /// The first sentence of its documentation.
+    pub summary: &'static str,
+    /// With its parameters, `RateLimit(rate: rate, …)`.
+    pub signature: &'static str,
+    /// Its whole text.
+    pub text: &'static str,
+}
+
+/// Every standard element.
+pub fn standard_elements() -> impl Iterator<Item = StandardElement> {
+    program::std::ELEMENTS.iter().map(|(name, text)| {
+        let first = text.trim_start_matches("/// ").lines().next().unwrap_or("");
+        let head = text.split_once("\nelement ").map_or("", |(_, rest)| rest);
+        let signature = head.split_once(" {").map_or(head, |(signature, _)| signature);
+        StandardElement { name, summary: first.trim_end(), signature, text }
+    })
 }
 
 /// Compiles the file `name` with the text `source`. All errors are found at once.

@@ -42,6 +42,13 @@ pub struct SourceFile {
     lines: Vec<u32>,
 }
 
+impl SourceFile {
+    /// It is one of the standard elements, not read from anywhere.
+    fn is_standard(&self) -> bool {
+        self.name.strip_prefix("std/").and_then(|n| n.strip_suffix(".adn")).is_some_and(crate::is_standard)
+    }
+}
+
 /// Every file of one compilation.
 #[derive(Clone, Debug, Default)]
 pub struct Sources {
@@ -60,6 +67,12 @@ impl Sources {
     /// The file a span is in.
     pub fn file(&self, index: u16) -> Option<&SourceFile> {
         self.files.get(usize::from(index))
+    }
+
+    /// A hash of the texts, one after the other, but for those of standard elements.
+    pub fn digest(&self) -> u64 {
+        let own = self.files.iter().filter(|f| !f.is_standard());
+        crate::digest(&own.map(|f| &*f.text).collect::<String>())
     }
 
     /// The text of a span; empty when there is none.

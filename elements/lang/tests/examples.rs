@@ -22,17 +22,29 @@ fn every_example_compiles() {
     assert!(count >= 3);
 }
 
-/// The elements of `elements/LANGUAGE.md`, and its first lines.
+/// Blocks of `elements/LANGUAGE.md`: those marked `adn` compile, those marked `adn error` fail as their first line says.
 #[test]
-fn the_language_description_compiles() {
+fn the_language_description_is_true() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../LANGUAGE.md");
     let text = fs::read_to_string(path).unwrap();
-    let blocks: Vec<String> = text
-        .split("\n\n")
-        .filter(|b| b.starts_with("    service ") || b.contains("    element "))
-        .map(|b| b.lines().filter(|l| l.starts_with("    ")).collect::<Vec<_>>().join("\n"))
-        .collect();
-    assert_eq!(blocks.len(), 3);
-    let source = blocks.join("\n");
-    compile("LANGUAGE.md", &source, &NoFiles, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
+    let (mut right, mut wrong) = (0, 0);
+    for block in text.split("```adn").skip(1) {
+        let (block, _) = block.split_once("```").unwrap();
+        let (mark, source) = block.split_once('\n').unwrap();
+        let mut source = source.to_owned();
+        if !source.contains("->") {
+            source.push_str("service a\nservice b { endpoints: [\"127.0.0.1:1\"] }\na -> b: Null\n");
+        }
+        let compiled = compile("LANGUAGE.md", &source, &NoFiles, &Overrides::default());
+        if mark.trim() == "error" {
+            let expected = source.lines().next().unwrap().trim_start_matches("// ").to_owned();
+            let errors = compiled.map(|_| source.clone()).unwrap_err().to_string();
+            assert!(errors.contains(&expected), "expected: {expected}\n{errors}");
+            wrong += 1;
+        } else {
+            compiled.unwrap_or_else(|e| panic!("{e}\n{source}"));
+            right += 1;
+        }
+    }
+    assert!(right >= 3 && wrong >= 3, "{right} {wrong}");
 }

@@ -264,8 +264,7 @@ fn dry_says_and_does_not() {
 
 #[test]
 fn destinations_deadlines_and_shares() {
-    let rest = r#"
-        element Timeout(limit: call => duration) { request { call.deadline = now() + limit } }"#;
+    let rest = "";
     let rule = "Split({ catalog: 90, canary: 10 }) - Timeout(match call.method { \"List\" => 5s  \"Export\" => 60s  _ => 500ms })";
     let (compiled, mut mock) = one(rule, rest);
     let mut canary = 0;

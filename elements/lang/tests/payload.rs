@@ -206,7 +206,7 @@ fn what_cannot_be_read_ends_the_call_before_any_handler() {
 #[test]
 fn one_element_serves_methods_whose_fields_have_other_numbers() {
     let element = "element E { request { call.metadata[\"x\"] = call.payload.user.id } }";
-    let source = "proto \"shop.proto\"\nservice frontend\nservice catalog { endpoints: [\"127.0.0.1:1\"] }\nfrontend -> catalog.shop.Catalog/*: E\nfrontend -> catalog.shop.Catalog/Upload: Null\nelement Null { request { count(\"null\") } }\n";
+    let source = "proto \"shop.proto\"\nservice frontend\nservice catalog { endpoints: [\"127.0.0.1:1\"] }\nfrontend -> catalog.shop.Catalog/*: E\nfrontend -> catalog.shop.Catalog/Upload: Nothing\nelement Nothing { request { count(\"null\") } }\n";
     let mut compiled =
         lang::compile("app.adn", &format!("{source}{element}"), &Protos, &Overrides::default())
             .unwrap_or_else(|e| panic!("{e}"));

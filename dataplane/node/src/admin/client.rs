@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Answer, socket_default};
+use super::{Answer, RELOAD_TIMEOUT, socket_default};
 
 /// How long the node may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,7 +45,8 @@ pub(crate) fn ask(socket: Option<&Path>, method: &str, path: &str) -> Result<Ans
 }
 
 fn exchange(mut stream: UnixStream, method: &str, path: &str) -> io::Result<Answer> {
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    let wait = if path == "/reload" { RELOAD_TIMEOUT + TIMEOUT } else { TIMEOUT };
+    stream.set_read_timeout(Some(wait))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     write!(stream, "{method} {path} HTTP/1.1\r\nhost: towpath\r\nconnection: close\r\n\r\n")?;
     let mut bytes = Vec::new();

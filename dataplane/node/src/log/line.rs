@@ -69,7 +69,7 @@ fn digit(number: u64) -> u8 {
 }
 
 /// `YYYY-MM-DDTHH:MM:SS.` of a second since 1970 (proleptic Gregorian, years of 400).
-fn date(second: u64) -> [u8; 20] {
+pub(crate) fn date(second: u64) -> [u8; 20] {
     let (days, rest) = (second / 86_400, second % 86_400);
     // Days since 0000-03-01, so that the leap day is the last of its year.
     let days = days + 719_468;

@@ -9,7 +9,7 @@ use crate::ty::{Cell, ENUMS, EnumId, Ty};
 
 use super::{Checker, Context};
 
-const TYPES: [&str; 13] = [
+pub(crate) const TYPES: [&str; 13] = [
     "bool", "int", "uint", "float", "string", "bytes", "duration", "instant", "rate", "Status", "Endpoint",
     "Service", "option",
 ];

@@ -10,7 +10,7 @@ use crate::ty::{ENCODING, LEVEL, Ty};
 use super::{Checker, Context, constant};
 
 /// Every function.
-pub(super) const FUNCS: [&str; 35] = [
+pub(crate) const FUNCS: [&str; 35] = [
     "matches",
     "now",
     "random",
@@ -49,7 +49,7 @@ pub(super) const FUNCS: [&str; 35] = [
 ];
 
 /// Every effect.
-pub(super) const EFFECTS: [&str; 7] =
+pub(crate) const EFFECTS: [&str; 7] =
     ["reject", "delay", "log", "count", "observe", "access_log", "compress"];
 
 /// Known and not done yet.

@@ -14,6 +14,11 @@ mod stmt;
 
 use std::cell::Cell;
 
+#[cfg(test)]
+pub(crate) use element::TYPES;
+#[cfg(test)]
+pub(crate) use func::{EFFECTS, FUNCS};
+
 use crate::ast::HandlerKind;
 use crate::diag::Diagnostic;
 use crate::hir::{Const, HExpr, HKind, LocalId, Param, State};

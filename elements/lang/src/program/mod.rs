@@ -5,7 +5,7 @@ mod links;
 mod notes;
 mod rules;
 mod services;
-mod std;
+pub(crate) mod std;
 
 use ::std::cell::Cell;
 use ::std::collections::BTreeMap;

@@ -19,4 +19,7 @@ pub(crate) const ELEMENTS: &[(&str, &str)] = &[
     ("Prequal", include_str!("../../../std/Prequal.adn")),
     ("Split", include_str!("../../../std/Split.adn")),
     ("ServiceRouter", include_str!("../../../std/ServiceRouter.adn")),
+    ("Delay", include_str!("../../../std/Delay.adn")),
+    ("Timeout", include_str!("../../../std/Timeout.adn")),
+    ("Null", include_str!("../../../std/Null.adn")),
 ];

@@ -1,0 +1,42 @@
+//! Further standard elements, by what they do to a call.
+
+mod common;
+
+use abi::{Entry, Verdict};
+use common::{one, passage, run};
+
+#[test]
+fn delay_makes_a_share_of_the_calls_wait_and_go_on() {
+    let (compiled, mut mock) = one("Delay(200ms)", "");
+    assert_eq!(run(&compiled, Entry::Request, &mut mock), (Verdict::Forward, vec![200_000_000]));
+    let (compiled, mock) = one("Delay(1s, 25%)", "");
+    let waits = |id| {
+        let mut call = mock.clone();
+        call.id = id;
+        run(&compiled, Entry::Request, &mut call).1.len()
+    };
+    let waited: usize = (0..4000).map(waits).sum();
+    assert!((850..1150).contains(&waited), "{waited} of 4000");
+}
+
+#[test]
+fn timeout_only_brings_the_deadline_nearer() {
+    let (compiled, mock) = one("Timeout(match call.method { \"Export\" => 60s  _ => 500ms })", "");
+    let deadline = |method: &str, before: Option<u64>| {
+        let mut call = mock.clone();
+        (call.method, call.deadline) = (method.to_owned(), before);
+        assert_eq!(passage(&compiled, &mut call), Verdict::Forward);
+        call.deadline.map(|at| at - call.now_ns)
+    };
+    assert_eq!(deadline("List", None), Some(500_000_000));
+    assert_eq!(deadline("Export", None), Some(60_000_000_000));
+    assert_eq!(deadline("Export", Some(mock.now_ns + 7)), Some(7));
+}
+
+#[test]
+fn null_is_nothing_to_run() {
+    let (compiled, mut mock) = one("Null", "");
+    assert_eq!(passage(&compiled, &mut mock), Verdict::Forward);
+    let plan = compiled.program.chains[0].plan();
+    assert!(!plan.pick && !plan.response && plan.call_words == 0 && plan.elements.len() == 1);
+}
