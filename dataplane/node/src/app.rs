@@ -56,7 +56,7 @@ impl App {
                 read(Path::new(path)).map_err(|e| Failure::line(format!("every = [\"{path}\"]: {e}")))?;
             every.push(SourceText { name: path.clone(), text });
         }
-        let overrides = Overrides { set: self.set.clone(), every };
+        let overrides = Overrides { set: self.set.clone(), every, ..Overrides::default() };
         lang::compile(&name, &source, files, &overrides).map_err(|e| Failure::drawn(e.render(is_coloured())))
     }
 }

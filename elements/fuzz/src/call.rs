@@ -86,7 +86,7 @@ impl Call {
             .map(|at| EndpointStat {
                 healthy: !rng.once_in(4),
                 inflight: u32::try_from(rng.below(9)).unwrap_or(0),
-                latency_ns: rng.next() >> (20 + rng.below(30)),
+                latency_ns: rng.word() >> (20 + rng.below(30)),
                 weight: u32::try_from(rng.below(4)).unwrap_or(0),
                 hash: mix(at + 1),
             })
@@ -107,7 +107,7 @@ impl Call {
             message: rng.pick(&TEXTS).to_owned(),
             ip: (!rng.once_in(3)).then(|| std::net::Ipv4Addr::new(10, 1, 2, 3).to_ipv6_mapped().octets()),
             headers: [headers(rng), headers(rng), headers(rng)],
-            deadline: rng.once_in(2).then(|| now_ns + (rng.next() >> 30)),
+            deadline: rng.once_in(2).then(|| now_ns + (rng.word() >> 30)),
             destination: 1,
             endpoint: None,
             stats,

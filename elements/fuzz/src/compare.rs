@@ -82,7 +82,7 @@ fn run(chain: &dyn Chain, seed: u64) -> Vec<String> {
     let mut now = 1_000_000_000;
     (0..CALLS)
         .map(|id| {
-            now += rng.next() >> (34 + rng.below(20));
+            now += rng.word() >> (34 + rng.below(20));
             let shard = u16::try_from(rng.below(2)).unwrap_or(0);
             let mut call = Call::new(&mut rng, id, shard, now, chain.plan().call_words);
             passage(chain, &mut call, &mut rng);
@@ -128,11 +128,11 @@ fn entry(chain: &dyn Chain, entry: Entry, call: &mut Call) -> Verdict {
 }
 
 fn difference(interpreted: &[String], compiled: &[String]) -> String {
-    let pairs = interpreted.iter().zip(compiled).enumerate();
-    for (call, (a, b)) in pairs.filter(|(_, (a, b))| a != b) {
-        let lines = a.lines().zip(b.lines()).enumerate().find(|(_, (a, b))| a != b);
-        let (line, (a, b)) = lines.unwrap_or((0, ("(one tells more)", "")));
-        return format!("call {call}, line {line}\n  interpreter:  {a}\n  machine code: {b}");
-    }
-    "one tells of more calls".to_owned()
+    let mut calls = interpreted.iter().zip(compiled).enumerate();
+    let Some((call, (a, b))) = calls.find(|(_, (a, b))| a != b) else {
+        return "one tells of more calls".to_owned();
+    };
+    let lines = a.lines().zip(b.lines()).enumerate().find(|(_, (a, b))| a != b);
+    let (line, (a, b)) = lines.unwrap_or((0, ("(one tells more)", "")));
+    format!("call {call}, line {line}\n  interpreter:  {a}\n  machine code: {b}")
 }

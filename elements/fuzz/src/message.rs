@@ -45,7 +45,7 @@ fn bytes(out: &mut Vec<u8>, field: u64, of: &[u8]) {
 }
 
 fn number(rng: &mut Rng) -> u64 {
-    rng.next() >> rng.below(64)
+    rng.word() >> rng.below(64)
 }
 
 fn text(rng: &mut Rng) -> &'static str {
@@ -107,7 +107,7 @@ pub fn message(rng: &mut Rng) -> Vec<u8> {
             }
             6 => {
                 tag(&mut out, 7, 1);
-                out.extend_from_slice(&f64::from_bits(rng.next()).to_le_bytes());
+                out.extend_from_slice(&f64::from_bits(rng.word()).to_le_bytes());
             }
             7 => {
                 let mut packed = Vec::new();

@@ -11,7 +11,7 @@ impl Rng {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         mix(self.0)
     }
@@ -19,7 +19,7 @@ impl Rng {
     /// A number from 0 to `n - 1`; 0 for none.
     pub fn below(&mut self, n: usize) -> usize {
         let n = n as u64;
-        usize::try_from(self.next().checked_rem(n).unwrap_or(0)).unwrap_or(0)
+        usize::try_from(self.word().checked_rem(n).unwrap_or(0)).unwrap_or(0)
     }
 
     /// True once in `n`.

@@ -78,9 +78,15 @@ impl Loader for NoFiles {
     }
 }
 
+/// Operations one entry of a chain may take in the worst case: a fraction of a millisecond.
+pub const CHAIN_COST_MAX: u64 = 100_000;
+
 /// What the operator says from outside the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
+    /// A chain that may take more operations than this for one entry of one call does not compile;
+    /// [`CHAIN_COST_MAX`] if not said.
+    pub chain_cost_max: Option<u64>,
     /// `--set service.NAME.endpoints=A,B`: replaces the endpoints of a service.
     pub set: Vec<(String, Vec<abi::Addr>)>,
     /// The operator's files of `every` rules, which applications cannot change.

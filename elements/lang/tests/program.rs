@@ -189,3 +189,22 @@ fn what_could_not_be_read_is_not_unknown_too() {
     let empty = compile("x", "service a", &NoFiles, &Overrides::default()).unwrap_err();
     assert!(empty.to_string().contains("this file has no rule"));
 }
+
+#[test]
+fn a_chain_that_could_hold_up_a_turn_does_not_compile() {
+    let loops = "for a in call.metadata.all(\"a\") { for b in call.metadata.all(\"b\") { for c in call.metadata.all(\"c\") { count(\"n\") } } }";
+    let app = |body: &str| {
+        format!(
+            "service a\nservice b {{ endpoints: [\"127.0.0.1:1\"] }}\na -> b: X\nelement X {{ request {{ {body} }} }}"
+        )
+    };
+    let errors = compile("x", &app(loops), &NoFiles, &Overrides::default()).unwrap_err().to_string();
+    assert!(
+        errors.contains("operations for one call") && errors.contains("chain_cost_max is 100000"),
+        "{errors}"
+    );
+    let one = "for a in call.metadata.all(\"a\") { count(\"n\") }";
+    assert!(compile("x", &app(one), &NoFiles, &Overrides::default()).is_ok());
+    let narrow = Overrides { chain_cost_max: Some(50), ..Overrides::default() };
+    assert!(compile("x", &app(one), &NoFiles, &narrow).is_err());
+}

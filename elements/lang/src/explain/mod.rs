@@ -5,7 +5,6 @@
 //! chain. Nothing here changes what runs.
 
 mod call;
-mod cost;
 pub(crate) mod facts;
 mod imagined;
 mod json;

@@ -3,7 +3,6 @@
 use abi::Entry;
 
 use super::Report;
-use super::cost;
 use super::facts::{ChainFacts, ElementFacts};
 use super::order::{self, Verdict};
 use crate::vm::Image;
@@ -75,7 +74,7 @@ pub(super) fn functions(report: &Report<'_>, chain: &ChainFacts, image: &Image) 
             name,
             elements,
             instructions: code.ops.len(),
-            worst_case: cost::worst_case(&image.shared, code, endpoints),
+            worst_case: crate::lower::worst_case(&image.shared, code, endpoints),
             suspends: code.segments.len(),
         });
     }

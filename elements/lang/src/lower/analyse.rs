@@ -277,10 +277,8 @@ impl Walk<'_, '_> {
             HKind::Match { of, arms } => self.decide_match(of, arms),
             HKind::And(left, right) if truth(self.b, left) == Some(false) => self.bury_expr(right),
             HKind::Or(left, right) if truth(self.b, left) == Some(true) => self.bury_expr(right),
-            HKind::Coalesce(left, right) => {
-                if self.b.fold(left).is_some_and(|v| v != Const::None) {
-                    self.bury_expr(right);
-                }
+            HKind::Coalesce(left, right) if self.b.fold(left).is_some_and(|v| v != Const::None) => {
+                self.bury_expr(right);
             }
             _ => {}
         }

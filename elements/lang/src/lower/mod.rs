@@ -9,6 +9,7 @@
 
 mod analyse;
 mod build;
+mod cost;
 mod expr;
 mod fold;
 mod lookup;
@@ -37,6 +38,7 @@ use crate::state::StateDecl;
 
 pub(crate) use analyse::element as analyse;
 use build::{Builder, ParamAt, Pools, Slot, Val};
+pub(crate) use cost::worst_case;
 use state::{Places, StateAt};
 use visit::Reads;
 

@@ -173,6 +173,24 @@ impl World<'_> {
         table
     }
 
+    /// A chain stays within the operator's bound, so that one call cannot hold up a turn.
+    fn check_cost(&mut self, links: &[Link], image: &Image, services: &[Service]) {
+        let endpoints = services.iter().map(|s| s.endpoints.len()).max().unwrap_or(0);
+        let cost = image.entries().map(|(_, code)| lower::worst_case(&image.shared, code, endpoints)).max();
+        let max = self.overrides.chain_cost_max.unwrap_or(crate::CHAIN_COST_MAX);
+        if let (Some(cost), Some(first), Some(last)) =
+            (cost.filter(|c| *c > max), links.first(), links.last())
+        {
+            let what = format!("this chain may take {cost} operations for one call");
+            let error = Diagnostic::error(first.span.to(last.span), what)
+                .label(format!("chain_cost_max is {max}"))
+                .help(
+                    "loops within loops, and lists of many endpoints, make it long; `towpath explain` counts",
+                );
+            self.error(error);
+        }
+    }
+
     /// Compiles the chain of a route; its place among the images. `rules` says of each link whose it is.
     fn chain(
         &mut self,
@@ -200,6 +218,7 @@ impl World<'_> {
             &self.sources,
             &mut self.errors,
         );
+        self.check_cost(links, &image, &table.services);
         table.images.push(Arc::new(image));
         let mut chain = ChainFacts::default();
         for (link, rule) in links.iter().zip(rules) {

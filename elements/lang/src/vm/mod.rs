@@ -63,11 +63,16 @@ impl Image {
         (!code.ops.is_empty()).then_some(code)
     }
 
+    /// Every entry that has something to run.
+    pub fn entries(&self) -> impl Iterator<Item = (Entry, &Code)> {
+        let all =
+            [Entry::Request, Entry::Pick, Entry::RequestMessage, Entry::ResponseMessage, Entry::Response];
+        all.into_iter().filter_map(|entry| Some((entry, self.code(entry)?)))
+    }
+
     /// Instructions of all entries.
     pub fn op_count(&self) -> usize {
-        let entries =
-            [&self.request, &self.pick, &self.request_message, &self.response_message, &self.response];
-        entries.iter().map(|code| code.ops.len()).sum()
+        self.entries().map(|(_, code)| code.ops.len()).sum()
     }
 }
 

@@ -7,16 +7,12 @@ use crate::vm::code::{Code, Op, Shared};
 
 /// Items of a list of the call's own (metadata, payload).
 const CALL_LIST_MAX: u64 = 64;
+/// How often an atomic step is tried.
+const STEP_TRIES: u64 = 8;
 
-/// Where an instruction may go besides to the next one, and whether it can go on to that at all.
-fn jumps(op: &Op) -> (Option<u32>, bool) {
-    match op {
-        Op::Jump { to } => (Some(*to), false),
-        Op::JumpIf { to, .. } | Op::JumpUnless { to, .. } | Op::Next { to, .. } => (Some(*to), true),
-        Op::UnlessPassed { to, .. } => (Some(*to), true),
-        Op::Reject { .. } | Op::End => (None, false),
-        _ => (None, true),
-    }
+/// It can go on to the next instruction.
+fn goes_on(op: &Op) -> bool {
+    !matches!(op, Op::Jump { .. } | Op::Reject { .. } | Op::End)
 }
 
 /// Instructions that look at every endpoint of a list.
@@ -30,32 +26,31 @@ fn weight(op: &Op, endpoints: u64) -> u64 {
 /// How long a list of this code can be.
 fn items(shared: &Shared, code: &Code, endpoints: u64) -> u64 {
     let longest = endpoints.max(shared.lists.len() as u64).max(1);
-    let of_call = code.ops.iter().any(|op| matches!(op, Op::MetaAll { .. }));
+    let of_call = code.ops.iter().any(|op| matches!(op, Op::MetaAll { .. } | Op::Payload { .. }));
     if of_call { longest.max(CALL_LIST_MAX) } else { longest }
 }
 
 /// At most so many operations run, with at most `endpoints` endpoints a service.
-pub(super) fn worst_case(shared: &Shared, code: &Code, endpoints: usize) -> u64 {
+pub(crate) fn worst_case(shared: &Shared, code: &Code, endpoints: usize) -> u64 {
     let endpoints = endpoints as u64;
     let items = items(shared, code, endpoints);
     // Loops by where they begin: several jumps lead back to one.
-    let mut loops: BTreeMap<usize, usize> = BTreeMap::new();
+    let mut loops: BTreeMap<usize, (usize, u64)> = BTreeMap::new();
     for (at, op) in code.ops.iter().enumerate() {
-        if let (Some(to), _) = jumps(op)
-            && (to as usize) <= at
-        {
-            loops.insert(to as usize, at);
+        if let Some(to) = op.target().filter(|to| *to as usize <= at) {
+            let times = if matches!(op, Op::SwapScalars { .. }) { STEP_TRIES } else { items };
+            loops.insert(to as usize, (at, times));
         }
     }
     let mut times = vec![1_u64; code.ops.len()];
-    for (begin, end) in loops {
-        times.iter_mut().take(end + 1).skip(begin).for_each(|t| *t = t.saturating_mul(items));
+    for (begin, (end, more)) in loops {
+        times.iter_mut().take(end + 1).skip(begin).for_each(|t| *t = t.saturating_mul(more));
     }
     let mut longest = vec![0_u64; code.ops.len() + 1];
     for (at, op) in code.ops.iter().enumerate().rev() {
-        let (to, goes_on) = jumps(op);
-        let there = to.filter(|to| *to as usize > at).and_then(|to| longest.get(to as usize)).copied();
-        let next = if goes_on { longest.get(at + 1).copied() } else { None };
+        let to = op.target().filter(|to| *to as usize > at);
+        let there = to.and_then(|to| longest.get(to as usize)).copied();
+        let next = if goes_on(op) { longest.get(at + 1).copied() } else { None };
         // A jump back ends its turn of the loop; the loop's own `Next` leads out.
         let rest = there.max(next).unwrap_or(0);
         let own = times.get(at).copied().unwrap_or(1).saturating_mul(weight(op, endpoints));
