@@ -123,18 +123,18 @@ mod tests {
     #[test]
     fn the_index_finds_what_reading_every_line_finds() {
         let mut state = 7_u64;
-        let mut below = move |n: u64| {
+        let mut below = move |n: u64| -> usize {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % n
+            usize::try_from((state >> 33) % n).unwrap()
         };
         let names = ["a.B", "a.C", "grpc.health.v1.Health"];
         let methods = ["X", "Y", "Check"];
-        let name = |at: u64, of: &[&str; 3]| String::from(of[usize::try_from(at).unwrap()]);
+        let name = |at: usize, of: &[&str; 3]| String::from(of[at]);
         for _ in 0..500 {
             let lines = (0..below(12))
                 .map(|line| Route {
-                    source: [None, Some(ServiceIdx(0)), Some(ServiceIdx(1))][below(3) as usize],
-                    destination: [None, Some(ServiceIdx(2)), Some(ServiceIdx(3))][below(3) as usize],
+                    source: [None, Some(ServiceIdx(0)), Some(ServiceIdx(1))][below(3)],
+                    destination: [None, Some(ServiceIdx(2)), Some(ServiceIdx(3))][below(3)],
                     method: match below(3) {
                         0 => MethodMatch::Any,
                         1 => MethodMatch::Service(name(below(3), &names)),
@@ -146,7 +146,7 @@ mod tests {
                 .collect();
             let routes = Routes::new(lines);
             for _ in 0..40 {
-                let source = [None, Some(ServiceIdx(0)), Some(ServiceIdx(1))][below(3) as usize];
+                let source = [None, Some(ServiceIdx(0)), Some(ServiceIdx(1))][below(3)];
                 let to = ServiceIdx(u16::try_from(2 + below(3)).unwrap());
                 let (service, method) = (name(below(3), &names), name(below(3), &methods));
                 let found = routes.find(source, to, &service, &method).map(|r| r.line);

@@ -3,6 +3,7 @@
 //!     cargo bench -p towpath-lang --bench payload
 //!
 //! The message has 1 KiB. The figure to stay under is 150 ns over the empty chain.
+#![allow(clippy::unwrap_used, reason = "a benchmark")]
 #![allow(missing_docs, reason = "a benchmark")]
 
 #[path = "../tests/common/mod.rs"]

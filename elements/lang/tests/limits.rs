@@ -1,4 +1,5 @@
 //! The standard elements that limit, protect and route, by what happens to calls.
+#![allow(clippy::panic, reason = "helpers of a test")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! Messages of any shape, read by a chain and by `prost-reflect`: what one calls malformed the other does,
 //! and what both read is the same.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "helpers of a test")]
 
 mod common;
 
@@ -130,7 +131,7 @@ fn fields(dice: &mut Dice<'_>, ty: &MessageDescriptor, depth: u32, to: &mut Vec<
             continue;
         };
         let packs = field.is_list() && field.kind() != Kind::String && field.kind().as_message().is_none();
-        if packs && dice.next() % 2 == 0 {
+        if packs && dice.next().is_multiple_of(2) {
             put_key(to, field.number(), Wire::Len);
             let mut inner = Vec::new();
             for _ in 0..dice.next() % 5 {

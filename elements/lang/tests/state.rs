@@ -1,4 +1,5 @@
 //! State by what calls see of it: scopes, cells, maps, atomic steps, reloads.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of a test")]
 
 mod common;
 
