@@ -2,8 +2,8 @@
 
 mod common;
 
-use abi::{Entry, Verdict};
-use common::{one, passage, run};
+use abi::{Entry, Status, Verdict};
+use common::{Mock, one, passage, run};
 
 #[test]
 fn delay_makes_a_share_of_the_calls_wait_and_go_on() {
@@ -39,4 +39,30 @@ fn null_is_nothing_to_run() {
     assert_eq!(passage(&compiled, &mut mock), Verdict::Forward);
     let plan = compiled.program.chains[0].plan();
     assert!(!plan.pick && !plan.response && plan.call_words == 0 && plan.elements.len() == 1);
+}
+
+#[test]
+fn metrics_count_by_method_and_outcome_and_observe_the_latency() {
+    let counted = |rule: &str, change: fn(&mut Mock)| {
+        let (compiled, mut mock) = one(rule, "");
+        change(&mut mock);
+        passage(&compiled, &mut mock);
+        let metric = |at: u16| compiled.program.metrics[usize::from(at)].as_str();
+        assert!(mock.counts.iter().all(|(at, by)| (metric(*at), *by) == ("calls", 1)));
+        assert_eq!(mock.counts.len(), mock.labels.len());
+        let observed = mock.observed.iter().map(|(at, x)| (metric(*at).to_owned(), *x));
+        (mock.labels.clone(), observed.collect::<Vec<_>>())
+    };
+    let list = |status: &str| format!("[(\"method\", Text(\"List\")), (\"status\", Text({status:?}))]");
+    let took = |seconds| vec![("latency_seconds".to_owned(), seconds)];
+    assert_eq!(counted("Metrics", |call| call.latency_ns = 1_500_000_000), (vec![list("OK")], took(1.5)));
+    let export = |call: &mut Mock| {
+        (call.method, call.latency_ns) = ("Export".into(), 2_000_000);
+        call.status = u64::from(Status::UNAVAILABLE.code());
+    };
+    let labels = list("UNAVAILABLE").replace("List", "Export");
+    assert_eq!(counted("Metrics", export), (vec![labels], took(0.002)));
+    // Who is rejected before it is not seen; who is rejected behind it counts.
+    assert_eq!(counted("FaultInjection(100%) - Metrics", |_| {}), (vec![], vec![]));
+    assert_eq!(counted("Metrics - FaultInjection(100%)", |_| {}).0.len(), 1);
 }

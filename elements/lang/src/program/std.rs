@@ -4,6 +4,7 @@
 pub(crate) const ELEMENTS: &[(&str, &str)] = &[
     ("LoadBalancing", include_str!("../../../std/LoadBalancing.adn")),
     ("Logging", include_str!("../../../std/Logging.adn")),
+    ("Metrics", include_str!("../../../std/Metrics.adn")),
     ("Compression", include_str!("../../../std/Compression.adn")),
     ("FaultInjection", include_str!("../../../std/FaultInjection.adn")),
     ("BandwidthLimit", include_str!("../../../std/BandwidthLimit.adn")),
