@@ -318,17 +318,19 @@ impl Core {
         self.wheel.insert(self.now.after_ns(self.limits.drain_ns), Timer::Drain);
         for index in 0..self.conns.slots() {
             let Some(key) = self.conns.key_at(index) else { continue };
-            let Some(conn) = self.conns.get_mut(key) else { continue };
-            match (&mut conn.kind, conn.h2.as_mut()) {
-                (Kind::Down(down), Some(h2)) => {
-                    down.drain = Drain::Announced;
-                    h2.drain_start();
-                    h2.ping();
-                    self.mark_dirty(key);
-                }
-                (Kind::Sniffing(..), _) => self.drop_conn(key, None, Some(crate::state::Op::Close)),
-                _ => {}
-            }
+            self.announce_drain(key);
+        }
+    }
+
+    /// Asks a caller for no new calls. One whose first bytes are still on their way is asked as soon as they
+    /// are here (or left by the sweep): closing it now would cost it the calls it has sent with them.
+    pub(crate) fn announce_drain(&mut self, key: Key) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if let (Kind::Down(down), Some(h2)) = (&mut conn.kind, conn.h2.as_mut()) {
+            down.drain = Drain::Announced;
+            h2.drain_start();
+            h2.ping();
+            self.mark_dirty(key);
         }
     }
 

@@ -264,6 +264,7 @@ fn hold(core: &mut Core, key: Key) -> bool {
 }
 
 fn flush_h2<T: Transport>(core: &mut Core, transport: &mut T, key: Key) {
+    let tx_bytes_max = core.limits.tx_bytes_max as usize;
     let Some(conn) = core.conns.get_mut(key) else { return };
     let (Some(id), Some(h2)) = (conn.id, conn.h2.as_mut()) else { return };
     let len = h2.tx().len();
@@ -285,8 +286,12 @@ fn flush_h2<T: Transport>(core: &mut Core, transport: &mut T, key: Key) {
         }
         return;
     }
+    let has_drained = len > tx_bytes_max && h2.tx().len() <= tx_bytes_max;
     if has_room {
         core.feed(key, &[]);
+    }
+    if has_drained {
+        core.on_tx_room(key);
     }
 }
 

@@ -403,6 +403,9 @@ impl Core {
         }
         conn.h2 = Some(Box::new(H2Conn::new(Role::Server, &config, now)));
         self.mark_dirty(key);
+        if self.is_draining {
+            self.announce_drain(key);
+        }
         self.feed(key, &seen);
     }
 

@@ -172,6 +172,7 @@ impl Core {
     /// Waiting callers take turns, but who holds a stream keeps it as long as its call lasts. So that a
     /// caller with many long calls does not shut the others out, one that waits with less than an equal
     /// share of the endpoint's streams gets a connection of its own, even beyond `endpoint_connections_max`.
+    /// So does one that is kept by itself: the connections there are may not take its calls, however idle.
     fn make_room(&mut self, place: u32, caller: CallerId) {
         let private_to = self.callers.is_private(caller, self.now).then_some(caller);
         let endpoint = &self.endpoints[place as usize];
@@ -185,7 +186,7 @@ impl Core {
         }
         if endpoint.conns.len() < self.limits.endpoint_connections_max as usize {
             self.connect(place, private_to);
-        } else if endpoint.is_short(caller)
+        } else if (private_to.is_some() || endpoint.is_short(caller))
             && self.conns.len() < self.limits.connections_max as usize
             && !any(&|up| up.private_to == Some(caller))
         {
@@ -244,6 +245,16 @@ impl Core {
         self.serve_queue(place);
         if is_new && self.endpoints[place as usize].queued() > 0 {
             self.make_more_room(place);
+        }
+    }
+
+    /// It holds few enough unsent bytes again. Calls that `ready_conn` kept from it for these may go: where
+    /// streams were free all along, nothing else would let them.
+    pub(crate) fn on_tx_room(&mut self, key: Key) {
+        if let Some(Kind::Up(up)) = self.conns.get(key).map(|c| &c.kind)
+            && up.state == UpState::Ready
+        {
+            self.serve_queue(up.endpoint);
         }
     }
 

@@ -33,6 +33,22 @@ fn hostile_peers_harm_nobody_else() {
     hunt(Scenario::Abuse, 100);
 }
 
+/// Seeds that found what the hunts above do not reach.
+#[test]
+fn seeds_that_failed_once() {
+    let seeds = [
+        // Calls kept from an endpoint by a full send buffer, and never let go.
+        (Scenario::Messages, 1107),
+        // A drain closed connections whose first bytes were on their way.
+        (Scenario::Messages, 4701),
+        (Scenario::Messages, 6437),
+    ];
+    for (scenario, seed) in seeds {
+        let failure = run(scenario, seed, false).err().map(|failure| failure.to_string());
+        assert!(failure.is_none(), "{}", failure.unwrap_or_default());
+    }
+}
+
 #[test]
 fn a_seed_repeats_exactly() {
     for scenario in Scenario::ALL {

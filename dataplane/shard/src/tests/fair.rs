@@ -84,3 +84,41 @@ fn a_caller_with_its_share_waits_like_everybody() {
     }
     assert!(rig.accept().is_empty());
 }
+
+#[test]
+fn a_caller_kept_by_itself_gets_a_connection_where_all_allowed_are_shared() {
+    let limits = Limits { endpoint_connections_max: 1, caller_resets_per_second: 0, ..Limits::DEFAULT };
+    let mut rig = Rig::new(limits, 4);
+    let mut caller = rig.caller(1);
+    rig.exchange(&mut caller);
+    rig.call(&mut caller, 1);
+    let mut shared = rig.accept().remove(0);
+    rig.exchange(&mut shared);
+    rig.cancel(&mut caller);
+    assert_eq!(rig.count("callers_made_private"), 1);
+    rig.call(&mut caller, 1);
+    let mut own = rig.accept().pop().expect("a connection of its own");
+    rig.exchange(&mut own);
+    rig.answer(&mut own);
+    rig.exchange(&mut caller);
+    assert_eq!(caller.answers.len(), 1);
+}
+
+#[test]
+fn calls_that_a_full_send_buffer_kept_waiting_go_when_it_has_emptied() {
+    let limits = Limits { endpoint_connections_max: 1, tx_bytes_max: 64, ..Limits::DEFAULT };
+    let mut rig = Rig::new(limits, 100);
+    let mut caller = rig.caller(1);
+    rig.exchange(&mut caller);
+    rig.call(&mut caller, 1);
+    let mut endpoint = rig.accept().remove(0);
+    rig.exchange(&mut endpoint);
+    rig.answer(&mut endpoint);
+    rig.set_room(&endpoint, 0);
+    rig.call(&mut caller, 20);
+    rig.exchange(&mut endpoint);
+    assert!(endpoint.requests.is_empty());
+    rig.set_room(&endpoint, usize::MAX);
+    rig.exchange(&mut endpoint);
+    assert_eq!(endpoint.requests.len(), 20);
+}

@@ -4,7 +4,7 @@ use alloc::{boxed::Box, collections::BTreeMap, string::ToString, sync::Arc, vec,
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use abi::{Addr, CallView, Chain, Entry, MethodMatch, Plan, Program, Route, Routes, ServiceIdx, Verdict};
-use wire::h2::{Config, H2Conn, H2Event, HeadersKind, Input, Role, StreamKey};
+use wire::h2::{Config, H2Conn, H2Event, HeadersKind, Input, Reason, Role, StreamKey};
 use wire::{Headers, Token};
 
 use crate::{
@@ -137,7 +137,7 @@ impl Transport for Queues {
 pub(super) struct End {
     id: ConnId,
     h2: H2Conn,
-    /// Streams on which a request came.
+    /// Streams on which a request came or, at a caller, went.
     pub(super) requests: Vec<StreamKey>,
     /// `grpc-status` of each answer.
     pub(super) answers: Vec<Vec<u8>>,
@@ -265,7 +265,15 @@ impl Rig {
                 ("te", "trailers"),
             ];
             caller.h2.send_headers(stream, &list(&request), true);
+            caller.requests.push(stream);
         }
+        self.exchange(caller);
+    }
+
+    /// The caller gives its oldest call up.
+    pub(super) fn cancel(&mut self, caller: &mut End) {
+        let stream = caller.requests.remove(0);
+        caller.h2.reset(stream, Reason::CANCEL);
         self.exchange(caller);
     }
 
