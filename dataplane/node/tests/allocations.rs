@@ -69,7 +69,7 @@ fn run(backend: Backend, message_bytes: u32) -> (u64, u64) {
     );
     let mut compiled =
         lang::compile("seed.adn", &source, &lang::NoFiles, &lang::Overrides::default()).unwrap();
-    compiled.link(&mut lang::state::Store::new(1), &mut lang::Interpreter);
+    compiled.link(&mut lang::state::Store::new(1), &mut jit::Jit::new());
     let program = compiled.program;
     let logged = Arc::new(std::sync::atomic::AtomicU64::new(0));
     let mut sockets = Sockets::open(&config(backend), &listeners, 0, Placement::new(1)).unwrap();

@@ -58,7 +58,6 @@ fn message(number: u32) -> Vec<u8> {
 
 fn bench(c: &mut Criterion) {
     let mut group = c.benchmark_group("payload");
-    let element = "element Null { request { } }";
     for (name, link, number) in [
         ("nothing", "Null", 4),
         ("a header", "Firewall(call.metadata[\"x-user\"], deny: [\"mallory\"])", 4),
@@ -66,7 +65,7 @@ fn bench(c: &mut Criterion) {
         ("a field, long bytes beside it", "Firewall(call.payload.user.id, deny: [\"mallory\"])", 5),
     ] {
         let source = format!(
-            "proto \"p.proto\"\nservice a\nservice b {{ endpoints: [\"127.0.0.1:1\"] }}\na -> b.p.S/M: {link}\n{element}"
+            "proto \"p.proto\"\nservice a\nservice b {{ endpoints: [\"127.0.0.1:1\"] }}\na -> b.p.S/M: {link}\n"
         );
         let mut compiled = lang::compile("app.adn", &source, &Files, &Overrides::default()).unwrap();
         compiled.link(&mut lang::state::Store::new(1), &mut lang::Interpreter);

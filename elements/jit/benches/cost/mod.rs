@@ -1,6 +1,7 @@
 //! One chain three ways: written by hand, compiled, interpreted; and the empty chain.
 #![allow(clippy::panic, reason = "a measurement that cannot be made fails")]
 
+pub(crate) mod firewall;
 mod hand;
 mod view;
 
@@ -53,10 +54,9 @@ impl Way {
             Self::Hand => Arc::new(Hand::new(fault_draws())),
             Self::Compiled => linked(FIVE, &mut jit),
             Self::Interpreted => linked(FIVE, &mut Interpreter),
-            Self::Empty => linked(
-                "service a\nservice b { endpoints: [\"127.0.0.1:1\"] }\na -> b: Null\nelement Null {}",
-                &mut jit,
-            ),
+            Self::Empty => {
+                linked("service a\nservice b { endpoints: [\"127.0.0.1:1\"] }\na -> b: Null", &mut jit)
+            }
         }
     }
 }
