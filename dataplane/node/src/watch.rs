@@ -24,7 +24,19 @@ type Mark = Option<(u64, u64, i64, i64, u64, u64)>;
 
 /// The watching thread, as the control thread sees it.
 pub(crate) struct Watch {
-    files: Sender<Vec<PathBuf>>,
+    files: Sender<Watched>,
+}
+
+/// Files and their state when they were read: what happens from there on is a change.
+struct Watched {
+    files: Vec<PathBuf>,
+    marks: Vec<Mark>,
+}
+
+impl Watched {
+    fn now(files: Vec<PathBuf>) -> Self {
+        Self { marks: marks(&files, &[]), files }
+    }
 }
 
 impl Watch {
@@ -34,7 +46,8 @@ impl Watch {
     /// One line when no thread can be made.
     pub(crate) fn start(files: Vec<PathBuf>, changed: impl Fn() -> bool + Send + 'static) -> Outcome<Self> {
         let (send, receive) = channel();
-        let look = move || watch(files, &receive, &changed);
+        let watched = Watched::now(files);
+        let look = move || watch(watched, &receive, &changed);
         thread::Builder::new()
             .name("watch".into())
             .stack_size(128 << 10)
@@ -46,25 +59,18 @@ impl Watch {
     /// From now on these.
     pub(crate) fn set(&self, files: Vec<PathBuf>) {
         // A thread that has ended watches nothing.
-        let _ = self.files.send(files);
+        let _ = self.files.send(Watched::now(files));
     }
 }
 
-fn watch(mut files: Vec<PathBuf>, changes: &Receiver<Vec<PathBuf>>, changed: &dyn Fn() -> bool) {
-    let mut settled = marks(&files, &[]);
+fn watch(watched: Watched, changes: &Receiver<Watched>, changed: &dyn Fn() -> bool) {
+    let Watched { mut files, marks: mut settled } = watched;
     let mut last = settled.clone();
     loop {
         clock::sleep(LOOK);
-        let mut is_other = false;
-        while let Ok(list) = changes.try_recv() {
-            is_other |= list != files;
-            files = list;
-        }
-        if is_other {
-            // They have just been read: what counts is what happens from here.
-            settled = marks(&files, &[]);
+        if let Some(other) = changes.try_iter().last() {
+            Watched { files, marks: settled } = other;
             last.clone_from(&settled);
-            continue;
         }
         let now = marks(&files, &last);
         if now == last && now != settled && now.iter().all(Option::is_some) {

