@@ -58,6 +58,7 @@ def free_port():
 def run_all(tally, backend, programs, full, only=""):
     import scenes.chains  # noqa: F401 -- registers
     import scenes.command  # noqa: F401
+    import scenes.elements  # noqa: F401
     import scenes.endpoints  # noqa: F401
     import scenes.load  # noqa: F401
     import scenes.messages  # noqa: F401
