@@ -9,7 +9,7 @@ use abi::Addr;
 use lang::{Compiled, Loader, Overrides, SourceText};
 
 use crate::cli::Explain;
-use crate::config::Listen;
+use crate::config::{Config, Listen};
 use crate::failure::{Failure, Outcome, is_coloured, print};
 
 /// No source file is larger.
@@ -26,9 +26,21 @@ pub(crate) struct App {
     pub(crate) set: Vec<(String, Vec<Addr>)>,
     /// The operator's files of `every` rules.
     pub(crate) every: Vec<String>,
+    /// `[chains] cost_max`.
+    pub(crate) chain_cost_max: u64,
 }
 
 impl App {
+    /// A file, as the command line and `node.toml` have it.
+    pub(crate) fn new(path: &Path, set: &[(String, Vec<Addr>)], config: &Config) -> Self {
+        Self {
+            path: path.to_owned(),
+            set: set.to_vec(),
+            every: config.every.clone(),
+            chain_cost_max: config.chain_cost_max,
+        }
+    }
+
     /// Reads and compiles it.
     ///
     /// # Errors
@@ -56,7 +68,7 @@ impl App {
                 read(Path::new(path)).map_err(|e| Failure::line(format!("every = [\"{path}\"]: {e}")))?;
             every.push(SourceText { name: path.clone(), text });
         }
-        let overrides = Overrides { set: self.set.clone(), every, ..Overrides::default() };
+        let overrides = Overrides { chain_cost_max: Some(self.chain_cost_max), set: self.set.clone(), every };
         lang::compile(&name, &source, files, &overrides).map_err(|e| Failure::drawn(e.render(is_coloured())))
     }
 }
@@ -89,8 +101,8 @@ pub(crate) fn check(app: &App, listen: &[Listen]) -> Outcome<()> {
 /// # Errors
 /// What is wrong with the application, or with the call.
 pub(crate) fn explain(args: &Explain) -> Outcome<()> {
-    let every = config(args.config.as_deref())?.every;
-    let app = App { path: args.app.clone(), set: args.set.clone(), every };
+    let config = config(args.config.as_deref())?;
+    let app = App::new(&args.app, &args.set, &config);
     let call = args.call.as_deref().map(lang::explain::parse_call).transpose().map_err(Failure::line)?;
     let compiled = app.compile()?;
     let report = lang::explain::Report::of(&compiled);
@@ -99,11 +111,10 @@ pub(crate) fn explain(args: &Explain) -> Outcome<()> {
         print(&text);
         return Ok(());
     };
-    if args.message.is_some() {
-        return Err(Failure::line("--message is not supported yet: no element reads messages"));
-    }
+    let message = args.message.as_deref().map(|json| compiled.protos.encode(&report, &call, json));
     let call = lang::explain::Imagined {
         headers: args.headers.clone(),
+        message: message.transpose().map_err(Failure::line)?,
         peer: args.peer,
         seed: args.seed,
         status: args.status,
@@ -178,10 +189,10 @@ fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn config(path: Option<&Path>) -> Outcome<crate::config::Config> {
+pub(crate) fn config(path: Option<&Path>) -> Outcome<Config> {
     match path {
         Some(path) => crate::config::parse(&path.display().to_string(), &read(path).map_err(Failure::line)?),
-        None => Ok(crate::config::Config::default()),
+        None => Ok(Config::default()),
     }
 }
 

@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) socket: AdminSocket,
     /// `[chains] code`.
     pub(crate) code: Code,
+    /// `[chains] cost_max`: operations one entry of a chain may take.
+    pub(crate) chain_cost_max: u64,
     /// `[limits]`.
     pub(crate) limits: Limits,
     /// `[reload] watch`: reload by itself when a file of the application has changed.
@@ -105,6 +107,7 @@ impl Default for Config {
             admin: ADMIN_DEFAULT.parse().ok(),
             socket: AdminSocket::Default,
             code: Code::default(),
+            chain_cost_max: lang::CHAIN_COST_MAX,
             limits: Limits::DEFAULT,
             watch: false,
             every: Vec::new(),
@@ -309,8 +312,16 @@ fn access_log(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
 }
 
 fn chains(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
-    r.table(value, "[chains]", &["code"], |r, _, value| {
-        c.code = r.one_of(value, &[("auto", Code::Auto), ("interpret", Code::Interpret)]).unwrap_or_default();
+    r.table(value, "[chains]", &["code", "cost_max"], |r, key, value| match key {
+        "code" => {
+            let known = [("auto", Code::Auto), ("interpret", Code::Interpret)];
+            c.code = r.one_of(value, &known).unwrap_or_default();
+        }
+        _ => match r.integer(value) {
+            Some(0) => r.problem(value.span(), "no chain takes 0 operations", "expected at least 1"),
+            Some(max) => c.chain_cost_max = max,
+            None => {}
+        },
     });
 }
 

@@ -66,7 +66,7 @@ fn later(command: &str, instead: &str) -> Outcome<()> {
 
 fn check(args: &cli::Check) -> Outcome<()> {
     let config = app::config(args.config.as_deref())?;
-    let app = app::App { path: args.app.clone(), set: args.set.clone(), every: config.every };
+    let app = app::App::new(&args.app, &args.set, &config);
     app::check(&app, &config.listen)
 }
 

@@ -117,7 +117,7 @@ impl Node {
             Code::Interpret => Jit::interpreting(),
         };
         compiled.link(&mut store, &mut jit);
-        let Compiled { program, images, analysis, notes } = compiled;
+        let Compiled { program, images, analysis, notes, .. } = compiled;
         let program = Arc::new(program);
         let sinks = sinks_of(&program, &mut writer).map_err(Failure::line)?;
         let placement = io::Placement::new(count);
@@ -264,7 +264,7 @@ impl Node {
         // Of the generations before, those that have ended.
         self.jit.sweep();
         let report = compiled.link(&mut self.store, &mut self.jit);
-        let Compiled { program, images, analysis, notes } = compiled;
+        let Compiled { program, images, analysis, notes, .. } = compiled;
         let program = Arc::new(program);
         let origin = Origin::of(&program.file, &notes);
         let waited_ns = self.wait_for_room();

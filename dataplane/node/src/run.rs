@@ -51,7 +51,7 @@ enum Event {
 pub(crate) fn run(args: &Run) -> Outcome<()> {
     let mut config = app::config(args.config.as_deref())?;
     apply(args, &mut config)?;
-    let app = App { path: args.app.clone(), set: args.set.clone(), every: config.every.clone() };
+    let app = App::new(&args.app, &args.set, &config);
     let (compiled, files) = app.compile_and_list();
     let compiled = compiled?;
     if !compiled.notes.is_empty() {

@@ -104,6 +104,8 @@ pub struct Compiled {
     pub analysis: explain::Analysis,
     /// What is worth knowing: notes and warnings, never errors.
     pub notes: Diagnostics,
+    /// What its `proto` lines say: for [`explain`].
+    pub protos: explain::Protocols,
 }
 
 /// What makes byte code run.

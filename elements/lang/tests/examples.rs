@@ -1,25 +1,40 @@
 //! The example files compile, and say what they are meant to.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use towpath_lang::{NoFiles, Overrides, compile};
+use towpath_lang::{Loader, NoFiles, Overrides, SourceText, compile};
+
+/// Files beside the one that names them.
+struct Folder(PathBuf);
+
+impl Loader for Folder {
+    fn read(&self, _from: &str, path: &str) -> Result<SourceText, String> {
+        let text = fs::read_to_string(self.0.join(path)).map_err(|e| e.to_string())?;
+        Ok(SourceText { name: path.to_owned(), text })
+    }
+
+    fn resolve(&self, host_port: &str) -> Result<Vec<std::net::SocketAddr>, String> {
+        Err(host_port.to_owned())
+    }
+}
 
 #[test]
 fn every_example_compiles() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
     let mut count = 0;
+    let files = Folder(folder.clone());
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "adn") {
             let text = fs::read_to_string(&path).unwrap();
-            let compiled = compile(&path.to_string_lossy(), &text, &NoFiles, &Overrides::default());
+            let compiled = compile(&path.to_string_lossy(), &text, &files, &Overrides::default());
             let compiled = compiled.unwrap_or_else(|e| panic!("{e}"));
             assert!(!compiled.program.routes.is_empty());
             count += 1;
         }
     }
-    assert!(count >= 3);
+    assert!(count >= 4);
 }
 
 /// Blocks of `elements/LANGUAGE.md`: those marked `adn` compile, those marked `adn error` fail as their first line says.

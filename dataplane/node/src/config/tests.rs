@@ -32,6 +32,9 @@ when = "always"
 [admin]
 address = "127.0.0.1:9902"
 socket = "/run/other.sock"
+[chains]
+code = "interpret"
+cost_max = 5000
 [limits]
 connections_max = 1000
 message_bytes_max = "1MiB"
@@ -62,6 +65,7 @@ fn every_key_of_the_design_is_read() {
     assert_eq!(c.log_when, AccessWhen::Always);
     assert_eq!(c.admin.unwrap().port(), 9902);
     assert_eq!(c.socket, AdminSocket::Path("/run/other.sock".into()));
+    assert_eq!((c.code, c.chain_cost_max), (Code::Interpret, 5000));
     assert_eq!(c.limits.connections_max, 1000);
     assert_eq!(c.limits.message_bytes_max, 1 << 20);
     assert_eq!(c.limits.pool_bytes, 1 << 20);
@@ -123,6 +127,8 @@ fn values_of_the_wrong_kind_say_what_was_expected() {
         ("[shards]\ncores = [-1]", "not negative"),
         ("[shards]\ncores = \"all\"", "expected \"auto\""),
         ("[admin]\naddress = \"unix:/x\"", "a unix socket is `socket`"),
+        ("[chains]\ncost_max = 0", "expected at least 1"),
+        ("[chains]\ncost_max = \"5\"", "expected a whole number"),
         ("[limits]\nstreams_max = 0", "must be from 1"),
         ("[limits]\nmessage_bytes_max = \"1TiB\"", "no size"),
         ("[shards\ncores = 1", "not TOML"),

@@ -3,14 +3,14 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use abi::{Chain, Entry, ServiceIdx, Status, Suspend, Verdict};
+use abi::{Chain, Entry, Route, ServiceIdx, Status, Suspend, Verdict};
 
 use crate::state::Store;
 use crate::suggest::nearest;
 use crate::vm::Interpreted;
 
 use super::Report;
-use super::facts::ChainFacts;
+use super::facts::{ChainFacts, RuleFacts};
 use super::imagined::{View, duration};
 use super::model::{self, percent};
 use super::routes;
@@ -91,10 +91,8 @@ pub(super) fn render(report: &Report<'_>, call: &Imagined) -> Result<String, Str
     let from = call.source.as_deref().unwrap_or("*");
     // Writing to a String does not fail, here and below.
     let _ = writeln!(out, "{from} -> {}.{}/{}", call.destination, call.service, call.method);
-    let routes = &report.program.routes;
-    let found = routes.find(source, to, &call.service, &call.method);
-    let at = found.and_then(|route| routes.iter().position(|r| std::ptr::eq(r, route)));
-    let winner = at.and_then(|at| report.analysis.routes.get(at)).and_then(|r| usize::try_from(*r).ok());
+    let found = report.program.routes.find(source, to, &call.service, &call.method);
+    let winner = winner(report, found);
     rules(report, &mut out, call, winner, source, to);
     let chain = found.and_then(|route| usize::try_from(route.chain).ok());
     match chain.and_then(|c| Some((report.analysis.chains.get(c)?, c))) {
@@ -108,6 +106,24 @@ pub(super) fn render(report: &Report<'_>, call: &Imagined) -> Result<String, Str
         }
     }
     Ok(out)
+}
+
+/// The place of a route's rule.
+fn winner(report: &Report<'_>, route: Option<&Route>) -> Option<usize> {
+    let route = route?;
+    let at = report.program.routes.iter().position(|r| std::ptr::eq(r, route))?;
+    usize::try_from(*report.analysis.routes.get(at)?).ok()
+}
+
+/// The rule that serves a call, if its services are known.
+pub(super) fn serving<'a>(report: &Report<'a>, call: &Imagined) -> Option<&'a RuleFacts> {
+    let source = match &call.source {
+        Some(name) => Some(report.program.service(name)?),
+        None => None,
+    };
+    let to = report.program.service(&call.destination)?;
+    let route = report.program.routes.find(source, to, &call.service, &call.method);
+    report.analysis.rules.get(winner(report, route)?)
 }
 
 /// The rule that serves it, and of each other rule why it does not.
@@ -203,16 +219,28 @@ fn passage(
             view.status = reject.status;
         }
         Verdict::Unreadable(why) => {
-            let _ = writeln!(out, "\nverdict   the message cannot be read ({why:?}): the call ends here");
+            let _ = match call.message {
+                Some(_) => {
+                    writeln!(out, "\nverdict   the message cannot be read ({why:?}): the call ends here")
+                }
+                None => writeln!(out, "\nverdict   none: it waits for the message, which --message imagines"),
+            };
             return;
         }
         _ => {
             pick(out, facts, &chain, &mut view);
             let _ = writeln!(out, "\nverdict   forward to {} at {}", view.destination_name(), chosen(&view));
             view.status = call.status;
+            if image.plan.request_message {
+                out.push_str("          each message passes `request message`, which is not told here\n");
+            }
         }
     }
-    if image.plan.response {
+    // Nobody imagines the answer's message.
+    view.payload = None;
+    if image.plan.response_payload {
+        out.push_str("\nresponse  reads the answer's message, which is not told here\n");
+    } else if image.plan.response {
         let mut events = Vec::new();
         let before = view.status;
         run(&chain, Entry::Response, &mut view, &mut events);

@@ -32,7 +32,7 @@ pub(super) struct View<'a> {
     picks: u64,
     words: Vec<u64>,
     spill: Spill,
-    payload: Option<Vec<u8>>,
+    pub(super) payload: Option<Vec<u8>>,
     /// What happened, and in which element; the latest are not assigned yet.
     open: RefCell<Vec<String>>,
     pub(super) done: Vec<(u16, Vec<String>)>,

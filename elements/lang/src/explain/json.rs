@@ -137,7 +137,7 @@ fn chain(report: &Report<'_>, of: &[usize], facts: &ChainFacts, image: &Image) -
     let states = image
         .states
         .iter()
-        .map(|s| Json::Object(vec![("key", (&s.key).into()), ("shape", (&s.shape).into())]));
+        .map(|s| Json::Object(vec![("key", (&s.key).into()), ("shape", Json::Text(s.described()))]));
     let order = model::neighbours(facts).into_iter().map(|(left, verdict)| {
         Json::Object(vec![
             ("left", Json::Uint(left as u64)),

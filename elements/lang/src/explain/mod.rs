@@ -8,6 +8,7 @@ mod call;
 pub(crate) mod facts;
 mod imagined;
 mod json;
+mod message;
 mod model;
 mod order;
 mod routes;
@@ -22,6 +23,7 @@ use crate::vm::Image;
 
 pub use call::{Imagined, ParseError, parse_call};
 pub use facts::Analysis;
+pub use message::Protocols;
 
 /// All that an explanation is made of.
 #[derive(Clone, Copy, Debug)]

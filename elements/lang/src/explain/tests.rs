@@ -140,6 +140,23 @@ fn a_call_nobody_covers_and_one_nobody_knows() {
 }
 
 #[test]
+fn state_is_told_with_its_types() {
+    let app = "service a\nservice b { endpoints: [\"127.0.0.1:1\"] }\na -> b: X - CircuitBreaker\n\
+               element X { state node last: duration? = None  state shard n: uint = 0\n\
+               request { n += 1  if n > 5 && last == None { last = 1s } } }";
+    let compiled = compile("x", app, &NoFiles, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
+    let report = Report::of(&compiled);
+    let text = report.text();
+    for line in
+        ["a -> b: X: node last: duration?; a reload", "a -> b: CircuitBreaker: node open: bool; a reload"]
+    {
+        assert!(text.contains(line), "missing: {line}\n{text}");
+    }
+    assert!(report.json().contains("\"shape\":\"node open: bool\""));
+    assert!(!report.json().contains("\"shape\":\"\""));
+}
+
+#[test]
 fn json_has_the_same_facts() {
     let compiled = compiled();
     let json = Report::of(&compiled).json();

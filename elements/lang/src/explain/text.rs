@@ -112,7 +112,7 @@ fn chain(report: &Report<'_>, out: &mut String, rule: usize, facts: &ChainFacts,
     let state: Vec<String> = image
         .states
         .iter()
-        .map(|s| format!("{}: {}; a reload keeps it as long as both stay", s.key, s.shape))
+        .map(|s| format!("{}: {}; a reload keeps it as long as both stay", s.key, s.described()))
         .collect();
     entries(out, "state", &state);
     if image.plan.call_words > 0 {

@@ -33,7 +33,7 @@ impl World<'_> {
     /// What the `proto` lines say, all together.
     pub(super) fn read_schema(&mut self) {
         match ::std::mem::take(&mut self.protos).finish() {
-            Ok(pool) => self.schema = Schema::new(&pool),
+            Ok(pool) => self.schema = Schema::new(pool),
             // Each line has been tried by itself before: two of them do not agree.
             Err(why) => {
                 self.failed_proto = true;

@@ -14,6 +14,7 @@ use ::std::rc::Rc;
 use crate::ast::{self, Ident, Item};
 use crate::check::{Checker, Context};
 use crate::diag::{Diagnostic, Diagnostics, Severity};
+use crate::explain::Protocols;
 use crate::hir;
 use crate::parse::parse;
 use crate::schema::{Protos, Schema};
@@ -229,7 +230,8 @@ impl World<'_> {
             sinks: registry.sinks,
             metrics: registry.metrics,
         };
-        Ok(Compiled { program, images, analysis, notes: Diagnostics::new(self.errors, self.sources) })
+        let notes = Diagnostics::new(self.errors, self.sources);
+        Ok(Compiled { program, images, analysis, notes, protos: Protocols(self.schema.pool) })
     }
 
     /// `--set` may name a service that the file only uses.

@@ -13,6 +13,8 @@ pub(crate) use load::Protos;
 #[derive(Debug, Default)]
 pub(crate) struct Schema {
     methods: Vec<Rc<Method>>,
+    /// What they are made of.
+    pub(crate) pool: DescriptorPool,
 }
 
 /// One method of a proto.
@@ -71,13 +73,13 @@ impl Method {
 
 impl Schema {
     /// The methods of every service of a pool.
-    pub(crate) fn new(pool: &DescriptorPool) -> Self {
+    pub(crate) fn new(pool: DescriptorPool) -> Self {
         let mut methods: Vec<Rc<Method>> = pool
             .services()
             .flat_map(|s| s.methods().map(|m| Rc::new(Method::new(&m))).collect::<Vec<_>>())
             .collect();
         methods.sort_by(|a, b| (&a.service, &a.name).cmp(&(&b.service, &b.name)));
-        Self { methods }
+        Self { methods, pool }
     }
 
     /// The methods a rule's key means, by service and name.

@@ -43,6 +43,15 @@ pub struct StateDecl {
 }
 
 impl StateDecl {
+    /// Its shape; of an element's `node` scalars, whose shapes are told apart, all of them.
+    pub(crate) fn described(&self) -> String {
+        let Kind::Scalars(fields) = &self.kind else { return self.shape.clone() };
+        // Whether a `T?` is there is a field of its own.
+        let own = fields.iter().filter(|f| !f.name.ends_with('?'));
+        let own: Vec<String> = own.map(|f| format!("{}: {}", f.name, f.shape)).collect();
+        format!("node {}", own.join(", "))
+    }
+
     /// Its value serves the other too.
     fn is_same(&self, other: &Self) -> bool {
         let is_alike = match (&self.kind, &other.kind) {
