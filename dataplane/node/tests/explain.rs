@@ -1,5 +1,5 @@
 //! `towpath explain --message`, and what `node.toml` says to it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod support;
 
