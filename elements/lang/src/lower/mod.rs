@@ -12,6 +12,7 @@ mod build;
 mod cost;
 mod expr;
 mod fold;
+mod func;
 mod lookup;
 mod payload;
 mod state;

@@ -14,6 +14,7 @@ pub mod message;
 mod operands;
 pub(crate) mod pattern;
 mod payload;
+mod place;
 pub mod rewrite;
 mod state;
 pub(crate) mod text;
