@@ -112,7 +112,8 @@ def test(_):
 
 def langfuzz(_):
     seed = str(int(time.time()) % 1_000_000 * 1000)
-    return run(["target/debug/towpath-langfuzz", "--minutes", "1", "--from", seed], 120)
+    fuzz = ["cargo", "run", "--quiet", "--locked", "-p", "towpath-langfuzz", "--"]
+    return run([*fuzz, "--minutes", "1", "--from", seed], 300)
 
 
 def harness(name, seconds):
