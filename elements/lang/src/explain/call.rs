@@ -207,12 +207,15 @@ fn passage(
         Verdict::Reject(reject) => {
             let element = facts.links.get(usize::from(reject.element)).map(|l| &l.element);
             let name = element.map_or("", |e| e.name.as_str());
+            let flag = match reject.flag.name() {
+                "" => String::new(),
+                flag => format!(", flag {flag}"),
+            };
             let _ = writeln!(
                 out,
-                "\nverdict   {} {:?}, flag {}: rejected by {} {name}, line {} of its file",
+                "\nverdict   {} {:?}{flag}: rejected by {} {name}, line {} of its file",
                 reject.status.name(),
                 view.reject_text,
-                reject.flag.name(),
                 usize::from(reject.element) + 1,
                 reject.line
             );
