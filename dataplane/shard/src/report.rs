@@ -84,7 +84,7 @@ impl Reports {
     /// Takes the report in these trailers, if there is one; `spare` is used and left empty.
     pub(crate) fn take(&mut self, trailers: &Headers, now: Instant, spare: &mut Vec<u8>) {
         if let Some(value) = trailers.get_name(BINARY, 0).filter(|v| v.len() <= REPORT_BYTES_MAX) {
-            if decode_base64(value, spare) {
+            if wire::grpc::decode_bin(value, spare) {
                 self.take_binary(spare, now);
             }
             spare.clear();
@@ -173,30 +173,6 @@ fn varint(rest: &mut &[u8]) -> Option<u64> {
         }
     }
     None
-}
-
-/// RFC 4648, with or without padding. False if it is something else.
-fn decode_base64(text: &[u8], out: &mut Vec<u8>) -> bool {
-    let text = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    let (mut bits, mut count) = (0_u32, 0);
-    for byte in text {
-        let six = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return false,
-        };
-        bits = bits << 6 | u32::from(six);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            let [.., byte] = (bits >> count).to_be_bytes();
-            out.push(byte);
-        }
-    }
-    count < 6
 }
 
 #[cfg(test)]

@@ -131,6 +131,31 @@ fn hex(digit: u8) -> Option<u8> {
     }
 }
 
+/// Appends what a `-bin` value says: base64 (RFC 4648), padded or not. False if it is none.
+pub fn decode_bin(from: &[u8], to: &mut Vec<u8>) -> bool {
+    let from = from.strip_suffix(b"=").unwrap_or(from);
+    let from = from.strip_suffix(b"=").unwrap_or(from);
+    let (mut held, mut bits) = (0_u32, 0);
+    for byte in from {
+        let six = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return false,
+        };
+        held = held << 6 | u32::from(six);
+        bits += 6;
+        if bits >= 8 {
+            bits -= 8;
+            to.push((held >> bits).to_le_bytes()[0]);
+        }
+    }
+    // A single character is half a byte; bits that are left over say nothing.
+    bits < 6
+}
+
 /// The gRPC status code of a plain HTTP answer (CONVENTIONS: 400 INTERNAL, 401 UNAUTHENTICATED, 403
 /// PERMISSION_DENIED, 404 UNIMPLEMENTED, 429/502/503/504 UNAVAILABLE, else UNKNOWN).
 pub fn status_of_http(status: u16) -> u8 {

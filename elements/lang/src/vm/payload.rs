@@ -5,7 +5,7 @@ use abi::{Note, Text, Unreadable, Verdict};
 use super::code::{Where, slice_parts, slice_word};
 use super::exec::{Run, bytes_of, text_of};
 use super::message::{ITEMS_MAX, Reading, Scan, Slot, tag, view_parts};
-use super::text::{mix, unbase64};
+use super::text::mix;
 
 /// Bytes of texts that one call keeps of its request.
 const KEPT_BYTES_MAX: usize = 4096;
@@ -211,7 +211,7 @@ impl Run<'_> {
         let value = self.call.metadata(side, key, 0)?;
         let first = value.split(|b| *b == b',').next().unwrap_or(value);
         let at = self.scratch.bytes.len();
-        if unbase64(first, &mut self.scratch.bytes) {
+        if wire::grpc::decode_bin(first, &mut self.scratch.bytes) {
             Some(slice_word(at, self.scratch.bytes.len() - at, false))
         } else {
             self.scratch.bytes.truncate(at);

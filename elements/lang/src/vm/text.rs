@@ -169,31 +169,6 @@ pub(crate) fn xxh64(bytes: &[u8]) -> u64 {
     hash ^ (hash >> 32)
 }
 
-/// Appends what base64 says, padded or not; false if it is none.
-pub(crate) fn unbase64(from: &[u8], to: &mut Vec<u8>) -> bool {
-    let from = from.strip_suffix(b"=").unwrap_or(from);
-    let from = from.strip_suffix(b"=").unwrap_or(from);
-    let (mut held, mut bits) = (0_u32, 0);
-    for byte in from {
-        let six = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return false,
-        };
-        held = held << 6 | u32::from(six);
-        bits += 6;
-        if bits >= 8 {
-            bits -= 8;
-            to.push((held >> bits).to_le_bytes()[0]);
-        }
-    }
-    // A single character is half a byte; bits that are left over say nothing.
-    bits < 6
-}
-
 /// Mixes two words: the score of an endpoint for a key.
 pub(crate) fn mix(a: u64, b: u64) -> u64 {
     let mut x = a ^ b.wrapping_mul(P1);
@@ -252,13 +227,16 @@ mod tests {
         assert_eq!(encode("foobar"), "Zm9vYmFy");
         for text in ["", "f", "fo", "foo", "foobar"] {
             let (padded, mut bytes) = (encode(text), Vec::new());
-            assert!(unbase64(padded.as_bytes(), &mut bytes) && bytes == text.as_bytes());
+            assert!(wire::grpc::decode_bin(padded.as_bytes(), &mut bytes) && bytes == text.as_bytes());
             bytes.clear();
             assert!(
-                unbase64(padded.trim_end_matches('=').as_bytes(), &mut bytes) && bytes == text.as_bytes()
+                wire::grpc::decode_bin(padded.trim_end_matches('=').as_bytes(), &mut bytes)
+                    && bytes == text.as_bytes()
             );
         }
-        assert!(!unbase64(b"Z", &mut Vec::new()) && !unbase64(b"Z*", &mut Vec::new()));
+        assert!(
+            !wire::grpc::decode_bin(b"Z", &mut Vec::new()) && !wire::grpc::decode_bin(b"Z*", &mut Vec::new())
+        );
     }
 
     #[test]
