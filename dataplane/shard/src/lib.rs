@@ -14,6 +14,7 @@ mod callers;
 mod chain;
 mod conn;
 mod counters;
+mod device;
 mod downstream;
 mod endpoint;
 mod gate;
@@ -43,6 +44,7 @@ mod view;
 mod wheel;
 
 pub use burst::Burst;
+pub use device::{Checksums, Device, DeviceInfo, Spread, Steering};
 pub use limits::Limits;
 pub use log::{AccessRecord, ElementRecord, Log, Notice};
 pub use metric::{MetricSnapshot, OBSERVED_BOUNDS, ObservedSnapshot};
