@@ -45,6 +45,11 @@ impl<T> Burst<T> {
     pub fn drain(&mut self) -> alloc::vec::Drain<'_, T> {
         self.items.drain(..)
     }
+
+    /// Takes the first `count`, or as many as there are, in order; what stays moves up.
+    pub fn drain_front(&mut self, count: usize) -> alloc::vec::Drain<'_, T> {
+        self.items.drain(..count.min(self.items.len()))
+    }
 }
 
 impl<T> Default for Burst<T> {
