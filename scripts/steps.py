@@ -24,6 +24,9 @@ APT = {
     "npm": "npm",
     "nghttpd": "nghttp2-server",
     "h2load": "nghttp2-client",
+    "ip": "iproute2",
+    "ethtool": "ethtool",
+    "shellcheck": "shellcheck",
 }
 
 
@@ -116,6 +119,10 @@ def langfuzz(_):
     return run([*fuzz, "--minutes", "1", "--from", seed], 300)
 
 
+def scripts(_):
+    return run([sys.executable, "tests/ops/scripts.py"], 120)
+
+
 def harness(name, seconds):
     """A step that runs one program of tests/interop; exit status 77 means skipped."""
 
@@ -134,6 +141,7 @@ STEPS = [
     ("prepare", prepare, False),
     ("tidy", tidy, False),
     ("fmt", fmt, False),
+    ("scripts", scripts, False),
     ("clippy", clippy, False),
     ("build", build, False),
     ("test", test, False),
