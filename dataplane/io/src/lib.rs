@@ -1,4 +1,5 @@
-//! The kernel-socket backends behind [`shard::Transport`]: `uring` and `epoll`.
+//! The backends: kernel sockets behind [`shard::Transport`] (`uring`, `epoll`) and raw ports behind
+//! [`shard::Device`] (`xdp`).
 //!
 //! The node binds [`Listeners`] once, before its threads start; each shard then opens its own [`Sockets`] on
 //! its own thread and hands it to its `Shard`. Nothing here knows what the bytes mean.
@@ -6,7 +7,7 @@
 //! What shards share: the listening sockets, [`Placement`] (loads, and hand-over of accepted sockets), and
 //! [`Waker`]s. Everything else belongs to one thread and is not `Send`.
 //!
-//! Not here: TLS, raw ports, TCP/IP in user space.
+//! Not here: TLS, TCP/IP in user space.
 
 mod base;
 mod config;
@@ -26,6 +27,8 @@ mod sockets;
 mod uring;
 mod wait;
 mod waker;
+#[cfg(feature = "xdp")]
+pub mod xdp;
 
 pub use config::{Backend, Config, Limits, Poll};
 pub use counters::{Counters, Snapshot};
