@@ -189,6 +189,16 @@ impl Core {
             Unreadable::UnknownMethod => {
                 (&mut self.counters.calls_method_unknown, Status::UNIMPLEMENTED, "no proto knows this method")
             }
+            Unreadable::ListTooLong => (
+                &mut self.counters.lists_cut,
+                Status::RESOURCE_EXHAUSTED,
+                "a list of a message has more items than the chain reads",
+            ),
+            Unreadable::TextTooLong => (
+                &mut self.counters.texts_cut,
+                Status::RESOURCE_EXHAUSTED,
+                "the call's texts are too long to judge",
+            ),
             Unreadable::NotOne => {
                 (&mut self.counters.calls_message_malformed, Status::INTERNAL, "expected exactly one message")
             }

@@ -254,7 +254,6 @@ impl CallView for View<'_> {
             Note::MapFull => &mut self.counters.map_writes_refused,
             Note::MapShared => &mut self.counters.map_keys_shared,
             Note::TextCut => &mut self.counters.texts_cut,
-            Note::ListCut => &mut self.counters.lists_cut,
         } += 1;
     }
 

@@ -92,6 +92,10 @@ pub enum Unreadable {
     /// No proto of the application knows the method, so nobody can say what its message means:
     /// UNIMPLEMENTED.
     UnknownMethod,
+    /// A list of it has more items than the chain reads: RESOURCE_EXHAUSTED.
+    ListTooLong,
+    /// The call's texts are longer than a chain holds: RESOURCE_EXHAUSTED.
+    TextTooLong,
 }
 
 /// An element's refusal.

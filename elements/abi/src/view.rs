@@ -75,10 +75,8 @@ pub enum Note {
     MapFull,
     /// A map shares one entry among further keys, and this call's was one.
     MapShared,
-    /// The texts of one passage were longer than its memory: the rest is cut.
+    /// The texts of an answer were longer than a chain holds: its outcome is RESOURCE_EXHAUSTED.
     TextCut,
-    /// A list of a message had more items than a chain sees.
-    ListCut,
 }
 
 /// How messages are to leave, from `compress(…)`.

@@ -78,6 +78,10 @@ pub(crate) enum HKind {
     MetaAll {
         side: Side,
         key: Box<HExpr>,
+        /// How many there may be.
+        max: u16,
+        /// They are bytes.
+        is_bin: bool,
     },
     /// The bytes of a header whose name ends in `-bin`.
     MetaBin {
@@ -149,6 +153,8 @@ pub(crate) struct Path {
     /// Where it leads, by method; no method where the root is a value.
     pub(crate) ends: Vec<(Option<Rc<Method>>, End)>,
     pub(crate) is_optional: bool,
+    /// How many items the list at its end may have.
+    pub(crate) items_max: u16,
 }
 
 /// Where a path begins.

@@ -105,8 +105,7 @@ impl Chain for Machine {
         // as long as `self`, and reads only constants that are there: it is of this image's shape.
         let has_verdict = unsafe { enter(&raw mut frame, u64::from(segment)) } != 0;
         let verdict = if has_verdict { frame.verdict } else { Verdict::Forward };
-        frame.run.finish(code, matches!(verdict, Verdict::Suspend(_)));
-        verdict
+        frame.run.finish(code, verdict)
     }
 }
 

@@ -6,8 +6,12 @@ use crate::hir::{Const, Each, Effect, Func, HExpr, HKind, LocalId};
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::ty::{ENCODING, LEVEL, Ty};
+use crate::vm::message::ITEMS_MAX;
 
 use super::{Checker, Context, constant};
+
+/// The most items that `limit` allows.
+const LIMIT_MAX: u16 = 1024;
 
 /// Every function.
 pub(crate) const FUNCS: [&str; 35] = [
@@ -123,13 +127,14 @@ impl Checker<'_> {
         match (&receiver.ty, name.text.as_str(), args) {
             (Ty::Error, ..) => receiver,
             (Ty::Headers(side), "all", [key]) => {
+                let side = side.side();
                 let key = self.header_key(&key.value);
-                if super::expr::is_binary(&key) {
-                    return self.wrong(Diagnostic::unsupported(key.span, "`.all` of `-bin` metadata"));
-                }
-                let kind = HKind::MetaAll { side: side.side(), key: Box::new(key) };
-                HExpr { kind, ty: Ty::List(Box::new(Ty::Str)), span }
+                let is_bin = super::expr::is_binary(&key);
+                let item = if is_bin { Ty::Bytes } else { Ty::Str };
+                let kind = HKind::MetaAll { side, key: Box::new(key), max: ITEMS_MAX, is_bin };
+                HExpr { kind, ty: Ty::List(Box::new(item)), span }
             }
+            (Ty::List(_), "limit", _) => self.limited(receiver, args, span),
             (Ty::Cell(cell), ..) => {
                 let cell = *cell;
                 self.cell_method(receiver, cell, name, args, span)
@@ -141,6 +146,30 @@ impl Checker<'_> {
                 self.wrong(error)
             }
         }
+    }
+
+    /// `list.limit(n)`: how many items a list from outside may have.
+    fn limited(&mut self, mut list: HExpr, args: &[Arg], span: Span) -> HExpr {
+        let Some(found) = self.matched("limit", args, &["n"], 1, span) else { return error_at(span) };
+        let Some(n) = found.first().copied().flatten() else { return error_at(span) };
+        let max = match &*n.kind {
+            ExprKind::Int(n) => u16::try_from(*n).ok().filter(|n| (1..=LIMIT_MAX).contains(n)),
+            _ => None,
+        };
+        let Some(max) = max else {
+            let error = Diagnostic::error(n.span, "this is no limit of a list");
+            return self.wrong(error.label(format!("expected a number from 1 to {LIMIT_MAX}")));
+        };
+        match &mut list.kind {
+            HKind::Payload(path) if path.key.is_none() => path.items_max = max,
+            HKind::MetaAll { max: known, .. } => *known = max,
+            _ => {
+                let error = Diagnostic::error(list.span, "this list has a bound already")
+                    .label("expected a list of a message, or metadata's `.all(…)`");
+                return self.wrong(error);
+            }
+        }
+        HExpr { span, ..list }
     }
 
     fn named_call(&mut self, name: &str, at: Span, args: &[Arg], span: Span, want: Option<&Ty>) -> HExpr {

@@ -14,6 +14,7 @@ use crate::hir::{End, HExpr, HKind, HPlace, Path, Root};
 use crate::schema::{Coverage, Direction, Method};
 use crate::source::Span;
 use crate::ty::Ty;
+use crate::vm::message::ITEMS_MAX;
 
 use super::{Checker, Context};
 
@@ -54,6 +55,7 @@ impl Checker<'_> {
             key: None,
             ends,
             is_optional: is_kept,
+            items_max: ITEMS_MAX,
         };
         HExpr { kind: HKind::Payload(Box::new(path)), ty: Ty::Payload, span }
     }
@@ -121,6 +123,7 @@ impl Checker<'_> {
                     key: None,
                     ends,
                     is_optional,
+                    items_max: ITEMS_MAX,
                 }
             }
         };

@@ -402,7 +402,7 @@ impl Walk<'_, '_> {
                 self.used.insert(*at);
                 return None;
             }
-            HKind::Meta { side, key } | HKind::MetaAll { side, key } | HKind::MetaBin { side, key } => {
+            HKind::Meta { side, key } | HKind::MetaAll { side, key, .. } | HKind::MetaBin { side, key } => {
                 return Some(self.header(*side, key));
             }
             HKind::State(at) | HKind::MapAt { map: at, .. } => return Some(self.state_name(*at)),

@@ -4,9 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::vm::code::{Code, Op, Shared};
+use crate::vm::lists::PARTS_MAX;
 
-/// Items of a list of the call's own (metadata, payload).
-const CALL_LIST_MAX: u64 = 64;
 /// How often an atomic step is tried.
 const STEP_TRIES: u64 = 8;
 
@@ -25,9 +24,18 @@ fn weight(op: &Op, endpoints: u64) -> u64 {
 
 /// How long a list of this code can be.
 fn items(shared: &Shared, code: &Code, endpoints: u64) -> u64 {
+    let of = |op: &Op| match *op {
+        Op::MetaAll { max, .. } => u64::from(max),
+        Op::Split { .. } => PARTS_MAX as u64,
+        Op::SlotList { site, .. } | Op::InsideList { site, .. } => {
+            let reading = shared.readings.get(usize::from(site));
+            let lists = reading.into_iter().flat_map(|r| &r.slots).filter(|s| s.is_list);
+            lists.map(|s| u64::from(s.items_max)).max().unwrap_or(0)
+        }
+        _ => 0,
+    };
     let longest = endpoints.max(shared.lists.len() as u64).max(1);
-    let of_call = code.ops.iter().any(|op| matches!(op, Op::MetaAll { .. } | Op::Payload { .. }));
-    if of_call { longest.max(CALL_LIST_MAX) } else { longest }
+    code.ops.iter().map(of).max().unwrap_or(0).max(longest)
 }
 
 /// At most so many operations run, with at most `endpoints` endpoints a service.

@@ -49,9 +49,9 @@ impl Builder<'_> {
                 let key = self.header_name(key);
                 self.two(|d| Op::MetaBin { side: *side, d, key })
             }
-            HKind::MetaAll { side, key } => {
+            HKind::MetaAll { side, key, max, is_bin } => {
                 let key = self.header_name(key);
-                self.one(|d| Op::MetaAll { side: *side, d, key })
+                self.one(|d| Op::MetaAll { side: *side, d, key, max: *max, is_bin: *is_bin })
             }
             HKind::EndpointField(field, of) => {
                 let a = self.scalar(of);

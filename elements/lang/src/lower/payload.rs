@@ -10,7 +10,7 @@ use crate::hir::{Const, End, HExpr, Path, Root};
 use crate::schema::{Direction, Method};
 use crate::ty::Ty;
 use crate::vm::code::{Op, slice_word};
-use crate::vm::message::{Act, Field, ITEMS_MAX, Key, Kind, Node, Reading, Slot};
+use crate::vm::message::{Act, Field, Key, Kind, Node, Reading, Slot};
 use crate::vm::rewrite::{Step, Target, Write};
 
 use super::build::{self, Builder, Val};
@@ -78,15 +78,14 @@ impl Tree {
         root
     }
 
-    fn slot(&mut self, end: &End) -> u16 {
+    fn slot(&mut self, end: &End, items_max: u16) -> u16 {
         let field = match end {
             End::Field(field) => Some(field),
             _ => None,
         };
         let is_list = field.is_some_and(FieldDescriptor::is_list);
         let is_lossy = field.is_some_and(|f| f.kind() == ProtoKind::String && !is_checked(f));
-        self.slots.push(Slot { at: self.words, is_list, is_lossy });
-        self.words += if is_list { 2 + u32::try_from(ITEMS_MAX).unwrap_or(0) } else { 2 };
+        self.slots.push(Slot { at: 0, is_list, items_max, is_lossy });
         u16::try_from(self.slots.len() - 1).unwrap_or(u16::MAX)
     }
 
@@ -147,7 +146,12 @@ impl Tree {
         }
     }
 
-    fn finish(self, is_exact: bool, is_strict: bool) -> Option<Reading> {
+    /// Lays the slots out: their sizes are known.
+    fn finish(mut self, is_exact: bool, is_strict: bool) -> Option<Reading> {
+        for slot in &mut self.slots {
+            slot.at = self.words;
+            self.words += if slot.is_list { 2 + u32::from(slot.items_max) } else { 2 };
+        }
         let mut plain = Plain { known: BTreeMap::new(), open: Vec::new(), next: self.nodes.len() };
         let mut nodes: Vec<Node> = self.nodes.iter().map(|n| self.lower(n, &mut plain)).collect();
         while let Some((at, message)) = plain.open.pop() {
@@ -169,13 +173,14 @@ impl Tree {
 
     fn lower(&self, node: &TreeNode, plain: &mut Plain) -> Node {
         let at = |slot: u16| self.slots.get(usize::from(slot)).map_or(0, |s| s.at);
+        let items_max = |slot: u16| self.slots.get(usize::from(slot)).map_or(0, |s| s.items_max);
         let number = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
         let fields = node.message.fields().map(|field| {
             let place = node.places.get(&field.number());
             let mut acts = self.resets(node, &field);
             for slot in place.map_or(&[][..], |p| &p.slots) {
                 acts.push(match field.kind() {
-                    _ if field.is_list() => Act::Push(at(*slot)),
+                    _ if field.is_list() => Act::Push(at(*slot), items_max(*slot)),
                     ProtoKind::Message(_) => Act::Join(at(*slot)),
                     _ => Act::Set(at(*slot)),
                 });
@@ -375,17 +380,21 @@ impl Builder<'_> {
         self.messages.is_strict |= !path.is_lenient;
         // A lenient path and a strict one lead to the same slot.
         let text = path.steps.join(".");
+        let tree = &mut self.messages.tree;
         if let Some((.., slot)) = self.messages.known.iter().find(|(t, k, _)| *t == text && *k == key) {
+            // Who allows more items speaks for all.
+            if let Some(known) = tree.slots.get_mut(usize::from(*slot)) {
+                known.items_max = known.items_max.max(path.items_max);
+            }
             return Some((site, *slot));
         }
-        let tree = &mut self.messages.tree;
         let end = path.ends.iter().map(|(_, end)| end).find(|end| !matches!(end, End::Nothing))?;
         let slot = match (&key, end) {
             (Some(_), End::Field(field)) => match field.kind() {
-                ProtoKind::Message(entry) => tree.slot(&End::Field(entry.map_entry_value_field())),
+                ProtoKind::Message(entry) => tree.slot(&End::Field(entry.map_entry_value_field()), 0),
                 _ => return None,
             },
-            _ => tree.slot(end),
+            _ => tree.slot(end, path.items_max),
         };
         for (method, end) in &path.ends {
             let (Some(method), false) = (method, matches!(end, End::Nothing)) else { continue };
@@ -406,17 +415,17 @@ impl Builder<'_> {
             },
             None => None,
         };
-        let name = format!("{}.{}{key:?}", message.full_name(), path.steps.join("."));
+        let name = format!("{}.{}{key:?} {}", message.full_name(), path.steps.join("."), path.items_max);
         let known = self.messages.inside.iter().find(|(n, _)| *n == name).map(|(_, site)| *site);
         let site = known.unwrap_or_else(|| {
             let mut tree = Tree::default();
             let end = path.ends.first().map_or(&End::Nothing, |(_, end)| end);
             let slot = match (&key, end) {
                 (Some(_), End::Field(field)) => match field.kind() {
-                    ProtoKind::Message(entry) => tree.slot(&End::Field(entry.map_entry_value_field())),
-                    _ => tree.slot(end),
+                    ProtoKind::Message(entry) => tree.slot(&End::Field(entry.map_entry_value_field()), 0),
+                    _ => tree.slot(end, path.items_max),
                 },
-                _ => tree.slot(end),
+                _ => tree.slot(end, path.items_max),
             };
             let root = tree.node(message);
             tree.roots.insert((String::new(), String::new()), Some(root));

@@ -296,10 +296,13 @@ pub enum Op {
         d: Reg,
         key: Reg,
     },
+    /// The list of a header's values, of which there may be `max`.
     MetaAll {
         side: Side,
         d: Reg,
         key: Reg,
+        max: u16,
+        is_bin: bool,
     },
     /// Whether a header reads as the text `b`, or as one of a list; an absent one does not.
     MetaIs {

@@ -36,7 +36,8 @@ impl Run<'_> {
     /// The values of a header, joined by commas, read as `text`.
     fn joined_is(&self, side: Side, key: &str, text: &[u8]) -> bool {
         let mut rest = text;
-        for nth in 0..VALUES_MAX {
+        // As long as the text is, so many values are looked at: each takes a comma of it.
+        for nth in 0.. {
             let Some(value) = self.call.metadata(side, key, nth) else { break };
             let value = String::from_utf8_lossy(value);
             let after = if nth > 0 { rest.strip_prefix(b",") } else { Some(rest) };

@@ -1,8 +1,8 @@
 //! The loop over the instructions.
 
 use abi::{
-    CallView, Compress, EndpointIdx, Entry, Flag, LogValue, Num, Reject, ServiceIdx, SinkIdx, Spill, Status,
-    Suspend, Text, Verdict,
+    CallView, Compress, EndpointIdx, Entry, Flag, LogValue, Note, Num, Reject, ServiceIdx, SinkIdx, Spill,
+    Status, Suspend, Text, Unreadable, Verdict,
 };
 
 use crate::state::Bound;
@@ -85,6 +85,9 @@ pub struct Run<'a> {
     pub(super) is_response: bool,
     /// Where texts of this run end. What is copied of a message is bounded by the message, and moves it.
     pub(super) text_max: usize,
+    /// A text or a list was longer than a run holds. Whatever was decided was decided on a part, so it does
+    /// not count: nothing gets past a rule by being long.
+    pub(super) is_cut: bool,
 }
 
 fn idx(word: u64) -> EndpointIdx {
@@ -125,15 +128,18 @@ impl<'a> Run<'a> {
             message: 0,
             is_response: entry == Entry::Response,
             text_max,
+            is_cut: false,
         }
     }
 
-    /// Gives the call its memory back. What a suspension wrote there stays.
-    pub fn finish(&mut self, code: &Code, is_suspended: bool) {
+    /// Ends the run: its verdict, or that of a run that could not see all. Gives the call its memory back; what
+    /// a suspension wrote there stays.
+    pub fn finish(&mut self, code: &Code, verdict: Verdict) -> Verdict {
+        let verdict = if self.is_cut { self.cut_verdict(verdict) } else { verdict };
         if !code.scratch {
-            return;
+            return verdict;
         }
-        if !is_suspended {
+        if !matches!(verdict, Verdict::Suspend(_)) {
             let kept = if self.shared.keeps { kept_bytes(self.call) } else { 0 };
             self.scratch.words.clear();
             self.scratch.bytes.truncate(kept);
@@ -142,6 +148,23 @@ impl<'a> Run<'a> {
             }
         }
         *self.call.spill() = std::mem::take(&mut self.scratch);
+        verdict
+    }
+
+    /// What becomes of a run that saw a part only. An outcome that stands already changes as by `reject`; a
+    /// choice of endpoints lets nothing through that was not.
+    #[cold]
+    fn cut_verdict(&mut self, verdict: Verdict) -> Verdict {
+        match (self.entry, verdict) {
+            (_, Verdict::Reject(_) | Verdict::Unreadable(_)) | (Entry::Pick, _) => verdict,
+            (Entry::Response, _) => {
+                self.call.note(Note::TextCut);
+                self.call
+                    .set_status(Status::RESOURCE_EXHAUSTED, Some("the answer's texts are too long to judge"));
+                Verdict::Forward
+            }
+            _ => Verdict::Unreadable(Unreadable::TextTooLong),
+        }
     }
 
     /// Whether this call's elements are timed.
@@ -160,8 +183,7 @@ impl<'a> Run<'a> {
                 Flow::End(verdict) => break verdict,
             };
         };
-        self.finish(code, matches!(verdict, Verdict::Suspend(_)));
-        verdict
+        self.finish(code, verdict)
     }
 
     /// Where a run begins: at the start, or where it was suspended, with its registers as they were.
@@ -216,7 +238,10 @@ impl<'a> Run<'a> {
             Op::Destination { d } => set!(d, u64::from(self.call.destination().0)),
             Op::Endpoint { d } => pair!(d, self.call.endpoint().map(|e| u64::from(e.0))),
             Op::Meta { side, d, key } => pair!(d, self.metadata(side, r!(key))),
-            Op::MetaAll { side, d, key } => set!(d, self.metadata_all(side, r!(key))),
+            Op::MetaAll { side, d, key, max, is_bin: false } => {
+                set!(d, self.metadata_all(side, r!(key), max))
+            }
+            Op::MetaAll { side, d, key, max, .. } => set!(d, self.metadata_bytes_all(side, r!(key), max)),
             Op::MetaIs { side, d, key, b } => set!(d, u64::from(self.meta_is(side, r!(key), r!(b)))),
             Op::MetaIn { side, d, key, list } => set!(d, u64::from(self.meta_in(side, r!(key), r!(list)))),
             Op::TextIs { field, d, b } => set!(d, u64::from(self.text_is(field, r!(b)))),
@@ -224,7 +249,7 @@ impl<'a> Run<'a> {
             Op::EpNum { field, d, a } => set!(d, self.endpoint_number(field, r!(a))),
             Op::EpZone { d, a } => {
                 let zone = self.endpoint_text(r!(a)).map_or("", |e| e.zone.as_str());
-                set!(d, push_text(&mut self.scratch.bytes, zone.as_bytes(), self.text_max));
+                set!(d, push_text(&mut self.scratch.bytes, zone.as_bytes(), self.text_max, &mut self.is_cut));
             }
             Op::EpReport { d, a, key } => {
                 let load = self.call.endpoint_report(idx(r!(a)), self.text(r!(key)));
@@ -482,7 +507,7 @@ impl<'a> Run<'a> {
 
     /// A text field, as a text of the call's own memory.
     pub fn copy_text(&mut self, field: Text) -> u64 {
-        push_text(&mut self.scratch.bytes, self.call.text(field).as_bytes(), self.text_max)
+        push_text(&mut self.scratch.bytes, self.call.text(field).as_bytes(), self.text_max, &mut self.is_cut)
     }
 
     fn source(&mut self) -> Option<u64> {
@@ -505,24 +530,29 @@ impl<'a> Run<'a> {
         loop {
             let key = text_of(self.shared, &self.scratch, key);
             let Some(value) = self.call.metadata(side, key, nth) else { break };
+            if nth == VALUES_MAX {
+                self.is_cut = true;
+                break;
+            }
             if nth > 0 {
                 self.scratch.bytes.push(b',');
             }
-            push_text(&mut self.scratch.bytes, value, self.text_max);
+            push_text(&mut self.scratch.bytes, value, self.text_max, &mut self.is_cut);
             nth += 1;
-            if nth == VALUES_MAX {
-                break;
-            }
         }
         (nth > 0).then(|| slice_word(at, self.scratch.bytes.len() - at, false))
     }
 
-    fn metadata_all(&mut self, side: abi::Side, key: u64) -> u64 {
+    fn metadata_all(&mut self, side: abi::Side, key: u64, max: u16) -> u64 {
         let mut list = slice_word(self.scratch.words.len(), 0, false);
-        for nth in 0..VALUES_MAX {
+        for nth in 0.. {
             let key = text_of(self.shared, &self.scratch, key);
             let Some(value) = self.call.metadata(side, key, nth) else { break };
-            let word = push_text(&mut self.scratch.bytes, value, self.text_max);
+            if nth == usize::from(max) {
+                self.is_cut = true;
+                break;
+            }
+            let word = push_text(&mut self.scratch.bytes, value, self.text_max, &mut self.is_cut);
             list = self.push(list, word);
         }
         list
@@ -555,7 +585,7 @@ impl<'a> Run<'a> {
     fn label(&mut self, endpoint: u64, key: u64) -> Option<u64> {
         let labels = &self.endpoint_text(endpoint)?.labels;
         let (_, value) = labels.iter().find(|(name, _)| name == self.text(key))?;
-        Some(push_text(&mut self.scratch.bytes, value.as_bytes(), self.text_max))
+        Some(push_text(&mut self.scratch.bytes, value.as_bytes(), self.text_max, &mut self.is_cut))
     }
 
     fn str_fn(&mut self, op: StrFn, a: u64, b: u64) -> u64 {
@@ -576,6 +606,7 @@ impl<'a> Run<'a> {
         }
         let len = self.bytes(a).len();
         if at + 2 * len + 4 > self.text_max {
+            self.is_cut = true;
             return slice_word(0, 0, true);
         }
         // The result goes behind everything there is, so source and result do not overlap.
@@ -597,6 +628,7 @@ impl<'a> Run<'a> {
 
     fn text_part(&mut self, fmt: Fmt, word: u64) {
         if self.scratch.bytes.len() > self.text_max {
+            self.is_cut = true;
             return;
         }
         match fmt {
@@ -694,9 +726,10 @@ pub(super) fn bytes_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) ->
 }
 
 /// Copies bytes that came from outside: they become text.
-fn push_text(to: &mut Vec<u8>, bytes: &[u8], text_max: usize) -> u64 {
+fn push_text(to: &mut Vec<u8>, bytes: &[u8], text_max: usize, is_cut: &mut bool) -> u64 {
     let at = to.len();
     let room = text_max.saturating_sub(at);
+    *is_cut |= bytes.len() > room;
     match std::str::from_utf8(bytes) {
         Ok(text) => to.extend_from_slice(cut(text, room).as_bytes()),
         Err(_) => to.extend_from_slice(cut(&String::from_utf8_lossy(bytes), room).as_bytes()),

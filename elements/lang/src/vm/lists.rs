@@ -12,7 +12,7 @@ use super::text::{below, mix, unit, xxh64};
 /// The most items a stored list has.
 const ITEMS_MAX: usize = 1024;
 /// The most parts `split` makes.
-const PARTS_MAX: usize = 64;
+pub(crate) const PARTS_MAX: usize = 64;
 /// The most `sample` takes.
 const SAMPLE_MAX: usize = 32;
 /// `next` over this many endpoints or fewer skips the unhealthy evenly; over more it takes the one after.
@@ -190,7 +190,7 @@ impl Run<'_> {
         let (whole, by) = (self.text(text), self.text(by));
         let mut parts = [(0, 0); PARTS_MAX];
         let mut found = 0;
-        let mut begin = 0;
+        let (mut begin, mut is_cut) = (0, false);
         for slot in &mut parts {
             let rest = whole.get(begin..).unwrap_or("");
             let len = if by.is_empty() { None } else { rest.find(by) };
@@ -198,7 +198,9 @@ impl Run<'_> {
             found += 1;
             let Some(len) = len else { break };
             begin += len + by.len();
+            is_cut = found == PARTS_MAX;
         }
+        self.is_cut |= is_cut;
         let mut out = slice_word(self.scratch.words.len(), 0, false);
         for (skipped, len) in parts.into_iter().take(found) {
             out = self.push(out, part(text, skipped, len));

@@ -7,13 +7,13 @@
 //! skipped, strings of proto3 are UTF-8.
 //!
 //! What is found goes to *slots*: words at the beginning of the call's scratch. A slot is a [`tag`] and a
-//! value; a list's is a tag, a count and up to [`ITEMS_MAX`] items. Texts and messages stay where they are,
+//! value; a list's is a tag, a count and as many items as it may have: a message with more is refused. Texts and messages stay where they are,
 //! as a [`view`], until somebody wants them.
 
 use wire::proto::{DEPTH_MAX, Malformed, Reader, Wire};
 
-/// Items of a list that are seen.
-pub const ITEMS_MAX: usize = 64;
+/// Items a list may have, unless the program says how many.
+pub const ITEMS_MAX: u16 = 64;
 
 /// What the first word of a slot says.
 pub mod tag {
@@ -123,8 +123,8 @@ pub enum Act {
     Set(u32),
     /// The slot at this word has it; a message that came before is merged with it.
     Join(u32),
-    /// The list at this word has one more.
-    Push(u32),
+    /// The list at this word has one more, if it does not have so many already.
+    Push(u32, u16),
     /// The entry of a map with this key is read by this node; an earlier one is forgotten.
     Entry {
         /// Which.
@@ -231,6 +231,8 @@ pub struct Slot {
     pub at: u32,
     /// A list's, with room for its items.
     pub is_list: bool,
+    /// How many those may be.
+    pub items_max: u16,
     /// Its texts are not known to be UTF-8.
     pub is_lossy: bool,
 }
@@ -310,7 +312,7 @@ pub(crate) struct Scan<'a> {
     words: &'a mut [u64],
     /// Messages that came in several parts, and the word of their slot.
     pub(crate) merged: Vec<Vec<u8>>,
-    /// A list had more items than are seen.
+    /// A list had more items than it may have.
     pub(crate) is_cut: bool,
 }
 
@@ -427,9 +429,9 @@ impl<'a> Scan<'a> {
             Act::Reset(slot) => self.reset(*slot),
             Act::Set(at) => put(self.words, *at, mark, value),
             Act::Join(at) => self.join(*at, value),
-            Act::Push(at) => {
+            Act::Push(at, max) => {
                 let count = word(self.words, at + 1);
-                if count < ITEMS_MAX as u64 {
+                if count < u64::from(*max) {
                     put(self.words, *at, mark, count + 1);
                     let place = *at as usize + 2 + usize::try_from(count).unwrap_or(0);
                     if let Some(slot) = self.words.get_mut(place) {

@@ -9,7 +9,7 @@ pub mod code;
 mod compare;
 mod dump;
 mod exec;
-mod lists;
+pub(crate) mod lists;
 pub mod message;
 mod operands;
 pub(crate) mod pattern;

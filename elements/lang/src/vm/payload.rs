@@ -1,10 +1,10 @@
 //! What instructions do with messages: decode the one at hand, and give out what was found.
 
-use abi::{Note, Text, Unreadable, Verdict};
+use abi::{Text, Unreadable, Verdict};
 
 use super::code::{Where, slice_parts, slice_word};
 use super::exec::{Run, bytes_of, text_of};
-use super::message::{ITEMS_MAX, Reading, Scan, Slot, tag, view_parts};
+use super::message::{Reading, Scan, Slot, tag, view_parts};
 use super::text::mix;
 
 /// Bytes of texts that one call keeps of its request.
@@ -46,10 +46,7 @@ impl Run<'_> {
         if !merged.is_empty() {
             settle(reading, slots, &merged, &mut self.scratch.bytes);
         }
-        if is_cut {
-            self.call.note(Note::ListCut);
-        }
-        None
+        is_cut.then_some(Verdict::Unreadable(Unreadable::ListTooLong))
     }
 
     /// What is in a slot. Texts and messages are copied when they are first asked for.
@@ -73,14 +70,14 @@ impl Run<'_> {
 
     /// The list in a slot.
     pub(super) fn slot_list(&mut self, site: u16, slot: u16) -> u64 {
-        let Some(Slot { at, is_lossy, .. }) =
+        let Some(Slot { at, items_max, is_lossy, .. }) =
             self.reading(site).and_then(|r| r.slots.get(usize::from(slot))).copied()
         else {
             return slice_word(0, 0, false);
         };
         let at = at as usize;
         let word = |words: &[u64], at: usize| words.get(at).copied().unwrap_or(0);
-        let count = usize::try_from(word(&self.scratch.words, at + 1)).unwrap_or(0).min(ITEMS_MAX);
+        let count = usize::try_from(word(&self.scratch.words, at + 1)).unwrap_or(0).min(items_max.into());
         if word(&self.scratch.words, at) == tag::VIEW {
             for item in at + 2..at + 2 + count {
                 let view = word(&self.scratch.words, item);
@@ -131,7 +128,8 @@ impl Run<'_> {
         };
         let mut scan = Scan::new(reading, whole, words);
         let read = scan.run((*root)?);
-        let merged = scan.merged;
+        let (merged, is_cut) = (scan.merged, scan.is_cut);
+        self.is_cut |= is_cut;
         if !merged.is_empty() {
             settle(reading, words, &merged, &mut self.scratch.bytes);
         }
@@ -139,7 +137,7 @@ impl Run<'_> {
         let at = slot.at as usize;
         let (tag, value) = (*words.get(at)?, *words.get(at + 1)?);
         if slot.is_list {
-            let count = usize::try_from(value).unwrap_or(0).min(ITEMS_MAX);
+            let count = usize::try_from(value).unwrap_or(0).min(slot.items_max.into());
             let items = words.get_mut(at + 2..at + 2 + count)?;
             if tag == tag::VIEW {
                 items
@@ -210,13 +208,31 @@ impl Run<'_> {
         let key = text_of(self.shared, &self.scratch, key);
         let value = self.call.metadata(side, key, 0)?;
         let first = value.split(|b| *b == b',').next().unwrap_or(value);
-        let at = self.scratch.bytes.len();
-        if wire::grpc::decode_bin(first, &mut self.scratch.bytes) {
-            Some(slice_word(at, self.scratch.bytes.len() - at, false))
-        } else {
-            self.scratch.bytes.truncate(at);
-            None
+        decoded(first, &mut self.scratch.bytes, self.text_max, &mut self.is_cut)
+    }
+
+    /// Every value of such a header, also of those that one line holds with commas between them.
+    pub(super) fn metadata_bytes_all(&mut self, side: abi::Side, key: u64, max: u16) -> u64 {
+        let mut list = slice_word(self.scratch.words.len(), 0, false);
+        let mut count = 0;
+        for nth in 0.. {
+            let key = text_of(self.shared, &self.scratch, key);
+            let Some(value) = self.call.metadata(side, key, nth) else { break };
+            for one in value.split(|b| *b == b',') {
+                let Some(word) = decoded(one, &mut self.scratch.bytes, self.text_max, &mut self.is_cut)
+                else {
+                    continue;
+                };
+                if count == max {
+                    self.is_cut = true;
+                    return list;
+                }
+                count += 1;
+                self.scratch.words.push(word);
+                list = slice_word(self.scratch.words.len() - usize::from(count), count.into(), false);
+            }
         }
+        list
     }
 
     /// Counts the messages of one direction in a word of the call.
@@ -263,6 +279,20 @@ impl Run<'_> {
             _ => true,
         }
     }
+}
+
+/// Base64 as bytes of the scratch.
+fn decoded(value: &[u8], to: &mut Vec<u8>, text_max: usize, is_cut: &mut bool) -> Option<u64> {
+    let at = to.len();
+    if at + value.len() > text_max {
+        *is_cut = true;
+        return None;
+    }
+    if wire::grpc::decode_bin(value, to) {
+        return Some(slice_word(at, to.len() - at, false));
+    }
+    to.truncate(at);
+    None
 }
 
 /// A part of a message that stands in the scratch from `from`: it stays where it is, if it can.
