@@ -10,7 +10,7 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use abi::{Compress, EndpointIdx, Flag, ServiceIdx, Spill, Status};
-use wire::{Headers, Instant, h2::StreamKey};
+use wire::{Headers, Instant, Token, h2::StreamKey};
 
 use crate::callers::CallerId;
 use crate::messages::Messages;
@@ -206,6 +206,13 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// `pkg.Service` and `Method`; empty where its path is none.
+    pub(crate) fn path_halves(&self) -> (&str, &str) {
+        let path = self.request.get(Token::Path).unwrap_or(b"");
+        let (service, method) = wire::grpc::split_path(path).unwrap_or((b"", b""));
+        (core::str::from_utf8(service).unwrap_or(""), core::str::from_utf8(method).unwrap_or(""))
+    }
+
     /// Ready for the slot's next user: ordinary buffers stay, large ones go.
     pub(crate) fn clear(&mut self) {
         let keep = |mut list: Headers| {

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use wire::{Headers, Token};
 
 use crate::body::Way;
-use crate::call::Phase;
+use crate::call::{Call, Phase};
 use crate::messages::{Leave, Step, Terms};
 use crate::outcome::Rest;
 use crate::slab::Key;
@@ -81,12 +81,13 @@ impl Core {
     /// its say at once.
     pub(crate) fn enter_chain(&mut self, key: Key) {
         let Some(plan) = self.plan_of(key) else { return self.judge_request(key, 0) };
+        let (service, method) = self.calls.get(key).map_or(("", ""), Call::path_halves);
         let terms = Terms {
             decode: None,
             leave: Leave::AsCame,
             judges: plan.request_message,
             reads: plan.request_message_payload,
-            holds: plan.request_payload,
+            holds: plan.holds_request(service, method),
         };
         let Some(call) = self.calls.get(key) else { return };
         if terms.holds || terms.judges && !call.is_bodiless {
@@ -99,9 +100,9 @@ impl Core {
     /// The endpoint's headers are here: what its messages need. True if the answer is held.
     pub(crate) fn gate_answer(&mut self, key: Key) -> bool {
         let Some(plan) = self.plan_of(key) else { return false };
-        let Plan {
-            response_message: judges, response_message_payload: reads, response_payload: holds, ..
-        } = *plan;
+        let (service, method) = self.calls.get(key).map_or(("", ""), Call::path_halves);
+        let holds = plan.holds_response(service, method);
+        let Plan { response_message: judges, response_message_payload: reads, .. } = *plan;
         if judges || holds {
             let decode = self.calls.get(key).and_then(|c| encoding_of(&c.response));
             let leave = Leave::AsCame;

@@ -53,12 +53,6 @@ impl View<'_> {
         }
     }
 
-    fn path_halves(&self) -> (&str, &str) {
-        let path = self.call.request.get(Token::Path).unwrap_or(b"");
-        let (service, method) = wire::grpc::split_path(path).unwrap_or((b"", b""));
-        (core::str::from_utf8(service).unwrap_or(""), core::str::from_utf8(method).unwrap_or(""))
-    }
-
     fn list(&self, side: Side) -> &Headers {
         match side {
             Side::Request => &self.call.request,
@@ -99,8 +93,8 @@ impl CallView for View<'_> {
         let utf8 = |bytes| core::str::from_utf8(bytes).unwrap_or("");
         match field {
             Text::Source | Text::PeerIdentity => self.program.service_name(self.call.source),
-            Text::Service => self.path_halves().0,
-            Text::Method => self.path_halves().1,
+            Text::Service => self.call.path_halves().0,
+            Text::Method => self.call.path_halves().1,
             Text::Authority => utf8(self.call.request.get(Token::Authority).unwrap_or(b"")),
             Text::Message => utf8(&self.call.message),
             Text::Flag => self.call.flag.name(),

@@ -1,5 +1,6 @@
 //! The seam between a shard and a compiled chain.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::{CallView, ElementInfo, Flag, Status};
@@ -44,6 +45,10 @@ pub struct Plan {
     pub request_payload: bool,
     /// `response` reads or changes `payload`, or reads `size`: the answer is held until its trailers.
     pub response_payload: bool,
+    /// Service and method of the calls of which that is so; of all if none is named.
+    pub request_payload_of: Vec<(String, String)>,
+    /// The same for the answer.
+    pub response_payload_of: Vec<(String, String)>,
     /// `request message` reads or changes `payload` (else it needs the size alone).
     pub request_message_payload: bool,
     /// `response message` reads or changes `payload` (else it needs the size alone).
@@ -52,6 +57,22 @@ pub struct Plan {
     pub endpoint_reports: bool,
     /// 64-bit words of `state call` and call-parameters a passage needs in its slot.
     pub call_words: usize,
+}
+
+impl Plan {
+    /// A call of this method waits for its one message.
+    pub fn holds_request(&self, service: &str, method: &str) -> bool {
+        self.request_payload && is_among(&self.request_payload_of, service, method)
+    }
+
+    /// The answer of this method is held until its trailers.
+    pub fn holds_response(&self, service: &str, method: &str) -> bool {
+        self.response_payload && is_among(&self.response_payload_of, service, method)
+    }
+}
+
+fn is_among(list: &[(String, String)], service: &str, method: &str) -> bool {
+    list.is_empty() || list.iter().any(|(s, m)| s == service && m == method)
 }
 
 /// A compiled chain. Any number of calls of a shard are in it at once, each suspended or not at all.

@@ -179,6 +179,12 @@ pub(crate) enum End {
 }
 
 impl Path {
+    /// What tells it from every other of its root.
+    pub(crate) fn name(&self) -> String {
+        let key = self.key.as_ref().map(|key| format!("{:?}", key.kind)).unwrap_or_default();
+        format!("{}[{key}]", self.text())
+    }
+
     /// As it is written.
     pub(crate) fn text(&self) -> String {
         let mut text = match self.root {

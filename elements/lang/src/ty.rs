@@ -138,6 +138,11 @@ impl Ty {
         matches!(self, Self::Error)
     }
 
+    /// Always absent, whatever it would be: `payload?.x` where no method has an `x`.
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self, Self::Opt(inner) if inner.is_error())
+    }
+
     pub(crate) fn is_number(&self) -> bool {
         matches!(self, Self::Int | Self::Uint | Self::Float | Self::Num)
     }
@@ -188,6 +193,7 @@ impl fmt::Display for Ty {
             Self::Payload => "the payload",
             Self::List(item) => return write!(f, "list<{item}>"),
             Self::Map(key, value) => return write!(f, "map<{key}, {value}>"),
+            Self::Opt(inner) if inner.is_error() => "a value that is always absent",
             Self::Opt(inner) => return write!(f, "{inner}?"),
             Self::Cell(Cell::Counter) => "counter",
             Self::Cell(Cell::Bucket) => "bucket",

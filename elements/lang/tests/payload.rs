@@ -631,3 +631,52 @@ fn a_call_without_an_answer_runs_its_response_all_the_same() {
     mock.payload = Some(vec![0x0a, 9]);
     assert_eq!(run(&compiled, Entry::Response, &mut mock).0, Verdict::Unreadable(Unreadable::Malformed));
 }
+
+/// `payload?.x` is None in methods without `x`, in those that stream, and where no method has it; a write does
+/// nothing, and nothing waits for a message of which nothing is read.
+#[test]
+fn a_lenient_field_is_none_where_it_is_not() {
+    let element = "element E(by: call => string? = call.payload?.nowhere.deeper) {
+        request {
+            call.metadata[\"x\"] = \"{call.payload?.user.id} {call.payload?.nowhere} {by}\"
+            call.payload?.user.id = \"changed\"
+            call.payload?.nowhere = 5
+            if call.payload?.nowhere == \"a\" || call.payload?.nowhere in [\"a\"] { reject(ABORTED, \"no\") }
+            for x in call.payload?.nowhere { reject(ABORTED, \"{x}\") }
+            if call.payload?.nowhere != None || by != None { reject(ABORTED, \"no\") }
+        }
+        response { log(info, sku: call.payload?.sku, id: call.request.payload?.user.id) }
+    }";
+    let compiled = compile("catalog.shop.Catalog/*: E", element).unwrap_or_else(|e| panic!("{e}"));
+    let plan = compiled.program.chains[0].plan();
+    for (method, request, response) in
+        [("Get", true, true), ("List", true, false), ("Watch", true, false), ("Upload", false, false)]
+    {
+        assert_eq!(plan.holds_request("shop.Catalog", method), request, "{method}");
+        assert_eq!(plan.holds_response("shop.Catalog", method), response, "{method}");
+        let mut mock = Mock::new(1);
+        (mock.service, mock.method) = ("shop.Catalog".into(), method.into());
+        mock.words = vec![0; plan.call_words];
+        mock.payload = request.then(|| encode("shop.ListRequest", &[("user", user("ann"))]));
+        if method == "Get" {
+            mock.payload = Some(message(&[("user", user("ann"))]));
+        }
+        assert_eq!(run(&compiled, Entry::Request, &mut mock).0, Verdict::Forward, "{method}");
+        let seen = if request { "ann none none" } else { "none none none" };
+        assert_eq!(mock.request_header("x").unwrap(), seen, "{method}");
+        if method == "Get" {
+            assert_eq!(mock.payload.unwrap(), message(&[("user", user("changed"))]));
+        }
+        mock.payload = response.then(|| encode("shop.Item", &[("sku", text("s1"))]));
+        assert_eq!(run(&compiled, Entry::Response, &mut mock).0, Verdict::Forward, "{method}");
+        let sku = if response { "Text(\"s1\")" } else { "None" };
+        let id = if request { "Text(\"ann\")" } else { "None" };
+        assert_eq!(mock.logs, [format!("Info 0 [(\"sku\", {sku}), (\"id\", {id})]")], "{method}");
+    }
+    let notes = compiled.notes.to_string();
+    assert!(notes.contains("no method of shop.Catalog/* has `call.payload?.nowhere`"), "{notes}");
+    // A field that must be there, and one that must not: the whole chain waits.
+    let element = "element E { request { log(info, a: call.payload.user.id, b: call.payload?.page) } }";
+    let errors = compile("catalog.shop.Catalog/*: E", element).err().unwrap();
+    assert!(errors.contains("shop.Catalog/Upload streams its requests"), "{errors}");
+}

@@ -41,7 +41,8 @@ const OUTCOME_FIELDS: [&str; 4] = ["status", "message", "flag", "trailers"];
 
 impl Checker<'_> {
     pub(super) fn field(&mut self, of: HExpr, name: &Ident, span: Span) -> HExpr {
-        if matches!(of.ty.bare(), Ty::Message(_) | Ty::AnyMessage | Ty::Payload) {
+        let is_nothing = of.ty.is_nothing() && matches!(of.kind, HKind::Payload(_));
+        if is_nothing || matches!(of.ty.bare(), Ty::Message(_) | Ty::AnyMessage | Ty::Payload) {
             return self.payload_field(of, name, false, span);
         }
         let node = |kind, ty| HExpr { kind, ty, span };

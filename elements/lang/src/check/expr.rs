@@ -323,11 +323,15 @@ impl Checker<'_> {
             return node(HKind::Error, Ty::Error, span);
         }
         let bare = match (left.ty.bare(), right.ty.bare()) {
+            (Ty::Error, other) | (other, Ty::Error) => other.clone(),
             (Ty::Num | Ty::NoneLit, other) | (other, Ty::Num | Ty::NoneLit) => other.clone(),
             (Ty::Float, other) | (other, Ty::Float) if other.is_number() => Ty::Float,
             (left, _) => left.clone(),
         };
         let bare = if bare == Ty::Num { Ty::Uint } else { bare };
+        if matches!(bare, Ty::Error | Ty::NoneLit) {
+            return constant(Const::Word(u64::from(!negate)), Ty::Bool, span);
+        }
         let is_presence = left.ty == Ty::NoneLit || right.ty == Ty::NoneLit;
         if is_presence && matches!(bare, Ty::Message(_) | Ty::AnyMessage) {
             let ty = bare.opt();
@@ -349,6 +353,10 @@ impl Checker<'_> {
     fn contained(&mut self, left: &Expr, right: &Expr, span: Span) -> HExpr {
         let left = self.expr(left, None);
         let left = self.settle(left);
+        if matches!(left.ty, Ty::NoneLit) || left.ty.is_nothing() {
+            self.expr(right, None);
+            return constant(Const::Word(0), Ty::Bool, span);
+        }
         let want = Ty::List(Box::new(left.ty.bare().clone()));
         let right = self.expr(right, Some(&want));
         let right = self.coerce(right, &want);
@@ -367,10 +375,10 @@ impl Checker<'_> {
             return self.wrong(error);
         }
         let bare = left.ty.bare().clone();
-        let right = self.expr(right, Some(&bare));
-        if left.ty == Ty::NoneLit {
-            return right;
+        if left.ty == Ty::NoneLit || left.ty.is_nothing() {
+            return self.expr(right, want);
         }
+        let right = self.expr(right, Some(&bare));
         let ty = if right.ty.is_opt() { left.ty.clone() } else { bare };
         // An integer that may be absent, or else a float: a float.
         if right.ty == Ty::Float && matches!(ty, Ty::Int | Ty::Uint) {
@@ -582,6 +590,7 @@ impl Checker<'_> {
                 node(HKind::Index(Box::new(of), Box::new(key)), (*item).opt(), span)
             }
             Ty::Map(..) if matches!(of.kind, HKind::Payload(_)) => self.payload_entry(of, key, span),
+            _ if of.ty.is_nothing() => self.payload_entry(of, key, span),
             Ty::Map(key_ty, value_ty) => self.map_at(of, key, &key_ty, &value_ty, span),
             Ty::Error => of,
             other => self.wrong(Diagnostic::error(span, format!("{other} has no `[…]`"))),

@@ -135,6 +135,7 @@ impl Checker<'_> {
                 HExpr { kind, ty: Ty::List(Box::new(item)), span }
             }
             (Ty::List(_), "limit", _) => self.limited(receiver, args, span),
+            (ty, "limit", _) if ty.is_nothing() => receiver,
             (Ty::Cell(cell), ..) => {
                 let cell = *cell;
                 self.cell_method(receiver, cell, name, args, span)
@@ -195,7 +196,8 @@ impl Checker<'_> {
             "min" | "max" | "clamp" | "abs" => self.numeric(name, args, span),
             "len" => {
                 let [text] = self.exprs(name, args, ["x"], span);
-                if !matches!(text.ty, Ty::Str | Ty::Bytes | Ty::List(_) | Ty::Error) {
+                if !matches!(text.ty, Ty::Str | Ty::Bytes | Ty::List(_) | Ty::Error) && !text.ty.is_nothing()
+                {
                     let error = Diagnostic::error(
                         text.span,
                         format!("expected a string, bytes or a list, found {}", text.ty),
@@ -338,6 +340,7 @@ impl Checker<'_> {
     fn list_ty(&mut self, list: &HExpr) -> Ty {
         match &list.ty {
             Ty::List(_) | Ty::Error => list.ty.clone(),
+            other if other.is_nothing() => Ty::Error,
             other => {
                 self.error(Diagnostic::error(list.span, format!("expected a list, found {other}")));
                 Ty::Error

@@ -148,9 +148,14 @@ impl<'a> Checker<'a> {
         if value.ty == *want || value.ty.is_error() || want.is_error() || value.ty == Ty::Never {
             return Ok(value);
         }
+        if want.is_nothing() {
+            return Ok(value);
+        }
         let node = |kind| Ok(HExpr { kind, ty: want.clone(), span });
         match (&value.ty, want) {
-            (Ty::NoneLit, Ty::Opt(_)) => node(HKind::Const(Const::None)),
+            (_, Ty::Opt(_)) if value.ty == Ty::NoneLit || value.ty.is_nothing() => {
+                node(HKind::Const(Const::None))
+            }
             (_, Ty::Opt(inner)) if !value.ty.is_opt() => {
                 let inner = self.try_coerce(value, inner)?;
                 node(HKind::Wrap(Box::new(inner)))
@@ -240,7 +245,7 @@ fn is_negated(value: &HExpr) -> bool {
 /// What to do about a type that does not fit.
 fn hint(have: &Ty, want: &Ty) -> Option<String> {
     Some(match (have, want.bare()) {
-        (Ty::Opt(inner), want) if **inner == *want => {
+        (Ty::Opt(inner), want) if **inner == *want || inner.is_error() => {
             "it may be absent: use `??`, `let … else` or `match`".to_owned()
         }
         (Ty::NoneLit, _) => "only a `T?` may be None".to_owned(),

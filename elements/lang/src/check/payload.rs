@@ -140,14 +140,12 @@ impl Checker<'_> {
             );
         }
         let mut missing: Vec<(String, MessageDescriptor)> = Vec::new();
-        let mut found = false;
         for (method, end) in &mut path.ends {
             let next = match &*end {
                 End::Nothing => End::Nothing,
                 End::Field(_) => End::Nothing,
                 End::Message(message) => match message.get_field_by_name(&name.text) {
                     Some(field) => {
-                        found = true;
                         path.is_optional |= field.supports_presence() && !field.is_list() && !field.is_map();
                         match field.kind() {
                             Kind::Message(inner) if !field.is_list() && !field.is_map() => {
@@ -166,7 +164,7 @@ impl Checker<'_> {
             *end = next;
         }
         path.steps.push(name.text.as_str().into());
-        if !missing.is_empty() && (!path.is_lenient || !found) {
+        if !missing.is_empty() && !path.is_lenient {
             let error = missing_field(&path, name, &missing);
             return self.wrong(error);
         }
@@ -195,15 +193,7 @@ impl Checker<'_> {
             .filter(|m| path.needs_unary && m.streams(direction))
             .map(|m| &**m)
             .collect();
-        if path.is_lenient && !streaming.is_empty() && streaming.len() < coverage.methods.len() {
-            let list = listed(streaming.iter().map(|m| m.path()));
-            return Some(
-                Diagnostic::unsupported(span, &format!("`payload?.` where some methods stream ({list})"))
-                    .help("give those methods a rule of their own"),
-            );
-        }
-        let is_useless =
-            if path.is_lenient { streaming.len() == coverage.methods.len() } else { !streaming.is_empty() };
+        let is_useless = !path.is_lenient && !streaming.is_empty();
         is_useless.then(|| streams_error(what, direction, &streaming, span))
     }
 
@@ -236,7 +226,11 @@ impl Checker<'_> {
                 }
             }
         }
-        let ty = first.map_or(Ty::Error, |(_, ty)| ty);
+        // In no method: absent, whatever it would be.
+        let Some((_, ty)) = first else {
+            let (kind, ty) = (HKind::Payload(Box::new(path)), Ty::Opt(Box::new(Ty::Error)));
+            return HExpr { kind, ty, span };
+        };
         let ty = match ty {
             list @ (Ty::List(_) | Ty::Map(..)) => list,
             other if path.is_optional => other.opt(),
@@ -267,6 +261,9 @@ impl Checker<'_> {
 
     /// `call.payload.labels["k"]`.
     pub(super) fn payload_entry(&mut self, of: HExpr, key: &Expr, span: Span) -> HExpr {
+        if of.ty.is_nothing() {
+            return of;
+        }
         let (HKind::Payload(path), Ty::Map(key_ty, value)) = (of.kind, of.ty) else { return unknown(span) };
         let key = self.expr(key, Some(&key_ty));
         let key = self.coerce(key, &key_ty);

@@ -96,7 +96,7 @@ impl Checker<'_> {
                 let list = self.expr(list, None);
                 let item = match &list.ty {
                     Ty::List(item) => (**item).clone(),
-                    Ty::Error => Ty::Error,
+                    other if other.bare().is_error() => Ty::Error,
                     other => {
                         let error = Diagnostic::error(list.span, format!("expected a list, found {other}"));
                         self.error(error);
@@ -190,16 +190,25 @@ impl Checker<'_> {
     /// if one may be, a float if one is.
     pub(super) fn join(&mut self, blocks: Vec<(&mut HBlock, Span)>, want: Option<&Ty>) -> Ty {
         let values: Vec<&HExpr> = blocks.iter().filter_map(|(b, _)| b.value.as_deref()).collect();
-        let known =
-            || values.iter().map(|v| v.ty.bare()).filter(|t| !matches!(t, Ty::Num | Ty::NoneLit | Ty::Never));
+        let known = || {
+            values
+                .iter()
+                .map(|v| v.ty.bare())
+                .filter(|t| !matches!(t, Ty::Num | Ty::NoneLit | Ty::Never | Ty::Error))
+        };
         let literals = || match want.map(Ty::bare) {
+            _ if values.iter().any(|v| v.ty.bare().is_error()) => Ty::Error,
             Some(want) if values.iter().all(|v| v.ty == Ty::NoneLit) || want.is_number() => want.clone(),
             _ if values.iter().any(|v| super::is_negated(v)) => Ty::Int,
             _ => Ty::Uint,
         };
         let float = known().find(|t| **t == Ty::Float).filter(|_| known().all(Ty::is_number));
         let bare = float.or_else(|| known().next()).cloned().unwrap_or_else(literals);
-        let ty = if values.iter().any(|v| v.ty.is_opt()) { bare.opt() } else { bare };
+        let ty = match bare {
+            Ty::Error if values.iter().all(|v| v.ty.is_opt()) => Ty::Opt(Box::new(Ty::Error)),
+            bare if values.iter().any(|v| v.ty.is_opt()) => bare.opt(),
+            bare => bare,
+        };
         for (block, span) in blocks.into_iter().filter(|(b, _)| !b.diverges) {
             match block.value.take() {
                 Some(value) => block.value = Some(Box::new(self.coerce(*value, &ty))),

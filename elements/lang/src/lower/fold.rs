@@ -93,6 +93,8 @@ impl Builder<'_> {
             },
             HKind::Param(at) | HKind::CallParam(at) => self.param(*at)?.clone(),
             HKind::Wrap(inner) => self.fold(inner)?,
+            // A field that no method has.
+            HKind::Payload(_) if e.ty.is_nothing() => Const::None,
             HKind::Widen(inner) => {
                 let op = if inner.ty == Ty::Int { Un::IntToFloat } else { Un::UintToFloat };
                 Const::Word(arith::un(op, scalar(inner)?))

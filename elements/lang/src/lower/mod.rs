@@ -40,6 +40,7 @@ use crate::state::StateDecl;
 pub(crate) use analyse::element as analyse;
 use build::{Builder, ParamAt, Pools, Slot, Val};
 pub(crate) use cost::worst_case;
+use payload::Held;
 use state::{Places, StateAt};
 use visit::Reads;
 
@@ -121,7 +122,7 @@ pub(crate) fn chain(
         layouts(links, services, registry, sources, errors, coverage, shared, &mut pools, &mut image.states);
     let keeps = kept_fields(links);
     let kept: Vec<(String, Slot)> =
-        keeps.iter().map(|(path, _)| (path.text(), slot(&mut next, true))).collect();
+        keeps.iter().map(|(path, _)| (path.name(), slot(&mut next, true))).collect();
     shared.keeps |= keeps.iter().any(|(_, e)| payload::is_text(e.ty.bare()));
 
     let mut plan = Plan::default();
@@ -130,16 +131,20 @@ pub(crate) fn chain(
         b.kept.clone_from(&kept);
         let (mut code, held) = match entry {
             Entry::Request => request(b, links, &layouts, &keeps),
-            Entry::Pick => (pick(b, links, &layouts), false),
+            Entry::Pick => (pick(b, links, &layouts), Held::No),
             Entry::RequestMessage => messages(b, links, &layouts, HandlerKind::RequestMessage, &mut next),
             Entry::ResponseMessage => messages(b, links, &layouts, HandlerKind::ResponseMessage, &mut next),
             _ => response(b, links, &layouts),
         };
+        let (held, held_of) = held.parts();
         code.scratch = !code.ops.is_empty() && (shared.keeps || code.ops.iter().any(needs_scratch));
         plan.endpoint_reports |= code.ops.iter().any(|op| matches!(op, Op::EpReport { .. }));
         let runs = !code.ops.is_empty();
         match entry {
-            Entry::Request => (plan.request, plan.request_payload, image.request) = (runs, held, code),
+            Entry::Request => {
+                (plan.request, plan.request_payload, plan.request_payload_of) = (runs, held, held_of);
+                image.request = code;
+            }
             Entry::Pick => (plan.pick, image.pick) = (runs, code),
             Entry::RequestMessage => {
                 (plan.request_message, plan.request_message_payload) = (runs, held);
@@ -149,7 +154,10 @@ pub(crate) fn chain(
                 (plan.response_message, plan.response_message_payload) = (runs, held);
                 image.response_message = code;
             }
-            _ => (plan.response, plan.response_payload, image.response) = (runs, held, code),
+            _ => {
+                (plan.response, plan.response_payload, plan.response_payload_of) = (runs, held, held_of);
+                image.response = code;
+            }
         }
     }
     plan.elements = links
@@ -366,7 +374,7 @@ fn request<'a>(
     links: &'a [Link],
     layouts: &[Layout],
     keeps: &[(&Path, &HExpr)],
-) -> (Code, bool) {
+) -> (Code, Held) {
     let reads = request_reads(links, layouts);
     if reads.fields || !keeps.is_empty() {
         b.read_message(Direction::Request);
@@ -432,7 +440,7 @@ fn request<'a>(
         b.emit(Op::Passed { elements: u16::try_from(links.len()).unwrap_or(u16::MAX) });
         b.emit(Op::End);
     }
-    let held = b.end_message() || reads.whole || reads.size;
+    let held = b.end_message().or_all(reads.whole || reads.size);
     (b.code, held)
 }
 
@@ -443,7 +451,7 @@ fn messages<'a>(
     layouts: &[Layout],
     kind: HandlerKind,
     next: &mut u16,
-) -> (Code, bool) {
+) -> (Code, Held) {
     b.in_message = true;
     let direction =
         if kind == HandlerKind::RequestMessage { Direction::Request } else { Direction::Response };
@@ -471,7 +479,7 @@ fn messages<'a>(
     if !b.code.ops.is_empty() {
         b.emit(Op::End);
     }
-    let held = b.end_message() || reads.whole;
+    let held = b.end_message().or_all(reads.whole);
     (b.code, held)
 }
 
@@ -490,7 +498,7 @@ fn pick<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> Code {
     b.code
 }
 
-fn response<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> (Code, bool) {
+fn response<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> (Code, Held) {
     b.in_response = true;
     let bodies = links.iter().filter_map(|link| handler(link, HandlerKind::Response));
     let reads = bodies.fold(Reads::default(), |reads, body| reads.or(visit::block_reads(body)));
@@ -510,7 +518,7 @@ fn response<'a>(mut b: Builder<'a>, links: &'a [Link], layouts: &[Layout]) -> (C
     if !b.code.ops.is_empty() {
         b.emit(Op::End);
     }
-    let held = b.end_message() || reads.whole || reads.size;
+    let held = b.end_message().or_all(reads.whole || reads.size);
     (b.code, held)
 }
 

@@ -36,6 +36,31 @@ pub(super) struct Messages {
     inside: Vec<(String, u16)>,
 }
 
+/// Of which methods an entry's message is read.
+#[derive(Debug)]
+pub(super) enum Held {
+    No,
+    All,
+    /// Service and name of each.
+    Of(Vec<(String, String)>),
+}
+
+impl Held {
+    /// Of all, if something else reads it whole.
+    pub(super) fn or_all(self, is_whole: bool) -> Self {
+        if is_whole { Self::All } else { self }
+    }
+
+    /// Whether it is read, and where only of some, of which.
+    pub(super) fn parts(self) -> (bool, Vec<(String, String)>) {
+        match self {
+            Self::No => (false, Vec::new()),
+            Self::All => (true, Vec::new()),
+            Self::Of(methods) => (true, methods),
+        }
+    }
+}
+
 /// What happens at a field, in a message type at its place.
 #[derive(Debug, Default)]
 struct Place {
@@ -280,17 +305,26 @@ impl Builder<'_> {
         self.emit(Op::Decode { site });
     }
 
-    /// Ends it: what was asked for decides what is read. False if nothing was.
-    pub(super) fn end_message(&mut self) -> bool {
+    /// Ends it: what was asked for decides what is read, and of which methods.
+    pub(super) fn end_message(&mut self) -> Held {
         let messages = std::mem::take(&mut self.messages);
-        let Some(site) = messages.site else { return false };
+        let Some(site) = messages.site else { return Held::No };
         if messages.known.is_empty() && !messages.is_written {
             if let Some(first) = self.code.ops.first_mut() {
                 *first = Op::Jump { to: 1 };
             }
-            return false;
+            return Held::No;
         }
         let mut tree = messages.tree;
+        let held = if messages.is_strict {
+            Held::All
+        } else {
+            // Nothing waits for a message of which nothing is read: it may be one of many.
+            match tree.roots.keys().cloned().collect::<Vec<_>>() {
+                none if none.is_empty() => Held::No,
+                some => Held::Of(some),
+            }
+        };
         for method in &self.coverage.methods {
             tree.roots.entry((method.service.clone(), method.name.clone())).or_insert(None);
         }
@@ -299,7 +333,7 @@ impl Builder<'_> {
             reading.is_written = messages.is_written;
         }
         self.set_reading(site, reading);
-        true
+        held
     }
 
     fn set_reading(&mut self, site: u16, reading: Option<Reading>) {
@@ -313,6 +347,9 @@ impl Builder<'_> {
 
     /// The value that a path leads to.
     pub(super) fn payload(&mut self, path: &Path, e: &HExpr) -> Val {
+        if e.ty.is_nothing() {
+            return Val::Const(Const::None);
+        }
         if matches!(e.ty.bare(), Ty::Map(..)) {
             self.errors.push(
                 Diagnostic::unsupported(e.span, "a map of a message as a whole")
@@ -323,8 +360,8 @@ impl Builder<'_> {
         match &path.root {
             Root::Value(of) => self.inside(of, path, e),
             Root::Kept => {
-                let text = path.text();
-                let slot = self.kept.iter().find(|(known, _)| *known == text).map(|(_, slot)| *slot);
+                let name = path.name();
+                let slot = self.kept.iter().find(|(known, _)| *known == name).map(|(_, slot)| *slot);
                 slot.map_or(Val::Unit, |slot| self.load_slot(slot))
             }
             Root::Call(_) => {
@@ -340,6 +377,9 @@ impl Builder<'_> {
     /// Writes what a path leads to. The whole message is read before, and anew after.
     pub(super) fn write_field(&mut self, path: &Path, ty: &Ty, value: &Val) {
         let (Some(reading), Some(direction)) = (self.messages.site, self.messages.direction) else { return };
+        if ty.is_nothing() {
+            return;
+        }
         self.messages.is_strict |= !path.is_lenient;
         self.messages.is_written = true;
         let mut methods = Vec::new();

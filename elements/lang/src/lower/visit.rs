@@ -234,7 +234,7 @@ pub(super) fn kept<'h>(body: &'h HBlock, out: &mut Vec<(&'h Path, &'h HExpr)>) {
     block(body, &mut |node| {
         if let Node::Expr(e @ HExpr { kind: HKind::Payload(path), .. }) = node
             && matches!(path.root, Root::Kept)
-            && !out.iter().any(|(known, _)| known.text() == path.text())
+            && !out.iter().any(|(known, _)| known.name() == path.name())
         {
             out.push((path, e));
         }

@@ -2,7 +2,8 @@
 
 use crate::ast::{HandlerKind, Scope};
 use crate::diag::Diagnostic;
-use crate::hir::{CellInit, Effect, Init, State};
+use crate::hir::{CellInit, Effect, HExpr, HKind, HPlace, HStmt, Init, State};
+use crate::lower::visit::{self, Node};
 use crate::lower::{Link, has_effect};
 
 /// Notes on one chain: who does not see what.
@@ -36,6 +37,31 @@ pub(super) fn chain(links: &[Link], out: &mut Vec<Diagnostic>) {
                 )
                 .label("move it to the left to see them"),
             );
+        }
+    }
+}
+
+/// Fields that no method of the chain has: what `payload?.` may name, and a slip may be.
+pub(super) fn nowhere(links: &[Link], named: &str, out: &mut Vec<Diagnostic>) {
+    let mut found = Vec::new();
+    let mut meet = |node: Node<'_>| match node {
+        Node::Expr(HExpr { kind: HKind::Payload(path), ty, span }) if ty.is_nothing() => {
+            found.push((*span, path.text()));
+        }
+        Node::Stmt(HStmt::Assign(HPlace::Payload(path, ty), value)) if ty.is_nothing() => {
+            found.push((value.span, path.text()));
+        }
+        _ => {}
+    };
+    for link in links {
+        link.element.handlers.iter().for_each(|h| visit::block(&h.body, &mut meet));
+        link.args.iter().chain(&link.when).for_each(|arg| visit::expr(arg, &mut meet));
+    }
+    for (span, text) in found {
+        let note = Diagnostic::note(span, format!("no method of {named} has `{text}`"))
+            .label("always None; a write does nothing");
+        if !out.contains(&note) {
+            out.push(note);
         }
     }
 }

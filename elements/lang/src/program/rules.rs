@@ -206,6 +206,7 @@ impl World<'_> {
         let is_typed = links.iter().any(|l| l.written.is_some());
         let links = if is_typed {
             covering = self.covering(links, &coverage).unwrap_or_default();
+            notes::nowhere(&covering, &coverage.named, &mut self.errors);
             &covering
         } else {
             links
