@@ -1,11 +1,13 @@
 //! Nothing gets past a rule by being long: what a chain cannot see whole ends the call.
 
 mod common;
+#[path = "common/shop.rs"]
+mod shop;
 
 use abi::{Entry, Status, Unreadable, Verdict};
-use common::shop::{encode, text};
-use common::{Mock, one, run, shop};
+use common::{Mock, one, run};
 use prost_reflect::Value;
+use shop::{encode, text};
 
 const DENY_ITEM: &str = "element Deny {
     request { for item in call.payload.items { if item.sku == \"bad\" { reject(PERMISSION_DENIED, item.sku) } } }

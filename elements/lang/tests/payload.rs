@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of a test")]
 
 mod common;
+#[path = "common/shop.rs"]
+mod shop;
 
 use abi::{Entry, Status, Unreadable, Verdict};
-use common::shop::{Protos, compile, encode, made, pool, text};
 use common::{Mock, run};
 use prost_reflect::prost::Message;
 use prost_reflect::{DynamicMessage, ReflectMessage};
+use shop::{Protos, compile, encode, made, pool, text};
 use towpath_lang::{self as lang, Compiled, Loader, Overrides, SourceText};
 
 /// A chain on `shop.Catalog/Get`, and a call with this message of its type, in protobuf's JSON-like text.

@@ -8,7 +8,7 @@ use abi::{Entry, Unreadable, Verdict};
 use common::{Mock, run};
 use proptest::prelude::*;
 use prost_reflect::ReflectMessage;
-use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, Value};
+use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use towpath_lang::{self as lang, Compiled, Loader, Overrides, SourceText};
 use wire::proto::{Reader, Wire, put_key, put_varint};
 
@@ -271,6 +271,11 @@ fn agree(bytes: &[u8]) {
             assert_eq!(ours, Verdict::Unreadable(Unreadable::Malformed), "they cannot read it: {bytes:x?}");
             return;
         };
+        let len = |field: FieldDescriptor| message.get_field(&field).as_list().map_or(0, <[Value]>::len);
+        if ty.fields().any(|field| len(field) > 64) && ours != Verdict::Forward {
+            assert_eq!(ours, Verdict::Unreadable(Unreadable::ListTooLong), "{bytes:x?}");
+            return;
+        }
         assert_eq!(ours, Verdict::Forward, "they read it: {bytes:x?}");
         for (at, read) in READS.iter().enumerate() {
             assert_eq!(
@@ -284,7 +289,7 @@ fn agree(bytes: &[u8]) {
             let parts = ["s", "sub.i", "y.s", "r[0]"].map(|p| expected(&sub, p));
             assert_eq!(mock.request_header("v").unwrap(), parts.join(" "), "{bytes:x?}");
         }
-        let count = |name: &str| message.get_field_by_name(name).unwrap().as_list().unwrap().len().min(64);
+        let count = |name: &str| message.get_field_by_name(name).unwrap().as_list().unwrap().len();
         let head = format!("{} {} ", count("ri"), count("rsub"));
         assert!(mock.request_header("n").unwrap().starts_with(&head), "{bytes:x?}");
     });
@@ -345,11 +350,16 @@ fn nothing_nests_deeper_than_a_hundred() {
 }
 
 #[test]
-fn a_list_is_seen_to_its_64th_item() {
-    let mut bytes = Vec::new();
-    for at in 0..100 {
-        put_key(&mut bytes, 20, Wire::Varint);
-        put_varint(&mut bytes, at);
+fn a_list_is_seen_whole_or_not_at_all() {
+    for (items, sees) in [(64, Verdict::Forward), (65, Verdict::Unreadable(Unreadable::ListTooLong))] {
+        let mut bytes = Vec::new();
+        for at in 0..items {
+            put_key(&mut bytes, 20, Wire::Varint);
+            put_varint(&mut bytes, at);
+        }
+        agree(&bytes);
+        let mut mock = Mock::new(1);
+        (mock.service, mock.method, mock.payload) = ("o.S".into(), "M".into(), Some(bytes));
+        WORLD.with(|(compiled, _)| assert_eq!(run(compiled, Entry::Request, &mut mock).0, sees));
     }
-    agree(&bytes);
 }

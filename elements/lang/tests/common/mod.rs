@@ -2,8 +2,6 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(clippy::panic, reason = "a helper that fails fails its test")]
 
-pub(crate) mod shop;
-
 use abi::{
     CallView, Compress, EndpointIdx, EndpointStat, Entry, Flag, Level, LogValue, Note, Num, ServiceIdx, Side,
     SinkIdx, Spill, Status, Text, Verdict,

@@ -1,5 +1,5 @@
 //! The protos of `tests/protos`: chains over them, and messages of their types.
-#![allow(clippy::unwrap_used, reason = "helpers of a test")]
+#![allow(dead_code, clippy::unwrap_used, reason = "helpers of tests, each of which uses a part")]
 
 use std::path::Path;
 use std::sync::LazyLock;
