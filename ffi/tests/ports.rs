@@ -1,0 +1,131 @@
+//! The safe layer over ports that need no hardware and no privilege: rings, the null device.
+#![cfg(feature = "dpdk")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use dpdk_sys::{Eal, Lcore, Mbuf, Memory, Options, Pool, Port, PortOptions, Shape, pools};
+
+fn eal() -> Eal {
+    Eal::start(&Options { memory: Memory::Ordinary { mib: 256 }, pci: Vec::new() }).unwrap()
+}
+
+fn in_use() -> u32 {
+    pools().iter().map(|pool| pool.in_use).sum()
+}
+
+fn small() -> PortOptions {
+    PortOptions { buffers: 256, descriptors: 256, ..PortOptions::default() }
+}
+
+/// One process, one EAL, pools counted together: one test.
+#[test]
+fn ports_move_frames_and_give_every_buffer_back() {
+    let eal = eal();
+    let lcore = Lcore::enter(eal).unwrap();
+    assert_ne!(lcore.id(), 0);
+    a_ring_returns_what_was_sent(eal);
+    assert_eq!(in_use(), 0, "after a ring with frames left in it");
+    the_null_device_spreads(eal);
+    assert_eq!(in_use(), 0, "after the null device");
+    wrong_devices_are_explained(eal);
+    assert_eq!(in_use(), 0, "after devices that do not exist");
+    an_empty_pool_recovers(eal);
+    a_frame_outlives_its_port(eal);
+    assert_eq!(in_use(), 0, "at the end");
+    drop(lcore);
+}
+
+fn a_ring_returns_what_was_sent(eal: Eal) {
+    let mut port = Port::open(eal, "net_ring0", &small()).unwrap();
+    assert_eq!(port.info().driver, "net_ring");
+    let mut queue = port.queue(0).unwrap();
+    assert!(port.queue(0).is_none(), "a queue has one owner");
+    assert!(port.link().up);
+    let mut frames: Vec<Mbuf> = (0..40_u8).map(|n| filled(queue.pool(), 60 + usize::from(n), n)).collect();
+    assert_eq!(queue.tx_burst(&mut frames), 40);
+    assert!(frames.is_empty());
+    let received = queue.rx_burst(&mut frames, 8);
+    assert_eq!((received.frames, received.dropped), (8, 0));
+    queue.rx_burst(&mut frames, 32);
+    assert_eq!(frames.len(), 40);
+    for (n, frame) in (0_u8..).zip(&frames) {
+        assert_eq!(frame.len(), 60 + usize::from(n), "in order");
+        assert!(frame.iter().all(|&byte| byte == n), "intact");
+    }
+    // Left in the ring: closing the port gives them back.
+    queue.tx_burst(&mut frames);
+    assert_eq!(port.stats().tx_frames, 80);
+    assert!(port.xstats().iter().any(|(name, _)| name == "tx_good_packets"));
+    let again = Port::open(eal, "net_ring0", &small()).unwrap_err();
+    assert!(again.to_string().contains("open already"), "{again}");
+    drop(port);
+    assert!(queue.link().up, "a queue keeps its port open");
+}
+
+fn the_null_device_spreads(eal: Eal) {
+    let mut port = Port::open(eal, "net_null0,copy=1", &PortOptions { queues: 4, ..small() }).unwrap();
+    assert_eq!(port.info().queues, 4);
+    let rss = port.info().rss.clone().unwrap();
+    assert!(rss.key.starts_with(&[0x6d, 0x5a, 0x6d, 0x5a]), "{:?}", rss.key);
+    assert!(rss.table.len().is_power_of_two());
+    assert_eq!(rss.table[..5], [0, 1, 2, 3, 0]);
+    for index in 0..4 {
+        let mut queue = port.queue(index).unwrap();
+        let mut frames = Vec::new();
+        assert_eq!(queue.rx_burst(&mut frames, 32).frames, 32);
+        assert_eq!(queue.tx_burst(&mut frames), 32);
+    }
+}
+
+fn wrong_devices_are_explained(eal: Eal) {
+    let error = Port::open(eal, "net_mmif0,role=client", &small()).unwrap_err().to_string();
+    assert!(error.contains("net_mmif0"), "{error}");
+    assert!(error.contains("no driver is named net_mmif") && error.contains("net_memif"), "{error}");
+    let error = Port::open(eal, "net_null0,siz=64", &small()).unwrap_err().to_string();
+    assert!(error.contains("net_null takes: ") && error.contains("size="), "{error}");
+    let alone = "net_memif0,role=client,socket=/tmp/towpath-nobody.sock,socket-abstract=no";
+    let error = Port::open(eal, alone, &small()).unwrap_err().to_string();
+    assert!(error.contains("start the peer with role=server first"), "{error}");
+    let error = Port::open(eal, "net_af_packet0,iface=nosuchif0", &small()).unwrap_err().to_string();
+    assert!(error.contains("DPDK: ") && error.contains("nosuchif0"), "{error}");
+    let error = Port::open(eal, "0000:ff:1f.7", &small()).unwrap_err().to_string();
+    assert!(error.contains("vfio-pci"), "{error}");
+    let error = Port::open(eal, "crypto_openssl0", &small()).unwrap_err().to_string();
+    assert!(error.contains("not a network device"), "{error}");
+    let tiny = PortOptions { mtu: Some(10), ..small() };
+    let error = Port::open(eal, "net_ring0", &tiny).unwrap_err().to_string();
+    assert!(error.contains("cannot set the MTU") && error.contains("; from "), "{error}");
+    // A port that failed half-way is gone: its name is free.
+    Port::open(eal, "net_ring0", &small()).unwrap();
+}
+
+fn an_empty_pool_recovers(eal: Eal) {
+    let pool = Pool::take(eal, Shape { count: 63, frame_len_max: 1518, socket: None }).unwrap();
+    assert!(pool.alloc(100_000).is_none(), "longer than a buffer");
+    let mut all: Vec<Mbuf> = core::iter::from_fn(|| pool.alloc(60)).take(1000).collect();
+    assert_eq!(all.len(), 63);
+    assert_eq!(pool.count().in_use, 63);
+    assert!(pool.alloc(60).is_none());
+    all.pop();
+    assert!(pool.alloc(60).is_some());
+    // Buffers may be freed on another thread.
+    std::thread::spawn(move || drop(all)).join().unwrap();
+    assert_eq!(pool.count().in_use, 0);
+}
+
+fn a_frame_outlives_its_port(eal: Eal) {
+    let mut port = Port::open(eal, "net_ring1", &small()).unwrap();
+    let mut queue = port.queue(0).unwrap();
+    let mut frames = vec![filled(queue.pool(), 64, 7)];
+    queue.tx_burst(&mut frames);
+    queue.rx_burst(&mut frames, 32);
+    drop((port, queue));
+    assert_eq!(in_use(), 1);
+    assert_eq!(frames[0][..], [7; 64]);
+    frames.clear();
+}
+
+fn filled(pool: &Pool, len: usize, with: u8) -> Mbuf {
+    let mut mbuf = pool.alloc(len).unwrap();
+    mbuf.fill(with);
+    mbuf
+}
