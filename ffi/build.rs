@@ -62,7 +62,7 @@ mod dpdk {
             library.include_paths.iter().map(|path| format!("-I{}", path.display())).collect();
         let mut flags = include.clone();
         flags.extend(["-include".to_owned(), "rte_config.h".to_owned()]);
-        if std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
+        if std::env::var_os("CARGO_CFG_TARGET_ARCH").is_some_and(|arch| arch == "x86_64") {
             // DPDK's own baseline: its inline functions use SSE 4.
             flags.push("-march=corei7".to_owned());
         }

@@ -13,7 +13,7 @@ mod raw;
 mod rss;
 mod stats;
 
-pub use drivers::{Driver, drivers};
+pub use drivers::{Driver, drivers, is_pci};
 pub use eal::{Eal, Memory, Options};
 pub use error::Error;
 pub use lcore::Lcore;

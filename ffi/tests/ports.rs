@@ -41,7 +41,7 @@ fn a_ring_returns_what_was_sent(eal: Eal) {
     assert!(port.queue(0).is_none(), "a queue has one owner");
     assert!(port.link().up);
     let mut frames: Vec<Mbuf> = (0..40_u8).map(|n| filled(queue.pool(), 60 + usize::from(n), n)).collect();
-    assert_eq!(queue.tx_burst(&mut frames), 40);
+    assert_eq!(queue.tx_burst(&mut frames, usize::MAX), 40);
     assert!(frames.is_empty());
     let received = queue.rx_burst(&mut frames, 8);
     assert_eq!((received.frames, received.dropped), (8, 0));
@@ -52,7 +52,7 @@ fn a_ring_returns_what_was_sent(eal: Eal) {
         assert!(frame.iter().all(|&byte| byte == n), "intact");
     }
     // Left in the ring: closing the port gives them back.
-    queue.tx_burst(&mut frames);
+    queue.tx_burst(&mut frames, usize::MAX);
     assert_eq!(port.stats().tx_frames, 80);
     assert!(port.xstats().iter().any(|(name, _)| name == "tx_good_packets"));
     let again = Port::open(eal, "net_ring0", &small()).unwrap_err();
@@ -72,7 +72,7 @@ fn the_null_device_spreads(eal: Eal) {
         let mut queue = port.queue(index).unwrap();
         let mut frames = Vec::new();
         assert_eq!(queue.rx_burst(&mut frames, 32).frames, 32);
-        assert_eq!(queue.tx_burst(&mut frames), 32);
+        assert_eq!(queue.tx_burst(&mut frames, usize::MAX), 32);
     }
 }
 
@@ -116,7 +116,7 @@ fn a_frame_outlives_its_port(eal: Eal) {
     let mut port = Port::open(eal, "net_ring1", &small()).unwrap();
     let mut queue = port.queue(0).unwrap();
     let mut frames = vec![filled(queue.pool(), 64, 7)];
-    queue.tx_burst(&mut frames);
+    queue.tx_burst(&mut frames, usize::MAX);
     queue.rx_burst(&mut frames, 32);
     drop((port, queue));
     assert_eq!(in_use(), 1);

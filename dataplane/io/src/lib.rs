@@ -14,6 +14,8 @@ mod config;
 mod conns;
 mod counters;
 mod cpu;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 mod epoll;
 mod listen;
 mod os;

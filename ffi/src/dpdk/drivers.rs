@@ -37,7 +37,7 @@ pub fn drivers() -> Vec<Driver> {
 }
 
 /// True for `3b:00.1` and `0000:3b:00.1`.
-pub(crate) fn is_pci(device: &str) -> bool {
+pub fn is_pci(device: &str) -> bool {
     let mut parts = device.rsplit(':');
     let hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
     let slot = parts.next().and_then(|text| text.split_once('.'));

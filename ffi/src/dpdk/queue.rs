@@ -53,9 +53,10 @@ impl Queue {
         unsafe { receive(self.port.id, self.index, out, max) }
     }
 
-    /// Sends from the front of `frames`; what the ring has no room for stays, in order. The frames sent.
-    pub fn tx_burst(&mut self, frames: &mut Vec<Mbuf>) -> usize {
-        let count = u16::try_from(frames.len()).unwrap_or(u16::MAX);
+    /// Sends at most `max` from the front of `frames`; what the ring has no room for stays, in order. Gives
+    /// how many it has sent.
+    pub fn tx_burst(&mut self, frames: &mut Vec<Mbuf>, max: usize) -> usize {
+        let count = u16::try_from(frames.len().min(max)).unwrap_or(u16::MAX);
         let raw: *mut *mut raw::rte_mbuf = frames.as_mut_ptr().cast();
         // SAFETY: `Mbuf` is transparent over a pointer, so `raw` is `count` of them, each owned by us. The
         // queue is borrowed exclusively and its port is started.
@@ -74,14 +75,13 @@ impl Queue {
         sent
     }
 
-    /// Has the driver look at frames that ask for checksums and write what it needs into them. False if it
-    /// refuses one of them.
-    pub fn tx_prepare(&mut self, frames: &mut [Mbuf]) -> bool {
+    /// Has the driver look at frames that ask for checksums and write what it needs into them. Gives how many
+    /// it would take; the next one it never would.
+    pub fn tx_prepare(&mut self, frames: &mut [Mbuf]) -> usize {
         let count = u16::try_from(frames.len()).unwrap_or(u16::MAX);
+        let raw = frames.as_mut_ptr().cast();
         // SAFETY: `count` pointers, owned and borrowed exclusively; ownership does not change.
-        let good =
-            unsafe { raw::rte_eth_tx_prepare(self.port.id, self.index, frames.as_mut_ptr().cast(), count) };
-        usize::from(good) == frames.len()
+        usize::from(unsafe { raw::rte_eth_tx_prepare(self.port.id, self.index, raw, count) })
     }
 
     /// The link's state, without waiting.

@@ -36,6 +36,7 @@ pub(crate) fn key(info: &raw::rte_eth_dev_info) -> Vec<u8> {
 }
 
 /// The configuration that asks for it; points into `key`.
+#[allow(clippy::needless_update, reason = "later releases have more fields")]
 pub(crate) fn wanted(info: &raw::rte_eth_dev_info, key: &mut [u8]) -> raw::rte_eth_rss_conf {
     raw::rte_eth_rss_conf {
         rss_key_len: u8::try_from(key.len()).unwrap_or(u8::MAX),
@@ -67,11 +68,7 @@ pub(crate) fn apply(device: &str, id: u16, info: &raw::rte_eth_dev_info, queues:
     // Some drivers take the key only here. One that refuses has it from the configuration, or keeps its own.
     // SAFETY: the key outlives the call, which copies it.
     let _ = unsafe { raw::rte_eth_dev_rss_hash_update(id, &raw mut conf) };
-    let mut conf = raw::rte_eth_rss_conf {
-        rss_key: key.as_mut_ptr(),
-        rss_key_len: u8::try_from(key.len()).unwrap_or(u8::MAX),
-        ..Default::default()
-    };
+    // What it says now is what it does; the key is overwritten in place.
     // SAFETY: the key has room for `rss_key_len` bytes, and outlives the call.
     check("read the RSS key", unsafe { raw::rte_eth_dev_rss_hash_conf_get(id, &raw mut conf) })?;
     Ok(Rss { key, table })

@@ -90,28 +90,16 @@ impl Port {
     /// Takes the link up or down, where the driver can; false if it cannot.
     pub fn set_link(&self, up: bool) -> bool {
         let _control = super::port::CONTROL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let set = if up { raw::rte_eth_dev_set_link_up } else { raw::rte_eth_dev_set_link_down };
         // SAFETY: the port exists.
-        let result = unsafe {
-            if up {
-                raw::rte_eth_dev_set_link_up(self.id())
-            } else {
-                raw::rte_eth_dev_set_link_down(self.id())
-            }
-        };
-        result == 0
+        unsafe { set(self.id()) == 0 }
     }
 
     /// Takes frames for other ethernet addresses too, or no longer; false if the driver cannot.
     pub fn set_promiscuous(&self, on: bool) -> bool {
         let _control = super::port::CONTROL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let set = if on { raw::rte_eth_promiscuous_enable } else { raw::rte_eth_promiscuous_disable };
         // SAFETY: the port exists.
-        let result = unsafe {
-            if on {
-                raw::rte_eth_promiscuous_enable(self.id())
-            } else {
-                raw::rte_eth_promiscuous_disable(self.id())
-            }
-        };
-        result == 0
+        unsafe { set(self.id()) == 0 }
     }
 }
