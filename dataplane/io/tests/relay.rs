@@ -125,6 +125,7 @@ fn setup(endpoint: SocketAddr) -> Setup {
         shard: 0,
         program: Arc::new(program),
         sinks: Vec::new(),
+        ports: Vec::new(),
         listeners: vec![listener],
         limits: shard::Limits::DEFAULT,
         seed: 1,

@@ -77,6 +77,7 @@ fn run(backend: Backend, message_bytes: u32) -> (u64, u64) {
         shard: 0,
         sinks: vec![1; program.sinks.len()],
         program: Arc::new(program),
+        ports: Vec::new(),
         listeners: vec![Listener {
             name: String::new(),
             unix_path: None,

@@ -18,6 +18,8 @@ pub struct Setup {
     pub sinks: Vec<u16>,
     /// The listeners; a [`crate::ListenerId`] is a place in this list.
     pub listeners: Vec<Listener>,
+    /// Names of the raw ports; [`crate::Via::Port`] is a place in this list.
+    pub ports: Vec<String>,
     /// Bounds of everything.
     pub limits: Limits,
     /// What `random()` and every choice of the shard derive from.

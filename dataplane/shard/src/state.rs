@@ -2,7 +2,7 @@
 //!
 //! What the transport is to do in return stands in `ops`; bytes to send stand in the connections.
 
-use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 
 use abi::{Addr, Program};
 use hashbrown::HashMap;
@@ -70,6 +70,8 @@ pub(crate) struct Core {
     pub(crate) clock: fn() -> Instant,
     pub(crate) access: AccessWhen,
     pub(crate) listeners: Vec<Listener>,
+    /// Names of the raw ports.
+    ports: Vec<String>,
 
     /// Programs with calls, by the place that calls name; the newest is `current`.
     pub(crate) generations: Vec<Option<Generation>>,
@@ -129,6 +131,7 @@ impl Core {
             clock: setup.clock,
             access: setup.access,
             listeners: setup.listeners,
+            ports: setup.ports,
             generations: Vec::new(),
             current: 0,
             adopted: 0,
@@ -175,8 +178,9 @@ impl Core {
         let mut places = Vec::with_capacity(program.services.len());
         for service in &program.services {
             let mut of_service = Vec::with_capacity(service.endpoints.len());
+            let via = self.via(service.via.as_deref());
             for endpoint in &service.endpoints {
-                let place = self.endpoint_of(&endpoint.addr, Via::Route);
+                let place = self.endpoint_of(&endpoint.addr, via);
                 self.endpoints[place as usize].generations += 1;
                 of_service.push(place);
             }
@@ -230,6 +234,12 @@ impl Core {
                 self.endpoints[*endpoint as usize].generations -= 1;
             }
         }
+    }
+
+    /// The port of that name. The node has refused programs that name others.
+    fn via(&self, port: Option<&str>) -> Via {
+        let place = port.and_then(|port| self.ports.iter().position(|known| known == port));
+        place.and_then(|place| u16::try_from(place).ok()).map_or(Via::Route, Via::Port)
     }
 
     fn endpoint_of(&mut self, addr: &Addr, via: Via) -> u32 {

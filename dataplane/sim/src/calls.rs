@@ -140,6 +140,7 @@ pub(crate) fn setup(program: Arc<Program>, limits: Limits, seed: u64) -> Setup {
         shard: 0,
         sinks: vec![CHAIN_SINK; program.sinks.len()],
         program,
+        ports: Vec::new(),
         listeners: vec![Listener { name: "pods".into(), unix_path: None, destination: None, protocol }],
         limits,
         seed,

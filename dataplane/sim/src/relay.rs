@@ -57,6 +57,7 @@ fn setup(seed: u64, endpoints: &[Addr], limits: Limits, protocol: Protocol) -> S
         shard: 0,
         program: Arc::new(program),
         sinks: Vec::new(),
+        ports: Vec::new(),
         listeners: vec![listener],
         limits,
         seed,

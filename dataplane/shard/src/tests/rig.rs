@@ -192,6 +192,7 @@ impl Rig {
             shard: 0,
             program: Arc::new(program),
             sinks: Vec::new(),
+            ports: Vec::new(),
             listeners: vec![listener],
             limits,
             seed: 1,
