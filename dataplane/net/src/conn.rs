@@ -1,0 +1,124 @@
+//! One connection.
+
+use core::net::IpAddr;
+
+use shard::{Instant, ListenerId, Why};
+use smoltcp::socket::tcp::State;
+
+use crate::neighbours::Place;
+use crate::outbox::Sent;
+use crate::parse::Flow;
+use crate::sockets::TcpSocket;
+
+/// Where a connection is in its life, as the shard sees it.
+///
+/// ```text
+///   SYN ─► HalfOpen ─► Open ─► Closing ─► (slot free)
+///   connect ─► Connecting ─┘└──────────────┘
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Stage {
+    /// Accepted by nobody yet: the handshake goes on.
+    HalfOpen(ListenerId),
+    /// `Connected` or `Failed` will follow.
+    Connecting,
+    /// The shard has its id.
+    Open,
+    /// The shard has closed or reset it: what was accepted goes out. The id is stale.
+    Closing,
+}
+
+/// A connection's state besides TCP's.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    /// `None` once both directions are over, or if the connect never began.
+    pub(crate) tcp: Option<TcpSocket>,
+    pub(crate) flow: Flow,
+    /// The neighbour its packets go to, and where that stood last.
+    pub(crate) hop: IpAddr,
+    pub(crate) hop_place: Place,
+    pub(crate) stage: Stage,
+    /// What ended it, to be told once what was received before has been told.
+    pub(crate) end: Option<Why>,
+    /// When something of ours is due: the handshake's end, or a closed connection's last moment.
+    pub(crate) deadline: Option<Instant>,
+    /// The last segment sent.
+    pub(crate) sent: Sent,
+    pub(crate) paused: bool,
+    /// The peer's FIN has come.
+    pub(crate) peer_fin: bool,
+    pub(crate) eof_told: bool,
+    /// The shard has said its last byte.
+    pub(crate) fin: bool,
+    /// `tx` was cut: a `Writable` is owed.
+    pub(crate) cut: bool,
+    /// In the list of those to be sent for.
+    pub(crate) dirty: bool,
+    /// In the queue of those that may have events.
+    pub(crate) ready: bool,
+    /// In its neighbour's list.
+    pub(crate) waits: bool,
+}
+
+impl Conn {
+    pub(crate) fn new(tcp: Option<TcpSocket>, flow: Flow, hop: IpAddr, stage: Stage) -> Self {
+        Self {
+            tcp,
+            flow,
+            hop,
+            hop_place: Place::NOWHERE,
+            stage,
+            end: None,
+            deadline: None,
+            sent: Sent::default(),
+            paused: false,
+            peer_fin: false,
+            eof_told: false,
+            fin: false,
+            cut: false,
+            dirty: false,
+            ready: false,
+            waits: false,
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.tcp.as_ref().map_or(State::Closed, TcpSocket::state)
+    }
+
+    /// Received bytes the shard has not been given.
+    pub(crate) fn unread(&self) -> usize {
+        self.tcp.as_ref().map_or(0, |tcp| tcp.get().recv_queue())
+    }
+
+    /// `tx` was cut and there is room again: says so once.
+    pub(crate) fn take_writable(&mut self) -> bool {
+        let has_room = self.tcp.as_ref().is_some_and(|tcp| {
+            let socket = tcp.get();
+            socket.may_send() && socket.send_queue() <= socket.send_capacity() / 2
+        });
+        let is_due = self.cut && !self.fin && has_room;
+        self.cut &= !is_due;
+        is_due
+    }
+
+    /// Notes what a segment or a timer has done to the socket, which was in `before`: a FIN, or the end.
+    /// `rst` says that the segment was a RST.
+    pub(crate) fn note(&mut self, before: State, rst: bool) {
+        let after = self.state();
+        self.peer_fin |=
+            matches!(after, State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
+        if after != State::Closed || before == State::Closed {
+            return;
+        }
+        // Both FINs acknowledged: over, and nothing to tell beyond the end of stream.
+        let is_clean = !rst && (before == State::LastAck || before == State::TimeWait);
+        if !is_clean && self.end.is_none() {
+            self.end = Some(match (rst, before) {
+                (true, State::SynSent) => Why::Refused,
+                (true, _) => Why::Reset,
+                (false, _) => Why::TimedOut,
+            });
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Segments out: what connections have to send, when their timers are due, and who their neighbours are.
+
+use shard::{Device, Instant, Why};
+use smoltcp::iface::PollResult;
+use smoltcp::socket::tcp::State;
+
+use crate::conn::Stage;
+use crate::neighbours::Due;
+use crate::outbox::{Gate, Link};
+use crate::stack::{Stack, shard_instant, tcp_instant};
+
+/// Segments of one connection in one turn; what is left goes with the next.
+const SEGMENTS_MAX: usize = 64;
+/// How often a connection whose neighbour is not known looks at its own timers.
+const WAITING_NS: u64 = 1_000_000_000;
+/// smoltcp would act at once but has not: the least time until it is asked again.
+const AGAIN_NS: u64 = 1_000_000;
+/// A time-wait socket with less than this to go still has something to acknowledge.
+const TIME_WAIT_QUIET_NS: u64 = 1_000_000_000;
+
+impl<D: Device> Stack<D> {
+    /// The end of a turn: timers, then every connection with something to send, then one burst.
+    pub(crate) fn send_all(&mut self) {
+        let now = self.out.device.now();
+        self.out.is_stuck = false;
+        self.expire(now);
+        let mut dirty = core::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            self.send(index, now);
+        }
+        // What could not be sent is dirty again; the list keeps its memory.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+        self.ask_neighbours(now);
+        if !self.out.flush() {
+            self.out.is_stuck = true;
+        }
+    }
+
+    /// Sends what one connection has to send now, and sets its timer.
+    fn send(&mut self, index: u32, now: Instant) {
+        let Some(conn) = self.slots.slot_mut(index) else { return };
+        conn.dirty = false;
+        let Some(tcp) = &mut conn.tcp else {
+            if conn.stage == Stage::Closing {
+                self.free(index, now);
+            }
+            return;
+        };
+        let mac = self.neighbours.mac(conn.hop, &mut conn.hop_place, now);
+        if mac.is_none() && !conn.waits {
+            conn.waits = self.neighbours.wait(conn.hop, index, now);
+        }
+        let before = tcp.state();
+        let mut gate = Gate {
+            out: &mut self.out,
+            counters: &mut self.counters,
+            packet: None,
+            to: mac.map(|mac| Link::of(mac, conn.flow.remote)),
+            sent: &mut conn.sent,
+        };
+        let mut segments = 0;
+        while segments < SEGMENTS_MAX
+            && self.iface.poll_egress(tcp_instant(now), &mut gate, &mut tcp.set)
+                == PollResult::SocketStateChanged
+        {
+            segments += 1;
+        }
+        let at = self.iface.poll_at(tcp_instant(now), &tcp.set).map(shard_instant);
+        conn.note(before, false);
+        if conn.end.is_some() {
+            self.mark_ready(index);
+        }
+        if self.settle(index, at, mac.is_some(), now) {
+            return;
+        }
+        let is_stuck = self.out.is_stuck && mac.is_some();
+        let has_more = at.is_some_and(|at| at <= now) && (segments == SEGMENTS_MAX || is_stuck);
+        if has_more {
+            self.mark_dirty(index);
+        }
+        self.set_timer(index, at, now);
+    }
+
+    /// Lets go of a socket that has nothing left to do; true if it has.
+    fn settle(&mut self, index: u32, at: Option<Instant>, can_send: bool, now: Instant) -> bool {
+        let Some(conn) = self.slots.slot_mut(index) else { return true };
+        let Some(tcp) = &conn.tcp else { return true };
+        let is_over = match tcp.state() {
+            // Until the RST is out there is still somebody to send it to.
+            State::Closed => tcp.get().remote_endpoint().is_none() || !can_send,
+            State::TimeWait => at.is_none_or(|at| at.since_ns(now) >= TIME_WAIT_QUIET_NS),
+            _ => false,
+        };
+        let is_read = tcp.get().recv_queue() == 0 || conn.stage == Stage::Closing;
+        if !is_over || !is_read {
+            return false;
+        }
+        match conn.stage {
+            Stage::Closing | Stage::HalfOpen(_) => self.free(index, now),
+            Stage::Connecting | Stage::Open => self.end_flow(index, now),
+        }
+        true
+    }
+
+    /// Sees to it that the connection is looked at when it next has to be. A timer that is set for earlier
+    /// stays: looking once too often is cheaper than moving it with every segment.
+    fn set_timer(&mut self, index: u32, at: Option<Instant>, now: Instant) {
+        let Some(conn) = self.slots.slot(index) else { return };
+        let least = now.after_ns(if conn.waits { WAITING_NS } else { AGAIN_NS });
+        let at = at.map(|at| at.max(least));
+        let Some(at) = [at, conn.deadline].into_iter().flatten().min() else { return };
+        if self.timers.of(index).is_none_or(|set| at < set) {
+            self.timers.set(index, at);
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while let Some(index) = self.timers.due(now) {
+            let Some(conn) = self.slots.slot_mut(index) else { continue };
+            if conn.deadline.is_some_and(|at| at <= now) {
+                conn.deadline = None;
+                self.miss_deadline(index, now);
+            }
+            self.mark_dirty(index);
+        }
+    }
+
+    fn miss_deadline(&mut self, index: u32, now: Instant) {
+        let Some(conn) = self.slots.slot_mut(index) else { return };
+        match conn.stage {
+            Stage::HalfOpen(_) => {
+                self.counters.half_open_expired += 1;
+                self.free(index, now);
+            }
+            Stage::Connecting => {
+                let why = if conn.waits { Why::Unreachable } else { Why::TimedOut };
+                conn.end.get_or_insert(why);
+                self.mark_ready(index);
+            }
+            Stage::Closing => match &mut conn.tcp {
+                // All that was accepted has arrived; the peer may keep its own end open without us.
+                Some(tcp) if tcp.state() != State::FinWait2 && !conn.waits => tcp.get_mut().abort(),
+                _ => self.free(index, now),
+            },
+            Stage::Open => {}
+        }
+    }
+
+    fn ask_neighbours(&mut self, now: Instant) {
+        while let Some(due) = self.neighbours.poll(now) {
+            match due {
+                Due::Ask(ip, known) => {
+                    if let Some(source) = self.rules.routes.source(ip) {
+                        self.pen().ask(source, ip, known);
+                    }
+                }
+                Due::Gone(waiting) => {
+                    self.counters.neighbours_failed += 1;
+                    waiting.into_iter().for_each(|index| self.lose_neighbour(index, now));
+                }
+            }
+        }
+    }
+
+    fn lose_neighbour(&mut self, index: u32, now: Instant) {
+        let Some(conn) = self.slots.slot_mut(index) else { return };
+        if !core::mem::take(&mut conn.waits) {
+            return;
+        }
+        match conn.stage {
+            Stage::HalfOpen(_) | Stage::Closing => self.free(index, now),
+            Stage::Connecting => {
+                conn.end.get_or_insert(Why::Unreachable);
+                self.mark_ready(index);
+            }
+            // It may come back: asked again, until the connection itself gives up.
+            Stage::Open => self.mark_dirty(index),
+        }
+    }
+}

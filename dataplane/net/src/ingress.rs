@@ -1,0 +1,172 @@
+//! Frames in: each to the socket of its flow, to the backlog, or to its end.
+
+use shard::{Device, Instant};
+use smoltcp::socket::tcp::State;
+use smoltcp::wire::{IpAddress, IpListenEndpoint};
+
+use crate::conn::{Conn, Stage};
+use crate::icmp::Origin;
+use crate::listen::Admission;
+use crate::outbox::{Gate, Link, Sent};
+use crate::parse::{ACK, ETHERNET, FIN, Mac, Parsed, RST, SYN, Segment, mac_at};
+use crate::stack::{Stack, tcp_instant};
+use crate::time_wait::Straggler;
+
+impl<D: Device> Stack<D> {
+    /// Takes in at most one burst; true if it was a full one.
+    pub(crate) fn receive(&mut self, now: Instant) -> bool {
+        let Some(mut rx) = self.rx.take() else { return false };
+        self.out.device.rx_burst(&mut rx);
+        let is_full = rx.room() == 0;
+        for frame in rx.drain() {
+            self.counters.rx_frames += 1;
+            self.take_frame(&frame, Origin::Wire, now);
+        }
+        self.rx = Some(rx);
+        is_full
+    }
+
+    pub(crate) fn take_frame(&mut self, frame: &[u8], origin: Origin, now: Instant) {
+        let done = match self.rules.parse(frame) {
+            Ok(Parsed::Tcp(segment, end)) if origin == Origin::Wire => {
+                self.take_segment(&frame[ETHERNET..end], mac_at(frame, 6), &segment, now);
+                Ok(())
+            }
+            Ok(Parsed::Tcp(..)) => Ok(()),
+            Ok(Parsed::Arp) => self.take_arp(frame, origin, now),
+            Ok(Parsed::Icmp { from, to, hop_limit, message }) => {
+                self.take_icmp(frame, (from, to, hop_limit), message, origin, now)
+            }
+            Err(bad) => Err(bad),
+        };
+        if let Err(bad) = done {
+            self.counters.count_bad(bad);
+        }
+    }
+
+    fn take_segment(&mut self, packet: &[u8], mac: Mac, segment: &Segment, now: Instant) {
+        if let Some(index) = self.flows.get(&segment.flow).copied() {
+            return self.feed(index, packet, mac, segment, now);
+        }
+        match self.time_wait.meet(segment, now) {
+            Straggler::None => {}
+            Straggler::Ignore => return,
+            Straggler::Acknowledge(last) => {
+                let flow = segment.flow;
+                if let Some(local) = self.rules.routes.address(flow.local) {
+                    let (from, to) = ((local, flow.local_port), (flow.remote, flow.remote_port));
+                    self.pen().acknowledge(mac, from, to, last.seq, last.ack);
+                }
+                return;
+            }
+        }
+        if segment.flags & (SYN | ACK | RST | FIN) == SYN {
+            self.take_syn(packet, mac, segment, now);
+        } else {
+            self.refuse(packet, mac, segment, now);
+        }
+    }
+
+    /// Gives a segment to its connection's socket, and nobody else's.
+    fn feed(&mut self, index: u32, packet: &[u8], mac: Mac, segment: &Segment, now: Instant) {
+        let Some(conn) = self.slots.slot_mut(index) else { return };
+        let Some(tcp) = &mut conn.tcp else { return };
+        let before = tcp.state();
+        let mut gate = Gate {
+            out: &mut self.out,
+            counters: &mut self.counters,
+            packet: Some(packet),
+            to: Some(Link::of(mac, segment.flow.remote)),
+            sent: &mut conn.sent,
+        };
+        self.iface.poll_ingress_single(tcp_instant(now), &mut gate, &mut tcp.set);
+        conn.note(before, segment.flags & RST != 0);
+        self.neighbours.confirm(conn.hop, conn.hop_place, mac, now);
+        match (conn.stage, conn.state()) {
+            // A RST sends a half-open socket back to listening.
+            (Stage::HalfOpen(_), State::Listen | State::Closed) => return self.free(index, now),
+            (Stage::HalfOpen(_), State::SynReceived) => {}
+            (Stage::Closing, _) => {
+                // RFC 2525 section 2.17: nobody will ever read this; the peer should know.
+                if conn.unread() > 0
+                    && let Some(tcp) = &mut conn.tcp
+                {
+                    tcp.get_mut().abort();
+                }
+            }
+            _ => self.mark_ready(index),
+        }
+        self.mark_dirty(index);
+    }
+
+    /// The first segment of a connection that is not ours.
+    fn take_syn(&mut self, packet: &[u8], mac: Mac, segment: &Segment, now: Instant) {
+        let flow = segment.flow;
+        let Some(local) = self.rules.routes.address(flow.local) else { return };
+        let Some(listener) = self.backlog.listener(local, flow.local_port) else {
+            self.counters.syns_refused += 1;
+            return self.refuse(packet, mac, segment, now);
+        };
+        let Some((hop, _)) = self.rules.routes.hop(flow.remote) else {
+            self.counters.syns_unroutable += 1;
+            return;
+        };
+        if self.slots.len() >= self.limits.conns_max {
+            self.counters.syns_over_conns_max += 1;
+            return self.refuse(packet, mac, segment, now);
+        }
+        loop {
+            match self.backlog.admit(flow.remote, now) {
+                Admission::Yes => break,
+                Admission::Instead(oldest) => {
+                    let is_half_open = |conn: &mut Conn| matches!(conn.stage, Stage::HalfOpen(_));
+                    if self.slots.conn_mut(oldest).is_some_and(is_half_open) {
+                        self.counters.half_open_evicted += 1;
+                        self.free(oldest.index, now);
+                    }
+                }
+                Admission::Full => {
+                    self.counters.syns_dropped += 1;
+                    return;
+                }
+                Admission::SourceFull => {
+                    self.counters.syns_dropped_source += 1;
+                    return;
+                }
+            }
+        }
+        let mut tcp = self.sockets.take();
+        let endpoint = IpListenEndpoint { addr: Some(IpAddress::from(local)), port: flow.local_port };
+        if tcp.get_mut().listen(endpoint).is_err() {
+            // Only an open socket or port 0 is refused, and neither comes here.
+            return self.sockets.give(tcp);
+        }
+        let mut conn = Conn::new(Some(tcp), flow, hop, Stage::HalfOpen(listener));
+        conn.deadline = Some(now.after(self.limits.half_open_timeout));
+        let id = self.insert(conn);
+        self.backlog.enter(flow.remote, id, now);
+        let slots = &mut self.slots;
+        self.backlog.tidy(|id| slots.conn_mut(id).is_some_and(|c| matches!(c.stage, Stage::HalfOpen(_))));
+        self.feed(id.index, packet, mac, segment, now);
+    }
+
+    /// Answers a segment that belongs to nobody with one RST.
+    fn refuse(&mut self, packet: &[u8], mac: Mac, segment: &Segment, now: Instant) {
+        if segment.flags & RST != 0 {
+            return;
+        }
+        if !self.rsts.take(now) {
+            self.counters.rsts_suppressed += 1;
+            return;
+        }
+        self.counters.rsts_sent += 1;
+        let mut gate = Gate {
+            out: &mut self.out,
+            counters: &mut self.counters,
+            packet: Some(packet),
+            to: Some(Link::of(mac, segment.flow.remote)),
+            sent: &mut Sent::default(),
+        };
+        self.iface.poll_ingress_single(tcp_instant(now), &mut gate, &mut self.nobody);
+    }
+}

@@ -1,0 +1,55 @@
+//! TCP/IP in user space: a [`shard::Device`] below, a [`shard::Transport`] above.
+//!
+//! Ethernet, ARP, neighbour discovery, ICMP echo, flows, listeners, time-wait and timers are here; the TCP
+//! state machine is smoltcp's, which sees IP packets only. Why not its ethernet layer as well: its neighbour
+//! cache asks for one address a second, all peers together, forgets a peer after a minute, and is searched
+//! linearly; a shard that connects to twenty pods would wait twenty seconds.
+//!
+//! ```text
+//!   Device::rx_burst ─► parse ─► flow ─► its socket ─► ready ─► rx_burst's events
+//!                         │        └─ none: a listener's SYN, time-wait, or one RST
+//!                         └─ ARP, ND, ICMP: neighbours, echo
+//!   tx ─► its socket ─► dirty ─► flush ─► neighbour's address ─► Device::tx_burst
+//! ```
+//!
+//! Invariants:
+//! - A frame costs the same however many connections there are: it finds its socket by a hash of its flow,
+//!   and only connections with something to do are looked at (smoltcp's own poll visits all).
+//! - Nothing is allocated for frames and events once connections, sockets and buffers have been used before.
+//! - Whatever a frame contains, it ends in an event, an answer or a named counter.
+//!
+//! Not here: DHCP, address autoconfiguration, multicast listening, path MTU discovery (the path's MTU has to
+//! be the port's), IP fragments and IP options (dropped, counted), VLAN tags, SYN cookies, SACK-based
+//! recovery, TCP timestamps. smoltcp's retransmission timeout is never below one second (RFC 6298, 2.4).
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod config;
+mod conn;
+mod counters;
+mod egress;
+mod emit;
+pub mod hub;
+mod icmp;
+mod ingress;
+mod listen;
+mod neighbours;
+mod outbox;
+mod parse;
+mod pool;
+mod ports;
+mod rate;
+mod routes;
+mod slots;
+mod sockets;
+mod stack;
+mod time_wait;
+mod timers;
+mod transport;
+
+pub use config::{Config, ConfigError, Limits, Listener, Route};
+pub use counters::{Counters, Snapshot};
+pub use pool::Rx;
+pub use stack::Stack;

@@ -1,0 +1,314 @@
+//! Ethernet addresses of neighbours: ARP (RFC 826) and neighbour discovery (RFC 4861), as a table.
+//!
+//! ```text
+//!   Asking ──answer──► Known ──unconfirmed for a while──► Known, being asked ──answer──► Known
+//!      └─no answer─► gone           └─segments come from it: confirmed─┘   └─no answer─► Asking
+//! ```
+//!
+//! An address stays in use while it is asked again, so a connection never waits for a confirmation. Only
+//! answers to questions of ours may push another entry out; who asks for us is learnt while there is room.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use hashbrown::HashMap;
+use shard::Instant;
+
+use crate::parse::Mac;
+
+/// Nanoseconds in a millisecond.
+const MS: u64 = 1_000_000;
+/// A neighbour not confirmed for so long is asked again when it is next needed.
+const FRESH_NS: u64 = 30_000 * MS;
+/// Between questions.
+const ASK_NS: u64 = 200 * MS;
+/// Questions before a neighbour counts as gone.
+const ASKS_MAX: u8 = 5;
+/// An entry nobody has needed for so long may make room for another.
+const UNUSED_NS: u64 = 10_000 * MS;
+
+#[derive(Debug)]
+struct Entry {
+    ip: IpAddr,
+    mac: Option<Mac>,
+    confirmed: Instant,
+    used: Instant,
+    /// Questions asked since the last answer, and when the next one is due.
+    asks: u8,
+    ask_at: Option<Instant>,
+    /// Connections that cannot send until there is an answer.
+    waiting: Vec<u32>,
+}
+
+/// The table.
+#[derive(Debug)]
+pub(crate) struct Neighbours {
+    entries: Vec<Entry>,
+    places: HashMap<IpAddr, u32>,
+    max: usize,
+    next: Option<Instant>,
+}
+
+/// What is due.
+#[derive(Debug)]
+pub(crate) enum Due {
+    /// Ask for this address: everybody, or the one that had it.
+    Ask(IpAddr, Option<Mac>),
+    /// It did not answer; these were waiting for it.
+    Gone(Vec<u32>),
+}
+
+/// A remembered place in the table; only a hint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place(u32);
+
+impl Place {
+    pub(crate) const NOWHERE: Self = Self(u32::MAX);
+}
+
+impl Neighbours {
+    pub(crate) fn new(max: u32) -> Self {
+        Self { entries: Vec::new(), places: HashMap::new(), max: max as usize, next: None }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// When [`Self::poll`] has something to do.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Where `ip` stands, beginning with a guess.
+    fn find(&self, ip: IpAddr, hint: Place) -> Option<u32> {
+        if self.entries.get(hint.0 as usize).is_some_and(|entry| entry.ip == ip) {
+            return Some(hint.0);
+        }
+        self.places.get(&ip).copied()
+    }
+
+    /// The ethernet address of `ip`, if it is known; `hint` is where it was last and is brought up to date.
+    pub(crate) fn mac(&mut self, ip: IpAddr, hint: &mut Place, now: Instant) -> Option<Mac> {
+        let place = self.find(ip, *hint)?;
+        *hint = Place(place);
+        let entry = self.entries.get_mut(place as usize)?;
+        entry.used = now;
+        let mac = entry.mac?;
+        if entry.ask_at.is_none() && now.since_ns(entry.confirmed) > FRESH_NS {
+            (entry.asks, entry.ask_at) = (0, Some(now));
+            self.next = Some(self.next.map_or(now, |next| next.min(now)));
+        }
+        Some(mac)
+    }
+
+    /// A segment of a connection came from `mac`: if that is its neighbour, the neighbour is there.
+    pub(crate) fn confirm(&mut self, ip: IpAddr, hint: Place, mac: Mac, now: Instant) {
+        if let Some(entry) = self.entries.get_mut(hint.0 as usize)
+            && entry.ip == ip
+            && entry.mac == Some(mac)
+        {
+            entry.confirmed = now;
+            (entry.asks, entry.ask_at) = (0, None);
+        }
+    }
+
+    /// A connection needs `ip`, which is not known. False if the table has no room for the question.
+    pub(crate) fn wait(&mut self, ip: IpAddr, conn: u32, now: Instant) -> bool {
+        let place = match self.places.get(&ip) {
+            Some(place) => *place,
+            None => match self.insert(ip, now, true) {
+                Some(place) => place,
+                None => return false,
+            },
+        };
+        let Some(entry) = self.entries.get_mut(place as usize) else { return false };
+        if entry.ask_at.is_none() {
+            (entry.asks, entry.ask_at) = (0, Some(now));
+        }
+        entry.used = now;
+        entry.waiting.push(conn);
+        self.next = Some(self.next.map_or(now, |next| next.min(now)));
+        true
+    }
+
+    /// `ip` is at `mac`: somebody said so, `solicited` if it was to us and in answer to a question. Gives the
+    /// connections that waited for it. False if the table is full.
+    pub(crate) fn learn(
+        &mut self,
+        ip: IpAddr,
+        mac: Mac,
+        now: Instant,
+        freed: &mut Vec<u32>,
+    ) -> Result<(), NoRoom> {
+        let place = match self.places.get(&ip) {
+            Some(place) => *place,
+            None => self.insert(ip, now, false).ok_or(NoRoom)?,
+        };
+        if let Some(entry) = self.entries.get_mut(place as usize) {
+            entry.mac = Some(mac);
+            entry.confirmed = now;
+            (entry.asks, entry.ask_at) = (0, None);
+            freed.append(&mut entry.waiting);
+        }
+        Ok(())
+    }
+
+    /// True if `ip` is in the table.
+    pub(crate) fn knows(&self, ip: IpAddr) -> bool {
+        self.places.contains_key(&ip)
+    }
+
+    /// The next thing that is due; `None` when all is done for now.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Due> {
+        if self.next.is_none_or(|next| next > now) {
+            return None;
+        }
+        let due = self.entries.iter().position(|entry| entry.ask_at.is_some_and(|at| at <= now));
+        let Some(place) = due else {
+            self.next = self.entries.iter().filter_map(|entry| entry.ask_at).min();
+            return None;
+        };
+        let entry = &mut self.entries[place];
+        if entry.asks < ASKS_MAX {
+            entry.asks += 1;
+            entry.ask_at = Some(now.after_ns(ASK_NS));
+            return Some(Due::Ask(entry.ip, entry.mac));
+        }
+        if entry.mac.take().is_some() {
+            // It has moved or gone: ask everybody.
+            (entry.asks, entry.ask_at) = (0, Some(now));
+            return self.poll(now);
+        }
+        let waiting = core::mem::take(&mut entry.waiting);
+        self.remove(place);
+        Some(Due::Gone(waiting))
+    }
+
+    /// The link was down: whoever is there has to say so again, and is asked when needed.
+    pub(crate) fn doubt_all(&mut self) {
+        for entry in &mut self.entries {
+            entry.confirmed = Instant(0);
+        }
+    }
+
+    fn insert(&mut self, ip: IpAddr, now: Instant, evicts: bool) -> Option<u32> {
+        if self.entries.len() >= self.max {
+            let is_idle = |entry: &Entry| entry.waiting.is_empty() && now.since_ns(entry.used) >= UNUSED_NS;
+            let oldest = self.entries.iter().enumerate().filter(|(_, entry)| is_idle(entry));
+            let (place, _) = oldest.min_by_key(|(_, entry)| entry.used).filter(|_| evicts)?;
+            self.remove(place);
+        }
+        let place = u32::try_from(self.entries.len()).ok()?;
+        // Nobody has needed what was only heard: it goes first.
+        let used = if evicts { now } else { Instant(0) };
+        let waiting = Vec::new();
+        self.entries.push(Entry { ip, mac: None, confirmed: now, used, asks: 0, ask_at: None, waiting });
+        self.places.insert(ip, place);
+        Some(place)
+    }
+
+    fn remove(&mut self, place: usize) {
+        let gone = self.entries.swap_remove(place);
+        self.places.remove(&gone.ip);
+        if let Some(moved) = self.entries.get(place) {
+            self.places.insert(moved.ip, u32::try_from(place).unwrap_or(u32::MAX));
+        }
+    }
+}
+
+/// The table is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct NoRoom;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAC: Mac = [2, 0, 0, 0, 0, 9];
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([10, 7, 0, last])
+    }
+
+    fn at(ms: u64) -> Instant {
+        Instant(ms * MS)
+    }
+
+    fn asks(table: &mut Neighbours, now: Instant) -> Vec<(IpAddr, Option<Mac>)> {
+        let mut out = Vec::new();
+        while let Some(due) = table.poll(now) {
+            match due {
+                Due::Ask(ip, mac) => out.push((ip, mac)),
+                Due::Gone(_) => panic!("gone"),
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn many_are_asked_at_once_and_each_answer_frees_its_own() {
+        let mut table = Neighbours::new(100);
+        for last in 1..=20 {
+            assert!(table.wait(ip(last), u32::from(last), at(0)));
+        }
+        assert_eq!(asks(&mut table, at(0)).len(), 20);
+        assert_eq!(asks(&mut table, at(0)).len(), 0);
+        let mut freed = Vec::new();
+        table.learn(ip(7), MAC, at(1), &mut freed).unwrap();
+        assert_eq!(freed, [7]);
+        let mut hint = Place::NOWHERE;
+        assert_eq!(table.mac(ip(7), &mut hint, at(1)), Some(MAC));
+        assert_ne!(hint, Place::NOWHERE);
+        assert_eq!(table.mac(ip(8), &mut hint, at(1)), None);
+        assert_eq!(asks(&mut table, at(200)).len(), 19, "those that have not answered");
+    }
+
+    #[test]
+    fn who_never_answers_is_gone_after_a_second() {
+        let mut table = Neighbours::new(100);
+        table.wait(ip(1), 77, at(0));
+        let mut asked = 0;
+        let mut now = at(0);
+        let waiting = loop {
+            match table.poll(now) {
+                Some(Due::Ask(..)) => asked += 1,
+                Some(Due::Gone(waiting)) => break waiting,
+                None => now = table.next().unwrap(),
+            }
+        };
+        assert_eq!((asked, waiting, now), (5, alloc::vec![77], at(1000)));
+        assert_eq!((table.len(), table.next()), (0, Some(at(1000))));
+        assert!(table.poll(at(1000)).is_none() && table.next().is_none());
+    }
+
+    #[test]
+    fn a_stale_neighbour_is_asked_alone_while_its_address_stays_in_use() {
+        let mut table = Neighbours::new(100);
+        table.learn(ip(1), MAC, at(0), &mut Vec::new()).unwrap();
+        let mut hint = Place::NOWHERE;
+        assert_eq!(table.mac(ip(1), &mut hint, at(29_000)), Some(MAC));
+        assert_eq!(table.next(), None);
+        table.confirm(ip(1), hint, MAC, at(29_000));
+        assert_eq!(table.mac(ip(1), &mut hint, at(50_000)), Some(MAC));
+        assert_eq!(table.next(), None, "confirmed by traffic");
+        assert_eq!(table.mac(ip(1), &mut hint, at(60_000)), Some(MAC));
+        assert_eq!(asks(&mut table, at(60_000)), [(ip(1), Some(MAC))]);
+        assert_eq!(table.mac(ip(1), &mut hint, at(60_100)), Some(MAC));
+        table.learn(ip(1), MAC, at(60_150), &mut Vec::new()).unwrap();
+        assert!(asks(&mut table, at(61_000)).is_empty());
+    }
+
+    #[test]
+    fn hearsay_never_pushes_anybody_out() {
+        let mut table = Neighbours::new(3);
+        for last in 1..=3 {
+            table.learn(ip(last), MAC, at(0), &mut Vec::new()).unwrap();
+        }
+        assert_eq!(table.learn(ip(4), MAC, at(60_000), &mut Vec::new()), Err(NoRoom));
+        table.mac(ip(2), &mut Place::NOWHERE.clone(), at(60_000));
+        assert!(table.wait(ip(5), 1, at(60_000)), "a question may");
+        assert!(table.knows(ip(2)) && table.knows(ip(5)));
+        assert_eq!(table.len(), 3);
+    }
+}

@@ -1,0 +1,194 @@
+//! The way out: frames from the device's pool, gathered into a burst; and smoltcp's view of it.
+
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use shard::{Burst, Device};
+use smoltcp::phy::{self, Checksum, ChecksumCapabilities, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::time::Instant as TcpInstant;
+
+use crate::Counters;
+use crate::parse::{ETHERNET, Mac, be32};
+
+pub(crate) const IPV4: u16 = 0x0800;
+pub(crate) const ARP: u16 = 0x0806;
+pub(crate) const IPV6: u16 = 0x86dd;
+
+/// What an ethernet header says besides who we are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Link {
+    pub(crate) mac: Mac,
+    pub(crate) ethertype: u16,
+}
+
+impl Link {
+    /// Towards `mac`, with a packet of the family of `ip`.
+    pub(crate) fn of(mac: Mac, ip: IpAddr) -> Self {
+        Self { mac, ethertype: if ip.is_ipv4() { IPV4 } else { IPV6 } }
+    }
+}
+
+/// A device and what is on its way out.
+#[derive(Debug)]
+pub(crate) struct Outbox<D: Device> {
+    pub(crate) device: D,
+    burst: Burst<D::Frame>,
+    /// Where a packet goes that the port has no buffer for: smoltcp cannot take a token back.
+    nowhere: Vec<u8>,
+    mac: Mac,
+    mtu: usize,
+    fills_checksums: bool,
+    /// The port had no buffer or no room: nothing more until the next turn.
+    pub(crate) is_stuck: bool,
+}
+
+impl<D: Device> Outbox<D> {
+    pub(crate) fn new(device: D) -> Self {
+        let info = device.info();
+        let (mac, mtu, fills_checksums) = (info.mac, info.mtu, info.checksums.tx);
+        Self {
+            device,
+            burst: Burst::new(),
+            nowhere: alloc::vec![0; mtu],
+            mac,
+            mtu,
+            fills_checksums,
+            is_stuck: false,
+        }
+    }
+
+    /// True if the port computes IP and TCP checksums itself.
+    pub(crate) fn fills_checksums(&self) -> bool {
+        self.fills_checksums
+    }
+
+    /// True if a frame can be added to the burst.
+    pub(crate) fn has_room(&mut self) -> bool {
+        if self.burst.room() == 0 {
+            self.device.tx_burst(&mut self.burst);
+        }
+        self.burst.room() > 0
+    }
+
+    /// Sends what has been gathered; true if all of it went.
+    pub(crate) fn flush(&mut self) -> bool {
+        if !self.burst.is_empty() {
+            self.device.tx_burst(&mut self.burst);
+        }
+        self.burst.is_empty()
+    }
+
+    /// A frame of `len` bytes behind its ethernet header, written by `write`; lost and counted if the port
+    /// has no buffer or no room.
+    pub(crate) fn send<R>(
+        &mut self,
+        counters: &mut Counters,
+        to: Link,
+        len: usize,
+        write: impl FnOnce(&mut [u8]) -> R,
+    ) -> R {
+        let room = self.has_room();
+        let frame = if room { self.device.frame(ETHERNET + len) } else { None };
+        let Some(mut frame) = frame else {
+            *(if room { &mut counters.tx_no_buffer } else { &mut counters.tx_full }) += 1;
+            self.is_stuck = true;
+            let len = len.min(self.nowhere.len());
+            return write(&mut self.nowhere[..len]);
+        };
+        let (header, packet) = frame.split_at_mut(ETHERNET);
+        header[..6].copy_from_slice(&to.mac);
+        header[6..12].copy_from_slice(&self.mac);
+        header[12..].copy_from_slice(&to.ethertype.to_be_bytes());
+        let out = write(packet);
+        counters.tx_frames += 1;
+        // There is room: asked above.
+        let _ = self.burst.push(frame);
+        out
+    }
+}
+
+/// The last segment a socket sent, as far as time-wait and ICMP errors need it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Sent {
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+}
+
+/// What smoltcp takes for its device during one call: at most one packet in, to one neighbour out.
+pub(crate) struct Gate<'a, D: Device> {
+    pub(crate) out: &'a mut Outbox<D>,
+    pub(crate) counters: &'a mut Counters,
+    /// The IP packet to be taken in.
+    pub(crate) packet: Option<&'a [u8]>,
+    /// Where packets go. `None`: nothing can be sent, but timers run.
+    pub(crate) to: Option<Link>,
+    pub(crate) sent: &'a mut Sent,
+}
+
+/// A packet coming in.
+pub(crate) struct Incoming<'a>(&'a [u8]);
+
+/// A packet going out.
+pub(crate) struct Outgoing<'a, D: Device> {
+    out: &'a mut Outbox<D>,
+    counters: &'a mut Counters,
+    to: Link,
+    sent: &'a mut Sent,
+}
+
+impl RxToken for Incoming<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
+        f(self.0)
+    }
+}
+
+impl<D: Device> TxToken for Outgoing<'_, D> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
+        let Self { out, counters, to, sent } = self;
+        let tcp = if to.ethertype == IPV6 { 40 } else { 20 };
+        out.send(counters, to, len, |packet| {
+            let result = f(packet);
+            *sent = Sent { seq: be32(packet, tcp + 4), ack: be32(packet, tcp + 8) };
+            result
+        })
+    }
+}
+
+impl<D: Device> phy::Device for Gate<'_, D> {
+    type RxToken<'b>
+        = Incoming<'b>
+    where
+        Self: 'b;
+    type TxToken<'b>
+        = Outgoing<'b, D>
+    where
+        Self: 'b;
+
+    fn receive(&mut self, _: TcpInstant) -> Option<(Incoming<'_>, Outgoing<'_, D>)> {
+        let packet = self.packet.take()?;
+        let to = self.to?;
+        let outgoing = Outgoing { out: self.out, counters: self.counters, to, sent: self.sent };
+        Some((Incoming(packet), outgoing))
+    }
+
+    fn transmit(&mut self, _: TcpInstant) -> Option<Outgoing<'_, D>> {
+        let to = self.to?;
+        if self.out.is_stuck || !self.out.has_room() {
+            self.out.is_stuck = true;
+            return None;
+        }
+        Some(Outgoing { out: self.out, counters: self.counters, to, sent: self.sent })
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut caps = DeviceCapabilities::default();
+        caps.medium = Medium::Ip;
+        caps.max_transmission_unit = self.out.mtu;
+        // Received ones have been verified by the port or by `parse`.
+        let checksum = if self.out.fills_checksums { Checksum::None } else { Checksum::Tx };
+        let mut checksums = ChecksumCapabilities::ignored();
+        (checksums.ipv4, checksums.tcp) = (checksum, checksum);
+        caps.checksum = checksums;
+        caps
+    }
+}

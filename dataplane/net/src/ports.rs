@@ -1,0 +1,77 @@
+//! Source ports of connections we open, chosen so that the answers come to this shard's queue.
+
+use core::net::IpAddr;
+use core::ops::RangeInclusive;
+
+use shard::Steering;
+
+/// The range, and a seeded generator to begin anywhere in it (RFC 6056 section 3.3.1).
+#[derive(Debug)]
+pub(crate) struct Ports {
+    range: RangeInclusive<u16>,
+    state: u64,
+}
+
+impl Ports {
+    pub(crate) fn new(range: RangeInclusive<u16>, seed: u64) -> Self {
+        Self { range, state: seed }
+    }
+
+    /// A port for a connection from `local` to `remote` that `is_free`; `None` if there is none.
+    pub(crate) fn choose(
+        &mut self,
+        steering: &Steering,
+        local: IpAddr,
+        remote: (IpAddr, u16),
+        is_free: impl Fn(u16) -> bool,
+    ) -> Option<u16> {
+        let (first, last) = (u32::from(*self.range.start()), u32::from(*self.range.end()));
+        let count = last - first + 1;
+        let from = u32::try_from(self.random() % u64::from(count)).unwrap_or(0);
+        let ports = (0..count).filter_map(|at| u16::try_from(first + (from + at) % count).ok());
+        let comes_here = |port: u16| match steering {
+            Steering::Single => true,
+            Steering::Hash { queue, spread } => spread.queue(remote, (local, port)) == Some(*queue),
+        };
+        ports.into_iter().find(|port| is_free(*port) && comes_here(*port))
+    }
+
+    /// SplitMix64.
+    fn random(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.state;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+    use hashbrown::HashSet;
+    use shard::Spread;
+
+    #[test]
+    fn answers_to_a_chosen_port_come_to_the_queue_that_chose_it() {
+        let key = (0..40_u8).map(|at| at.wrapping_mul(37) ^ 0x6d).collect::<Vec<_>>();
+        let spread = Spread { key, table: (0..128).map(|at| at % 4).collect() };
+        let local = IpAddr::from([10, 7, 0, 2]);
+        let remote = (IpAddr::from([10, 7, 0, 9]), 50_051);
+        for queue in 0..4 {
+            let steering = Steering::Hash { queue, spread: spread.clone() };
+            let mut ports = Ports::new(40_000..=41_999, u64::from(queue));
+            let mut taken = HashSet::new();
+            while let Some(port) = ports.choose(&steering, local, remote, |port| !taken.contains(&port)) {
+                assert_eq!(spread.queue(remote, (local, port)), Some(queue));
+                assert!((40_000..=41_999).contains(&port) && taken.insert(port));
+            }
+            // All that hash here were found before it gave up.
+            let all =
+                (40_000..=41_999).filter(|port| spread.queue(remote, (local, *port)) == Some(queue)).count();
+            assert_eq!(taken.len(), all);
+            assert!(all > 300, "queue {queue}: {all}");
+        }
+    }
+}
