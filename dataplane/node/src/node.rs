@@ -146,6 +146,7 @@ impl Node {
                 program: program.clone(),
                 sinks: sinks.clone(),
                 listeners: plan.listen.iter().zip(&addrs).map(|(l, (_, addr))| listener(l, addr)).collect(),
+                ports: Vec::new(),
                 limits: plan.limits,
                 // Odd multiples of a large constant: no two shards draw the same numbers.
                 seed: plan.seed ^ (shard as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
