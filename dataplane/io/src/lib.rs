@@ -1,13 +1,14 @@
-//! The backends: kernel sockets behind [`shard::Transport`] (`uring`, `epoll`) and raw ports behind
-//! [`shard::Device`] (`xdp`).
+//! The backends: kernel sockets (`uring`, `epoll`) and raw ports (`xdp`, `dpdk`, with `net` on top), together
+//! behind [`shard::Transport`].
 //!
-//! The node binds [`Listeners`] once, before its threads start; each shard then opens its own [`Sockets`] on
-//! its own thread and hands it to its `Shard`. Nothing here knows what the bytes mean.
+//! The node binds [`Listeners`] and opens [`Ports`] once, before its threads start; each shard then opens its
+//! own [`Transports`] on its own thread and hands it to its `Shard`. Nothing here knows what the bytes mean.
 //!
-//! What shards share: the listening sockets, [`Placement`] (loads, and hand-over of accepted sockets), and
-//! [`Waker`]s. Everything else belongs to one thread and is not `Send`.
+//! What shards share: the listening sockets, [`Placement`] (loads, and hand-over of accepted sockets), copies
+//! of the frames only one of them receives (`ports/post.rs`), and [`Waker`]s. Everything else belongs to one
+//! thread and is not `Send`.
 //!
-//! Not here: TLS, TCP/IP in user space.
+//! Not here: TLS, TCP/IP in user space (that is `net`).
 
 mod base;
 mod config;
@@ -22,21 +23,28 @@ mod os;
 mod outgoing;
 mod placement;
 mod port_owner;
+mod ports;
 mod probe;
 mod slots;
 mod sockets;
+mod transports;
 #[cfg(feature = "uring")]
 mod uring;
 mod wait;
 mod waker;
-#[cfg(feature = "xdp")]
 pub mod xdp;
 
 pub use config::{Backend, Config, Limits, Poll};
 pub use counters::{Counters, Snapshot};
 pub use cpu::{Cores, available_cores, pin};
 pub use listen::{BindError, BindErrorKind, ListenerSpec, Listeners};
+pub use net::{Limits as NetLimits, Listener as PortListener, Route};
 pub use placement::Placement;
+pub use ports::{
+    DeviceSpec, DpdkMemory, PortError, PortOptions, PortSnapshot, PortSpec, Ports, SHARED_SOURCE_PORTS,
+    XdpMode,
+};
 pub use probe::{Feature, Refusal, Report, probe};
 pub use sockets::{Rx, Sockets};
+pub use transports::Transports;
 pub use waker::Waker;

@@ -2,6 +2,7 @@
 
 use core::ops::Deref;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use abi::Addr;
@@ -22,6 +23,7 @@ enum From {
     #[cfg(feature = "uring")]
     Uring(uring::Filled),
     Epoll(epoll::Filled),
+    Raw(net::Rx),
 }
 
 impl Rx {
@@ -33,6 +35,10 @@ impl Rx {
     pub(crate) fn epoll(filled: epoll::Filled) -> Self {
         Self(From::Epoll(filled))
     }
+
+    pub(crate) fn raw(bytes: net::Rx) -> Self {
+        Self(From::Raw(bytes))
+    }
 }
 
 impl Deref for Rx {
@@ -43,6 +49,7 @@ impl Deref for Rx {
             #[cfg(feature = "uring")]
             From::Uring(filled) => filled.bytes(),
             From::Epoll(filled) => filled.bytes(),
+            From::Raw(bytes) => bytes,
         }
     }
 }
@@ -115,6 +122,22 @@ impl Sockets {
         either!(self, inner => inner.base())
     }
 
+    /// When a wait must end for these sockets' own timers.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.base().until(None)
+    }
+
+    /// Does all that must be done before the thread sleeps on [`AsFd`]'s descriptor; true if it must not, as
+    /// there is something to tell. [`Self::end_wait`] follows.
+    pub(crate) fn begin_wait(&mut self) -> bool {
+        either!(self, inner => inner.begin_wait())
+    }
+
+    /// The thread has slept, or has decided not to.
+    pub(crate) fn end_wait(&mut self) {
+        either!(self, inner => inner.end_wait());
+    }
+
     /// What it became: `Uring` or `Epoll`.
     pub fn backend(&self) -> Backend {
         match self {
@@ -132,6 +155,13 @@ impl Sockets {
     /// What these sockets have done; lives on after them.
     pub fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.base().counters)
+    }
+}
+
+impl AsFd for Sockets {
+    /// Readable when a burst would find something.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        either!(self, inner => inner.as_fd())
     }
 }
 

@@ -9,7 +9,7 @@ use abi::Addr;
 use lang::{Compiled, Loader, Overrides, SourceText};
 
 use crate::cli::Explain;
-use crate::config::{Config, Listen};
+use crate::config::Config;
 use crate::failure::{Failure, Outcome, is_coloured, print};
 
 /// No source file is larger.
@@ -86,9 +86,13 @@ pub(crate) fn compile(name: &str, source: &str, overrides: Overrides) -> Outcome
 ///
 /// # Errors
 /// What is wrong with the application, or with a listener's destination.
-pub(crate) fn check(app: &App, listen: &[Listen]) -> Outcome<()> {
+pub(crate) fn check(app: &App, config: Option<&Config>) -> Outcome<()> {
     let compiled = app.compile()?;
-    crate::node::check_listeners(listen, &compiled.program)?;
+    if let Some(config) = config {
+        crate::node::check_listeners(&config.listen, &compiled.program)?;
+        crate::backend::check_via(&compiled.program, &config.ports)?;
+        crate::backend::place(&config.listen, &mut config.ports.clone(), config.backend)?;
+    }
     if !compiled.notes.is_empty() {
         eprint!("{}", compiled.notes.render(is_coloured()));
     }

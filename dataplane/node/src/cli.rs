@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use abi::Addr;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+use crate::backend::Choice;
 use crate::value;
 
 /// The per-node dataplane of an Application Defined Network.
@@ -59,21 +60,6 @@ pub(crate) struct Later {
     rest: Vec<String>,
 }
 
-/// Which kernel interface.
-#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum BackendArg {
-    /// io_uring where the kernel offers it, else epoll
-    Auto,
-    /// io_uring, from Linux 6.1
-    Uring,
-    /// epoll, anywhere
-    Epoll,
-    /// AF_XDP (not supported yet)
-    Xdp,
-    /// DPDK (not supported yet)
-    Dpdk,
-}
-
 /// `towpath demo`.
 #[derive(Args, Debug)]
 pub(crate) struct Demo {
@@ -82,7 +68,7 @@ pub(crate) struct Demo {
     pub(crate) duration: Duration,
     /// Kernel interface
     #[arg(long, value_enum, default_value = "auto")]
-    pub(crate) backend: BackendArg,
+    pub(crate) backend: Choice,
 }
 
 /// `towpath run`.
@@ -97,9 +83,9 @@ pub(crate) struct Run {
     /// Address for cleartext HTTP/2 (may be repeated; replaces the file's listeners)
     #[arg(long, value_name = "ADDR", value_parser = listen_addr)]
     pub(crate) listen: Vec<Addr>,
-    /// Kernel interface
+    /// What carries listeners that name no port
     #[arg(long, value_enum)]
-    pub(crate) backend: Option<BackendArg>,
+    pub(crate) backend: Option<Choice>,
     /// Cores, one shard each, as in 0,1 or 2-5
     #[arg(long, value_name = "LIST", value_parser = cores)]
     pub(crate) cores: Option<Cores>,

@@ -4,6 +4,7 @@
 //! the nearest key. Not here: what the application decides (that is the `.adn` file).
 
 mod limits;
+mod port;
 mod reader;
 
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use shard::{AccessWhen, Limits, Protocol};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::backend::Choice;
 use crate::failure::{Failure, Outcome, draw, line_of};
 use crate::node::Code;
 pub(crate) use limits::describe as limits_text;
@@ -32,11 +34,15 @@ pub(crate) struct Config {
     /// `[shards] poll`.
     pub(crate) poll: io::Poll,
     /// `[shards] backend`.
-    pub(crate) backend: io::Backend,
+    pub(crate) backend: Choice,
     /// `[shards] force_baseline`: nothing of io_uring that Linux 6.1 did not have.
     pub(crate) force_baseline: bool,
     /// `[[listen]]`.
     pub(crate) listen: Vec<Listen>,
+    /// `[[port]]`: raw ports. Their listeners are in `listen`.
+    pub(crate) ports: Vec<io::PortSpec>,
+    /// `[dpdk] memory`.
+    pub(crate) dpdk_memory: io::DpdkMemory,
     /// `[access_log] to`.
     pub(crate) log_to: LogTo,
     /// `[access_log] when`.
@@ -68,6 +74,8 @@ pub(crate) struct Listen {
     pub(crate) destination: Option<String>,
     /// What its connections speak.
     pub(crate) protocol: Protocol,
+    /// The raw port it is on; `None`: the one that has its address, else the kernel.
+    pub(crate) port: Option<String>,
     /// The line it stands on, from 1; 0 for the command line's.
     pub(crate) line: usize,
 }
@@ -99,9 +107,11 @@ impl Default for Config {
         Self {
             cores: None,
             poll: io::Poll::default(),
-            backend: io::Backend::default(),
+            backend: Choice::default(),
             force_baseline: false,
             listen: vec![Listen::at(default_addr(LISTEN_DEFAULT))],
+            ports: Vec::new(),
+            dpdk_memory: io::DpdkMemory::default(),
             log_to: LogTo::Stdout,
             log_when: AccessWhen::Failures,
             admin: ADMIN_DEFAULT.parse().ok(),
@@ -118,7 +128,7 @@ impl Default for Config {
 impl Listen {
     /// Cleartext HTTP/2 at this address, as `--listen` means it.
     pub(crate) fn at(address: Addr) -> Self {
-        Self { name: String::new(), address, destination: None, protocol: Protocol::H2, line: 0 }
+        Self { name: String::new(), address, destination: None, protocol: Protocol::H2, port: None, line: 0 }
     }
 }
 
@@ -148,12 +158,24 @@ pub(crate) fn parse(name: &str, text: &str) -> Outcome<Config> {
 }
 
 fn root(r: &mut Reader, text: &str, tree: &Spanned<DeTable<'_>>, c: &mut Config) {
-    const KEYS: [&str; 10] =
-        ["shards", "listen", "port", "offload", "access_log", "admin", "chains", "reload", "limits", "every"];
+    const KEYS: [&str; 11] = [
+        "shards",
+        "listen",
+        "port",
+        "dpdk",
+        "offload",
+        "access_log",
+        "admin",
+        "chains",
+        "reload",
+        "limits",
+        "every",
+    ];
     r.each(tree.get_ref(), "node.toml", &KEYS, |r, key, value| match key {
         "shards" => shards(r, value, c),
         "listen" => listen(r, text, value, c),
-        "port" => r.later(value.span(), "raw ports (DPDK, AF_XDP)", "listen on the kernel's sockets for now"),
+        "port" => port::read(r, value, &mut c.ports),
+        "dpdk" => port::dpdk(r, value, &mut c.dpdk_memory),
         "offload" => offload(r, value),
         "access_log" => access_log(r, value, c),
         "admin" => admin(r, value, c),
@@ -173,7 +195,7 @@ fn shards(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
                 [("adaptive", io::Poll::Adaptive), ("busy", io::Poll::Busy), ("block", io::Poll::Block)];
             c.poll = r.one_of(value, &known).unwrap_or_default();
         }
-        "backend" => c.backend = backend(r, value),
+        "backend" => c.backend = r.one_of(value, &Choice::NAMES).unwrap_or_default(),
         _ => c.force_baseline = r.boolean(value).unwrap_or_default(),
     });
 }
@@ -213,24 +235,6 @@ fn cores(r: &mut Reader, value: &Spanned<DeValue<'_>>) -> Option<Vec<usize>> {
     }
 }
 
-fn backend(r: &mut Reader, value: &Spanned<DeValue<'_>>) -> io::Backend {
-    let known = [
-        ("auto", Some(io::Backend::Auto)),
-        ("uring", Some(io::Backend::Uring)),
-        ("epoll", Some(io::Backend::Epoll)),
-        ("xdp", None),
-        ("dpdk", None),
-    ];
-    match r.one_of(value, &known) {
-        Some(Some(backend)) => backend,
-        Some(None) => {
-            r.later(value.span(), "this backend", "use \"auto\", \"uring\" or \"epoll\"");
-            io::Backend::Auto
-        }
-        None => io::Backend::Auto,
-    }
-}
-
 fn listen(r: &mut Reader, text: &str, value: &Spanned<DeValue<'_>>, c: &mut Config) {
     const KEYS: [&str; 5] = ["name", "address", "destination", "protocol", "port"];
     let DeValue::Array(list) = value.get_ref() else {
@@ -255,11 +259,7 @@ fn listen(r: &mut Reader, text: &str, value: &Spanned<DeValue<'_>>, c: &mut Conf
                 let known = [("h2", Protocol::H2), ("tcp", Protocol::Tcp), ("auto", Protocol::Auto)];
                 it.protocol = r.one_of(value, &known).unwrap_or(Protocol::H2);
             }
-            _ => r.later(
-                value.span(),
-                "a listener on a raw port",
-                "leave `port` out to use the kernel's sockets",
-            ),
+            _ => it.port = r.string(value).map(str::to_owned),
         });
         if !has_address {
             r.problem(

@@ -20,6 +20,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::app;
+use crate::backend::Choice;
 use crate::cli::Demo;
 use crate::clock;
 use crate::config::Listen;
@@ -48,7 +49,12 @@ pub(crate) fn demo(args: &Demo) -> Outcome<()> {
         // Without it, an interrupt shows no summary: no reason to refuse.
         let _ = signal_hook::flag::register(signal, stop.clone());
     }
-    let asked = crate::run::backend_of(args.backend)?;
+    if matches!(args.backend, Choice::Xdp | Choice::Dpdk) {
+        return Err(Failure::line(
+            "the demo runs over the kernel's loopback: use auto, uring or epoll; scripts/lab.sh shows raw ports",
+        ));
+    }
+    let asked = args.backend.kernel();
     let report = probe(asked)?;
     let available = io::available_cores();
     let is_roomy = available.count() >= SPIN_CORES_MIN;
@@ -68,6 +74,9 @@ pub(crate) fn demo(args: &Demo) -> Outcome<()> {
         cores: available.ids.iter().copied().take(1).collect(),
         io: io_config,
         listen: vec![Listen::at(abi::Addr::Ip(([127, 0, 0, 1], 0).into()))],
+        ports: Vec::new(),
+        backend: args.backend,
+        dpdk_memory: io::DpdkMemory::default(),
         limits: shard::Limits::DEFAULT,
         access: shard::AccessWhen::Never,
         log: Target::Off,

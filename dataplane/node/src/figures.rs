@@ -17,6 +17,15 @@ pub(crate) struct ShardFigures {
     pub(crate) shard: Snapshot,
     /// What its sockets count.
     pub(crate) sockets: io::Snapshot,
+    /// What its raw ports count.
+    pub(crate) ports: Vec<io::PortSnapshot>,
+}
+
+impl ShardFigures {
+    /// Connections, on sockets and raw ports.
+    pub(crate) fn conns_open(&self) -> u64 {
+        self.sockets.conns_open + self.ports.iter().map(|port| port.net.conns_open).sum::<u64>()
+    }
 }
 
 /// The node.
@@ -299,7 +308,12 @@ pub(crate) mod tests {
 
     /// Two of them.
     pub(crate) fn two() -> Figures {
-        let one = |core| ShardFigures { core, shard: sample(), sockets: io::Snapshot::default() };
+        let one = |core| ShardFigures {
+            core,
+            shard: sample(),
+            sockets: io::Snapshot::default(),
+            ports: Vec::new(),
+        };
         Figures {
             shards: vec![one(0), one(1)],
             log: [10, 1, 0, 2],

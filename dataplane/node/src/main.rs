@@ -6,6 +6,7 @@
 
 mod admin;
 mod app;
+mod backend;
 mod cli;
 mod clock;
 mod config;
@@ -67,7 +68,7 @@ fn later(command: &str, instead: &str) -> Outcome<()> {
 fn check(args: &cli::Check) -> Outcome<()> {
     let config = app::config(args.config.as_deref())?;
     let app = app::App::new(&args.app, &args.set, &config);
-    app::check(&app, &config.listen)
+    app::check(&app, args.config.is_some().then_some(&config))
 }
 
 /// Asks the running node and prints what it says.

@@ -19,6 +19,7 @@ pub(crate) fn encode(figures: &Figures) -> String {
     linkerd(&mut out, &sum);
     node(&mut out, figures);
     shards(&mut out, figures);
+    ports(&mut out, figures);
     chains(&mut out, &sum);
     endpoints(&mut out, &sum);
     for (name, help, value) in &sum.counters {
@@ -260,6 +261,59 @@ fn shards(out: &mut Text, figures: &Figures) {
             out.sample(&name, &[("shard", &at.to_string())], value as f64);
         }
     }
+}
+
+/// What the raw ports of each shard count: the device's totals, TCP/IP's, and what it holds now.
+fn ports(out: &mut Text, figures: &Figures) {
+    let of_all = || {
+        figures
+            .shards
+            .iter()
+            .enumerate()
+            .flat_map(|(at, one)| one.ports.iter().map(move |port| (at.to_string(), port)))
+    };
+    let Some((_, first)) = of_all().next() else { return };
+    let mut family =
+        |name: &str, help: &str, kind: &str, value: &dyn Fn(&io::PortSnapshot) -> Option<u64>| {
+            out.family(name, help, kind);
+            for (shard, port) in of_all() {
+                if let Some(value) = value(port) {
+                    out.sample(name, &[("port", port.name.as_str()), ("shard", &shard)], value as f64);
+                }
+            }
+        };
+    for (counter, _) in first.net.counters.entries() {
+        let help = format!("TCP/IP of raw ports: {}.", counter.replace('_', " "));
+        let value = |port: &io::PortSnapshot| named(port.net.counters.entries(), counter);
+        family(&format!("towpath_port_{counter}_total"), &help, "counter", &value);
+    }
+    // Ports of different backends count different things.
+    let mut device: Vec<&str> =
+        of_all().flat_map(|(_, port)| port.device.iter().map(|(name, _)| *name)).collect();
+    device.sort_unstable();
+    device.dedup();
+    for counter in device {
+        let help = format!("Devices of raw ports: {}.", counter.replace('_', " "));
+        let value = |port: &io::PortSnapshot| named(port.device.iter().copied(), counter);
+        family(&format!("towpath_device_{counter}_total"), &help, "counter", &value);
+    }
+    type Gauge = (&'static str, &'static str, fn(&io::PortSnapshot) -> u64);
+    let gauges: [Gauge; 5] = [
+        ("towpath_port_conns_open", "Connections on raw ports.", |p| p.net.conns_open),
+        ("towpath_port_half_open", "Connections whose handshake is not over.", |p| p.net.half_open),
+        ("towpath_port_neighbours", "Neighbours known or asked for.", |p| p.net.neighbours),
+        ("towpath_port_ring_bytes", "Send and receive rings of connections.", |p| p.net.ring_bytes),
+        ("towpath_port_bytes_per_conn", "Memory of a connection, rings included.", |p| {
+            p.net.bytes_per_conn()
+        }),
+    ];
+    for (name, help, value) in gauges {
+        family(name, help, "gauge", &|port| Some(value(port)));
+    }
+}
+
+fn named<'a>(mut entries: impl Iterator<Item = (&'a str, u64)>, wanted: &str) -> Option<u64> {
+    entries.find(|(name, _)| *name == wanted).map(|(_, value)| value)
 }
 
 fn chains(out: &mut Text, sum: &Snapshot) {

@@ -12,6 +12,7 @@ use lang::vm::Image;
 use lang::{Compiled, Diagnostics};
 use shard::{AccessWhen, Instant, ListenerId, Setup};
 
+use crate::backend::{Choice, check_via, place};
 use crate::clock;
 use crate::config::Listen;
 use crate::failure::{Failure, Outcome};
@@ -41,6 +42,12 @@ pub(crate) struct Plan {
     pub(crate) io: io::Config,
     /// Where to listen.
     pub(crate) listen: Vec<Listen>,
+    /// Raw ports.
+    pub(crate) ports: Vec<io::PortSpec>,
+    /// What carries listeners that name no port.
+    pub(crate) backend: Choice,
+    /// Where DPDK's buffers live.
+    pub(crate) dpdk_memory: io::DpdkMemory,
     /// Bounds of each shard.
     pub(crate) limits: shard::Limits,
     /// Which calls the node's own log has.
@@ -68,10 +75,13 @@ pub(crate) struct Node {
     /// Kept to the end: unix sockets lose their paths with it.
     #[expect(dead_code, reason = "it is its life that counts")]
     listeners: Arc<io::Listeners>,
+    /// Kept to the end: queues work as long as their port is open.
+    ports: Arc<io::Ports>,
+    port_specs: Vec<io::PortSpec>,
     seats: Vec<Seat>,
     writer: Writer,
     said: Receiver<Said>,
-    addrs: Vec<(ListenerId, Addr)>,
+    addrs: Vec<Addr>,
     backend: io::Backend,
     program: Arc<abi::Program>,
     images: Vec<Arc<Image>>,
@@ -93,16 +103,21 @@ impl Node {
     ///
     /// # Errors
     /// One line that says what to do.
-    pub(crate) fn start(plan: Plan, compiled: Compiled, sinks: Vec<(String, Target)>) -> Outcome<Self> {
+    pub(crate) fn start(mut plan: Plan, compiled: Compiled, sinks: Vec<(String, Target)>) -> Outcome<Self> {
         machine::raise_file_limit();
         check_listeners(&plan.listen, &compiled.program)?;
         check_loops(&plan.listen, &compiled.program)?;
+        check_via(&compiled.program, &plan.ports)?;
+        let kernel = place(&plan.listen, &mut plan.ports, plan.backend)?;
         let specs: Vec<io::ListenerSpec> = (0..)
+            .map(ListenerId)
             .zip(&plan.listen)
-            .map(|(id, listen)| io::ListenerSpec { id: ListenerId(id), addr: listen.address.clone() })
+            .filter(|(id, _)| kernel.contains(id))
+            .map(|(id, listen)| io::ListenerSpec { id, addr: listen.address.clone() })
             .collect();
         let listeners = Arc::new(io::Listeners::bind(&specs).map_err(|e| Failure::line(e.to_string()))?);
-        let addrs = listeners.local_addrs().to_vec();
+        let addrs = addrs(&plan.listen, &listeners);
+        let ports = Arc::new(open_ports(&mut plan)?);
 
         let count = plan.cores.len();
         let shards = u16::try_from(count).map_err(|_| Failure::line("too many cores"))?;
@@ -125,6 +140,8 @@ impl Node {
         let mut node = Self {
             seats: Vec::new(),
             listeners: listeners.clone(),
+            ports: ports.clone(),
+            port_specs: plan.ports.clone(),
             writer,
             said,
             addrs: addrs.clone(),
@@ -145,8 +162,8 @@ impl Node {
                 shard: u16::try_from(shard).unwrap_or(u16::MAX),
                 program: program.clone(),
                 sinks: sinks.clone(),
-                listeners: plan.listen.iter().zip(&addrs).map(|(l, (_, addr))| listener(l, addr)).collect(),
-                ports: Vec::new(),
+                listeners: plan.listen.iter().zip(&addrs).map(|(l, addr)| listener(l, addr)).collect(),
+                ports: plan.ports.iter().map(|port| port.name.clone()).collect(),
                 limits: plan.limits,
                 // Odd multiples of a large constant: no two shards draw the same numbers.
                 seed: plan.seed ^ (shard as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15),
@@ -158,6 +175,7 @@ impl Node {
                 core: *core,
                 io: plan.io,
                 listeners: listeners.clone(),
+                ports: ports.clone(),
                 placement: placement.clone(),
                 setup,
                 log,
@@ -189,7 +207,20 @@ impl Node {
 
     /// Where it listens, with the ports the kernel chose.
     pub(crate) fn addrs(&self) -> Vec<Addr> {
-        self.addrs.iter().map(|(_, addr)| addr.clone()).collect()
+        self.addrs.clone()
+    }
+
+    /// Name and description of each raw port.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.ports.lines()
+    }
+
+    /// Refuses a program that this node cannot run.
+    ///
+    /// # Errors
+    /// One line that says what it names and the node does not have.
+    pub(crate) fn check(&self, program: &abi::Program) -> Outcome<()> {
+        check_via(program, &self.port_specs)
     }
 
     /// What carries the bytes.
@@ -296,8 +327,9 @@ impl Node {
             .into_iter()
             .filter_map(|(seat, answer)| {
                 let shard = answer?.recv_timeout(SNAPSHOT_TIMEOUT).ok()?;
+                let (shard, ports) = shard;
                 let sockets = seat.counters.as_ref().map(|c| c.snapshot()).unwrap_or_default();
-                Some(ShardFigures { core: seat.core, shard, sockets })
+                Some(ShardFigures { core: seat.core, shard, sockets, ports })
             })
             .collect();
         Figures {
@@ -330,6 +362,47 @@ impl Node {
         }
         true
     }
+}
+
+/// Opens the raw ports; the node has as many shards as all of them can serve.
+fn open_ports(plan: &mut Plan) -> Outcome<io::Ports> {
+    let wanted = plan.cores.len();
+    let limits = io::NetLimits {
+        conns_max: plan.limits.connections_max,
+        connect_timeout: Duration::from_nanos(plan.limits.connect_timeout_ns),
+        ..io::NetLimits::default()
+    };
+    let options = io::PortOptions {
+        shards: u16::try_from(wanted).map_err(|_| Failure::line("too many cores"))?,
+        poll: plan.io.poll,
+        memory: plan.dpdk_memory,
+        limits,
+        seed: plan.seed,
+    };
+    let ports = io::Ports::open(&plan.ports, &options).map_err(|e| Failure::line(e.to_string()))?;
+    if let Some(shards) = ports.shards() {
+        plan.cores.truncate(shards);
+    }
+    let narrow: Vec<&str> = ports.narrow(wanted).collect();
+    if !narrow.is_empty() {
+        eprintln!(
+            "towpath: {} of {wanted} cores used: port {} does not steer flows to more shards",
+            plan.cores.len(),
+            narrow.join(", ")
+        );
+    }
+    Ok(ports)
+}
+
+/// Where each listener listens, with the ports the kernel chose.
+fn addrs(listen: &[Listen], listeners: &io::Listeners) -> Vec<Addr> {
+    let bound = listeners.local_addrs();
+    let find = |id| bound.iter().find(|(known, _)| *known == id).map(|(_, addr)| addr.clone());
+    (0..)
+        .map(ListenerId)
+        .zip(listen)
+        .map(|(id, one)| find(id).unwrap_or_else(|| one.address.clone()))
+        .collect()
 }
 
 /// A listener without a name goes by its address, in messages.

@@ -20,7 +20,7 @@ use signal_hook::iterator::Signals;
 
 use crate::admin::{self, Answer, Ask, Question};
 use crate::app::{self, App};
-use crate::cli::{AdminAddr, BackendArg, Run};
+use crate::cli::{AdminAddr, Run};
 use crate::config::{AdminSocket, Config, Listen, LogTo, limits_text};
 use crate::failure::{Failure, Outcome};
 use crate::log::Target;
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
     };
     let unix = unix.transpose().map_err(Failure::line)?;
     let socket_file = unix.as_ref().map(|(_, path)| RemoveAtEnd(path.clone()));
-    let mut report = probe(config.backend)?;
+    let mut report = probe(config.backend.kernel())?;
     if config.force_baseline {
         report = report.baseline();
     }
@@ -98,7 +98,7 @@ fn apply(args: &Run, config: &mut Config) -> Outcome<()> {
         config.listen = args.listen.iter().cloned().map(Listen::at).collect();
     }
     if let Some(backend) = args.backend {
-        config.backend = backend_of(backend)?;
+        config.backend = backend;
     }
     if let Some(cores) = &args.cores {
         config.cores = Some(cores.0.clone());
@@ -114,27 +114,15 @@ fn apply(args: &Run, config: &mut Config) -> Outcome<()> {
     Ok(())
 }
 
-/// The backend of an argument.
-///
-/// # Errors
-/// One line for those that later versions bring.
-pub(crate) fn backend_of(arg: BackendArg) -> Outcome<io::Backend> {
-    match arg {
-        BackendArg::Auto => Ok(io::Backend::Auto),
-        BackendArg::Uring => Ok(io::Backend::Uring),
-        BackendArg::Epoll => Ok(io::Backend::Epoll),
-        BackendArg::Xdp | BackendArg::Dpdk => {
-            Err(Failure::line("backends xdp and dpdk are not supported yet; use auto, uring or epoll"))
-        }
-    }
-}
-
 fn plan(config: &Config, cores: Vec<usize>) -> Plan {
     let is_off = config.log_to == LogTo::Off;
     Plan {
         cores,
         io: io_config(config),
         listen: config.listen.clone(),
+        ports: config.ports.clone(),
+        backend: config.backend,
+        dpdk_memory: config.dpdk_memory,
         limits: config.limits,
         access: if is_off { AccessWhen::Never } else { config.log_when },
         log: match &config.log_to {
@@ -149,7 +137,7 @@ fn plan(config: &Config, cores: Vec<usize>) -> Plan {
 
 fn io_config(config: &Config) -> io::Config {
     io::Config {
-        backend: config.backend,
+        backend: config.backend.kernel(),
         poll: config.poll,
         force_baseline: config.force_baseline,
         limits: io::Limits {
@@ -170,9 +158,10 @@ pub(crate) fn seed() -> u64 {
 fn ready_line(node: &Node, report: &io::Report, config: &Config) -> String {
     let addrs: Vec<String> = node.addrs().iter().map(ToString::to_string).collect();
     let code = node.code_refusal().map(|why| format!(", chains interpreted: {why}")).unwrap_or_default();
+    let ports: String = node.ports().map(|(name, line)| format!(", port {name} ({line})")).collect();
     format!(
-        "towpath ready: {}{code}, cores {}, listening {}",
-        backend_text(report, config.backend, node.backend()),
+        "towpath ready: {}{code}, cores {}, listening {}{ports}",
+        backend_text(report, config.backend.kernel(), node.backend()),
         node.cores().iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         addrs.join(",")
     )
@@ -328,6 +317,7 @@ impl Control {
             watch.set(files);
         }
         let compiled = compiled.map_err(|failure| format!("{failure}{stays}"))?;
+        self.node.check(&compiled.program).map_err(|failure| format!("{failure}\n{stays}"))?;
         let summary = app::summary(&compiled);
         let done = self.node.adopt(compiled).map_err(|why| format!("towpath: {why}\n{stays}"))?;
         Ok(reload::text(self.node.generation(), &summary, &done))

@@ -23,7 +23,7 @@ const COMMANDS_MAX: usize = 16;
 /// What a shard is told.
 pub(crate) enum Command {
     /// Send a copy of all you count.
-    Snapshot(SyncSender<Snapshot>),
+    Snapshot(SyncSender<(Snapshot, Vec<io::PortSnapshot>)>),
     /// Take over this program; the second is the number of each of its log sinks.
     Adopt(Arc<Program>, Vec<u16>, SyncSender<Adopted>),
     /// Say how many programs your calls are in.
@@ -70,6 +70,8 @@ pub(crate) struct Boot {
     pub(crate) io: io::Config,
     /// The node's listeners.
     pub(crate) listeners: Arc<io::Listeners>,
+    /// The node's raw ports.
+    pub(crate) ports: Arc<io::Ports>,
     /// The shards' common table.
     pub(crate) placement: Arc<io::Placement>,
     /// What it runs.
@@ -178,12 +180,12 @@ impl Seat {
 
 fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), String> {
     let core = boot.core;
-    let mut sockets =
-        io::Sockets::open(&boot.io, &boot.listeners, boot.shard, boot.placement).map_err(|e| {
-            format!("core {core}: cannot open sockets: {e}; `towpath doctor` says what is missing")
-        })?;
+    let opened = io::Transports::open(&boot.io, &boot.listeners, boot.shard, boot.placement, &boot.ports);
+    let mut transport = opened.map_err(|e| {
+        format!("core {core}: cannot open sockets: {e}; `towpath doctor` says what is missing")
+    })?;
     drop(boot.listeners);
-    let waker = sockets.waker();
+    let waker = transport.waker();
     let from_helper = waker.clone();
     // Before pinning: the helper must not inherit the shard's core.
     let offload = offload::Cpu::new(move || from_helper.wake())
@@ -195,17 +197,17 @@ fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), 
     }
     let log_wait = boot.log.oldest();
     let mut shard = Shard::new(boot.setup, offload, Box::new(boot.log));
-    let (backend, counters) = (sockets.backend(), sockets.counters());
-    let _ = say.send(Said::Ready { shard: boot.shard, backend, waker, counters: counters.clone() });
+    let (backend, counters) = (transport.backend(), transport.counters());
+    let _ = say.send(Said::Ready { shard: boot.shard, backend, waker, counters });
 
     let mut is_draining = false;
     let mut linger_until = None;
     loop {
-        let now = sockets.now();
-        let turn = shard.turn(now, &mut sockets);
+        let now = transport.now();
+        let turn = shard.turn(now, &mut transport);
         loop {
             match inbox.try_recv() {
-                Ok(Command::Snapshot(reply)) => drop(reply.try_send(shard.snapshot())),
+                Ok(Command::Snapshot(reply)) => drop(reply.try_send((shard.snapshot(), transport.ports()))),
                 Ok(Command::Alive(reply)) => drop(reply.try_send(shard.generations_alive())),
                 Ok(Command::Adopt(program, sinks, reply)) => {
                     let ended = shard.adopt(program, sinks);
@@ -214,7 +216,7 @@ fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), 
                 }
                 Ok(Command::Drain) => {
                     is_draining = true;
-                    shard.drain(now, &mut sockets);
+                    shard.drain(now, &mut transport);
                 }
                 Err(TryRecvError::Empty) => break,
                 // The control thread has ended without a word: so does the node.
@@ -224,13 +226,13 @@ fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), 
         if is_draining && shard.is_drained() {
             // Closed connections go on sending what was accepted: the last answers of a drain.
             let end = *linger_until.get_or_insert(now.after(LINGER));
-            let is_sent = counters.snapshot().conns_open <= shard.connections();
+            let is_sent = transport.conns_open() <= shard.connections();
             if is_sent || now >= end {
                 return Ok(());
             }
-            sockets.wait(Some(now.after(LINGER_STEP)));
+            transport.wait(Some(now.after(LINGER_STEP)));
         } else if !turn.did_work {
-            sockets.wait(sooner(turn.until, log_wait.due()));
+            transport.wait(sooner(turn.until, log_wait.due()));
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) fn text(figures: &Figures, origin: &Origin, is_draining: bool) -> Str
     out.push_str(&format!("{}\n", origin.text()));
     let sections = [
         ("shards", shards(figures)),
+        ("ports", ports(figures)),
         ("methods", methods(&sum)),
         ("endpoints", endpoints(&sum)),
         ("elements", elements(&sum)),
@@ -49,7 +50,7 @@ pub(crate) fn json(figures: &Figures, origin: &Origin, is_draining: bool) -> Str
             one.core,
             one.shard.generation,
             gauge("programs_alive"),
-            one.sockets.conns_open,
+            one.conns_open(),
             named_value(&one.shard.counters, "calls_started"),
             gauge("calls_in_flight"),
         )
@@ -113,6 +114,39 @@ fn quoted(text: &str) -> String {
     out
 }
 
+fn ports(figures: &Figures) -> Table {
+    let mut table = Table::new(&[
+        "port",
+        ">shard",
+        ">connections",
+        ">frames in",
+        ">frames out",
+        ">received",
+        ">sent",
+        ">refused",
+        ">bytes/connection",
+    ]);
+    for (at, one) in figures.shards.iter().enumerate() {
+        for port in &one.ports {
+            let net = &port.net.counters;
+            table.row(vec![
+                port.name.clone(),
+                at.to_string(),
+                show_count(port.net.conns_open),
+                show_count(net.rx_frames),
+                show_count(net.tx_frames),
+                show_bytes(net.rx_bytes),
+                show_bytes(net.tx_bytes),
+                show_count(
+                    net.syns_refused + net.syns_dropped + net.syns_dropped_source + net.syns_over_conns_max,
+                ),
+                show_bytes(port.net.bytes_per_conn()),
+            ]);
+        }
+    }
+    table
+}
+
 fn shards(figures: &Figures) -> Table {
     let mut table = Table::new(&[
         ">shard",
@@ -135,7 +169,7 @@ fn shards(figures: &Figures) -> Table {
         table.row(vec![
             at.to_string(),
             one.core.to_string(),
-            show_count(one.sockets.conns_open),
+            show_count(one.conns_open()),
             show_count(calls),
             show_count(named_value(&one.shard.gauges, "calls_in_flight")),
             show_bytes(one.sockets.rx_bytes),

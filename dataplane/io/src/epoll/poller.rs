@@ -5,7 +5,7 @@
 
 use core::num::NonZeroU64;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -113,6 +113,11 @@ impl Poller {
         // SAFETY: the kernel has written that many events, at most `room`.
         unsafe { self.reports.set_len(count.min(room)) };
         Ok(())
+    }
+
+    /// Readable when a wait would report something.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 
     /// A report of the last wait.

@@ -1,5 +1,7 @@
 //! The transport's side towards the shard: what is asked of it, its turn and its waits.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use abi::Addr;
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -76,6 +78,26 @@ impl EpollTransport {
         let accepts =
             self.base.accepting && !self.base.deadlines.accept_paused() && self.doors_ready.contains(&true);
         reads || accepts
+    }
+}
+
+impl EpollTransport {
+    /// See [`crate::Sockets::begin_wait`].
+    pub(crate) fn begin_wait(&mut self) -> bool {
+        self.settle_all();
+        self.base.has_news() || self.has_work()
+    }
+
+    /// See [`crate::Sockets::end_wait`].
+    pub(crate) fn end_wait(&mut self) {
+        self.poll(Some(0));
+        self.base.has_news();
+    }
+}
+
+impl AsFd for EpollTransport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The io_uring itself: setting it up, submitting, entering.
 
 use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
@@ -57,6 +58,13 @@ impl Ring {
         let _ = ring.submitter().register_ring_fd();
         ring.completion().sync();
         Ok(Self { ring, wait_flags })
+    }
+
+    /// Readable when there are completions, or work the kernel has deferred until an enter.
+    #[expect(unsafe_code, reason = "io-uring lends its descriptor as a number only")]
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        // SAFETY: the ring owns the descriptor and is borrowed as long as this.
+        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
     }
 
     pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {

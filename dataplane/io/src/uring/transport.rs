@@ -1,6 +1,7 @@
 //! The transport's side towards the shard: what is asked of it, its turn and its waits.
 
 use core::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use abi::Addr;
 use io_uring::opcode;
@@ -120,6 +121,28 @@ impl UringTransport {
                 return false;
             }
         }
+    }
+}
+
+impl UringTransport {
+    /// See [`crate::Sockets::begin_wait`].
+    pub(crate) fn begin_wait(&mut self) -> bool {
+        self.prepare();
+        if self.ring.has_submissions() {
+            self.enter();
+        }
+        self.base.has_news() || self.ring.has_completions()
+    }
+
+    /// See [`crate::Sockets::end_wait`]. The next burst runs what the kernel has deferred.
+    pub(crate) fn end_wait(&mut self) {
+        self.base.has_news();
+    }
+}
+
+impl AsFd for UringTransport {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
     }
 }
 

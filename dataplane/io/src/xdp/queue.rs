@@ -99,6 +99,25 @@ pub struct Counters {
     pub invalid: u64,
 }
 
+impl Counters {
+    /// Name and value of each, for metrics.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        [
+            ("rx_frames", self.rx_frames),
+            ("rx_bytes", self.rx_bytes),
+            ("tx_frames", self.tx_frames),
+            ("tx_bytes", self.tx_bytes),
+            ("tx_refused", self.tx_refused),
+            ("frames_refused", self.frames_refused),
+            ("rx_no_chunk", self.rx_no_chunk),
+            ("rx_ring_full", self.rx_ring_full),
+            ("rx_dropped", self.rx_dropped),
+            ("invalid", self.invalid),
+        ]
+        .into_iter()
+    }
+}
+
 /// Where the chunks of a queue are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Chunks {

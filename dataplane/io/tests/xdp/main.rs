@@ -1,7 +1,6 @@
 //! AF_XDP ports on a veth pair, by effect: what the kernel at the other end sees.
 //!
 //! Needs root, `ip` and `ethtool`; skips with a line otherwise.
-#![cfg(feature = "xdp")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod lab;

@@ -1,0 +1,131 @@
+//! Raw ports: opened once by the node, before its threads start; each shard takes its queue of each.
+//!
+//! Every shard of a node has a queue of every port: a node has as many shards as the port with the fewest
+//! queues can serve, see [`Ports::shards`].
+
+mod post;
+mod raw;
+mod spec;
+
+use std::sync::{Arc, Mutex};
+
+use crate::{Poll, Waker};
+use post::Post;
+pub use raw::PortSnapshot;
+pub(crate) use raw::{AnyStack, Raw, Seat, any};
+pub use spec::{DeviceSpec, DpdkMemory, PortError, PortSpec, SHARED_SOURCE_PORTS, XdpMode};
+
+/// How ports are opened.
+#[derive(Clone, Copy, Debug)]
+pub struct PortOptions {
+    /// Shards that want a queue of each.
+    pub shards: u16,
+    /// How queues wait.
+    pub poll: Poll,
+    /// Where DPDK's buffers live.
+    pub memory: DpdkMemory,
+    /// Ceilings of each shard's stack.
+    pub limits: net::Limits,
+    /// Seeds sequence numbers and source ports.
+    pub seed: u64,
+}
+
+/// The node's raw ports.
+#[derive(Debug, Default)]
+pub struct Ports {
+    open: Vec<OpenPort>,
+}
+
+#[derive(Debug)]
+struct OpenPort {
+    spec: PortSpec,
+    line: String,
+    config: net::Config,
+    /// By shard; each is taken once.
+    seats: Mutex<Vec<Option<Seat>>>,
+    post: Arc<Post>,
+    /// What the queues need to stay open.
+    _owner: raw::Owner,
+}
+
+impl Ports {
+    /// No ports.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Opens them all.
+    ///
+    /// # Errors
+    /// The first that cannot be opened, and what to do about it.
+    pub fn open(specs: &[PortSpec], options: &PortOptions) -> Result<Self, PortError> {
+        raw::start(specs, options)?;
+        let mut open = Vec::new();
+        for spec in specs {
+            open.push(OpenPort::open(spec, options)?);
+        }
+        Ok(Self { open })
+    }
+
+    /// Shards that every port can serve; `None` without ports.
+    pub fn shards(&self) -> Option<usize> {
+        self.open.iter().map(OpenPort::shards).min()
+    }
+
+    /// The ports that serve fewer shards than were wanted.
+    pub fn narrow(&self, wanted: usize) -> impl Iterator<Item = &str> {
+        self.open.iter().filter(move |port| port.shards() < wanted).map(|port| port.spec.name.as_str())
+    }
+
+    /// Name and description of each: what it is, how it is driven, whom it serves.
+    pub fn lines(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.open.iter().map(|port| (port.spec.name.as_str(), port.line.as_str()))
+    }
+
+    /// Opens this shard's queue of each port on the calling thread. `waker` ends the thread's waits.
+    pub(crate) fn take(&self, shard: usize, waker: &Waker) -> Result<Vec<Raw>, PortError> {
+        self.open.iter().map(|port| port.take(shard, waker)).collect()
+    }
+}
+
+impl OpenPort {
+    fn open(spec: &PortSpec, options: &PortOptions) -> Result<Self, PortError> {
+        let (owner, seats, line) = raw::open(spec, options)?;
+        let config = net::Config {
+            addresses: spec.addresses.clone(),
+            routes: spec.routes.clone(),
+            listeners: spec.listeners.clone(),
+            ports: spec.shared.clone().unwrap_or(32_768..=60_999),
+            limits: options.limits,
+            seed: options.seed,
+        };
+        let post = Arc::new(Post::new(seats.len()));
+        Ok(Self {
+            spec: spec.clone(),
+            line,
+            config,
+            seats: Mutex::new(seats.into_iter().map(Some).collect()),
+            post,
+            _owner: owner,
+        })
+    }
+
+    fn shards(&self) -> usize {
+        self.post.shards()
+    }
+
+    fn take(&self, shard: usize, waker: &Waker) -> Result<Raw, PortError> {
+        let refused = |why: String| PortError { port: self.spec.name.clone(), why };
+        let seat = {
+            // A poisoned lock means that another shard's thread has died: so does the node.
+            let mut seats = self.seats.lock().map_err(|_| refused("a shard has died".into()))?;
+            seats.get_mut(shard).and_then(Option::take)
+        };
+        let seat = seat.ok_or_else(|| refused(format!("it has no queue for shard {shard}")))?;
+        self.post.sit(shard, waker.clone());
+        // No two shards begin with the same sequence numbers or source ports.
+        let seed = self.config.seed ^ (shard as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let config = net::Config { seed, ..self.config.clone() };
+        seat.open(&self.spec.name, config, Arc::clone(&self.post), shard)
+    }
+}

@@ -1,0 +1,319 @@
+//! A shard's whole transport: the kernel's sockets, and its queue of each raw port.
+//!
+//! Connections are numbered so that the number says whose they are and stays small: with `n` sources, source
+//! `s` has the numbers `s`, `s + n`, `s + 2n`, ….
+//!
+//! A raw port may have no descriptor to wait on. A shard with ports therefore looks at them all for a moment,
+//! then sleeps on the descriptors there are, and, if a port has none, for a quarter of the silence so far, at
+//! most a millisecond.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use abi::Addr;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use shard::{Burst, ConnId, Event, Instant, Transport, Via};
+
+use crate::base::subject;
+use crate::ports::{PortSnapshot, Ports, Raw, any};
+use crate::wait::SPIN_NS;
+use crate::{Backend, Config, Counters, Listeners, Placement, Poll, Rx, Sockets, Waker, os};
+
+/// The shortest sleep: below this the timer's own slack is longer.
+const NAP_MIN_NS: u64 = 20_000;
+/// The longest: what a frame after a long silence may wait at a port without a descriptor.
+const NAP_MAX_NS: u64 = 1_000_000;
+/// A sleep is this part of the silence so far.
+const NAP_SHARE: u64 = 4;
+
+/// Kernel sockets and raw ports of one shard. Opened on the shard's own thread and never moved from it.
+pub struct Transports {
+    sockets: Sockets,
+    ports: Vec<Raw>,
+    poll: Poll,
+    /// Events not yet told; only with ports.
+    pending: VecDeque<Event<Rx>>,
+    from_sockets: Burst<Event<Rx>>,
+    from_ports: Burst<Event<net::Rx>>,
+    /// Whose turn it is to tell first.
+    first: usize,
+    /// When something last happened.
+    last_event: Instant,
+}
+
+impl Transports {
+    /// Opens the sockets of a shard, see [`Sockets::open`], and its queue of each port.
+    pub fn open(
+        config: &Config,
+        listeners: &Listeners,
+        shard: usize,
+        placement: Arc<Placement>,
+        ports: &Ports,
+    ) -> io::Result<Self> {
+        let sockets = Sockets::open(config, listeners, shard, placement)?;
+        let ports = ports.take(shard, &sockets.waker()).map_err(io::Error::other)?;
+        Ok(Self {
+            sockets,
+            ports,
+            poll: config.poll,
+            pending: VecDeque::new(),
+            from_sockets: Burst::new(),
+            from_ports: Burst::new(),
+            first: 0,
+            last_event: os::now(),
+        })
+    }
+
+    /// What the sockets became: `Uring` or `Epoll`.
+    pub fn backend(&self) -> Backend {
+        self.sockets.backend()
+    }
+
+    /// Ends this shard's `wait` from any thread.
+    pub fn waker(&self) -> Waker {
+        self.sockets.waker()
+    }
+
+    /// What the sockets have done; lives on after them.
+    pub fn counters(&self) -> Arc<Counters> {
+        self.sockets.counters()
+    }
+
+    /// What each raw port counts.
+    pub fn ports(&self) -> Vec<PortSnapshot> {
+        self.ports.iter().map(Raw::snapshot).collect()
+    }
+
+    /// Connections open, closed ones that still send included.
+    pub fn conns_open(&self) -> u64 {
+        let raw = |port: &Raw| any!(&port.stack, stack => stack.snapshot().conns_open);
+        self.counters().snapshot().conns_open + self.ports.iter().map(raw).sum::<u64>()
+    }
+
+    fn sources(&self) -> u32 {
+        u32::try_from(self.ports.len()).unwrap_or(0) + 1
+    }
+
+    /// Whose connection it is, and its number there.
+    fn inner(&self, conn: ConnId) -> (usize, ConnId) {
+        let sources = self.sources();
+        ((conn.index % sources) as usize, ConnId { index: conn.index / sources, ..conn })
+    }
+
+    fn outer(&self, source: usize, conn: ConnId) -> ConnId {
+        let source = u32::try_from(source).unwrap_or(0);
+        ConnId { index: conn.index * self.sources() + source, ..conn }
+    }
+
+    /// Takes one source's events.
+    fn collect(&mut self, source: usize) {
+        let sources = self.sources();
+        let number = u32::try_from(source).unwrap_or(0);
+        let rename = |conn: ConnId| ConnId { index: conn.index * sources + number, ..conn };
+        match source.checked_sub(1).and_then(|place| self.ports.get_mut(place)) {
+            None => {
+                self.sockets.rx_burst(&mut self.from_sockets);
+                let events = self.from_sockets.drain();
+                self.pending.extend(events.map(|event| renamed(event, rename, |rx| rx)));
+            }
+            Some(port) => {
+                port.exchange();
+                any!(&mut port.stack, stack => stack.rx_burst(&mut self.from_ports));
+                let events = self.from_ports.drain();
+                self.pending.extend(events.map(|event| renamed(event, rename, Rx::raw)));
+            }
+        }
+    }
+
+    /// The source an address is reached by: the port with the longest prefix for it, else the kernel. A port's
+    /// default route does not count: the kernel has one as well, and `via` says which is meant.
+    fn route(&self, to: &Addr, via: Via) -> usize {
+        let Addr::Ip(to) = to else { return 0 };
+        if let Via::Port(place) = via {
+            return usize::from(place) + 1;
+        }
+        if to.ip().is_loopback() {
+            return 0;
+        }
+        let prefix = |port: &Raw| any!(&port.stack, stack => stack.route_to(to.ip()));
+        let reached = self.ports.iter().zip(1..).filter_map(|(port, source)| Some((prefix(port)?, source)));
+        reached.filter(|(len, _)| *len > 0).max_by_key(|(len, _)| *len).map_or(0, |(_, source)| source)
+    }
+
+    /// The connection's source is told to forget it: so is whatever waits to be told of it.
+    fn forget(&mut self, conn: ConnId) {
+        self.pending.retain(|event| subject(event) != conn);
+    }
+
+    fn has_news(&mut self) -> bool {
+        !self.pending.is_empty() || self.ports.iter_mut().any(Raw::is_ready)
+    }
+
+    /// Looks at the ports until something has come, the time is over or the waker was rung.
+    fn spin(&mut self, from: Instant, until: Option<Instant>, waker: &Waker) -> bool {
+        let mut now = from;
+        while now.since_ns(from) < SPIN_NS && until.is_none_or(|until| now < until) && !waker.is_pending() {
+            core::hint::spin_loop();
+            if self.has_news() {
+                return true;
+            }
+            now = os::now();
+        }
+        false
+    }
+
+    /// Sleeps until a descriptor is readable, the time is over, or a port without one must be looked at.
+    fn sleep(&self, now: Instant, until: Option<Instant>) {
+        let is_blind = self.ports.iter().any(|port| port.descriptor().is_none());
+        let silence = now.since_ns(self.last_event);
+        let nap = is_blind.then(|| (silence / NAP_SHARE).clamp(NAP_MIN_NS, NAP_MAX_NS));
+        let timeout = [until.map(|until| until.since_ns(now)), nap].into_iter().flatten().min();
+        let timeout = timeout.map(|ns| Timespec {
+            tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0),
+        });
+        let mut fds = Vec::with_capacity(self.ports.len() + 1);
+        fds.push(PollFd::from_borrowed_fd(self.sockets.as_fd(), PollFlags::IN));
+        let descriptors = self.ports.iter().filter_map(Raw::descriptor);
+        fds.extend(descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        // A signal ends it early, which a wait may.
+        let _ = poll(&mut fds, timeout.as_ref());
+    }
+
+    fn wait_with_ports(&mut self, until: Option<Instant>) {
+        let now = os::now();
+        let due = self.ports.iter().filter_map(|port| port.next_due(now)).min();
+        let until = [until, due, self.sockets.next_due()].into_iter().flatten().min();
+        if self.has_news() || self.sockets.begin_wait() {
+            return;
+        }
+        let waker = self.sockets.waker();
+        if self.poll == Poll::Block || !self.spin(now, until, &waker) {
+            let now = os::now();
+            if self.poll != Poll::Busy && until.is_none_or(|until| now < until) && !waker.is_pending() {
+                self.sleep(now, until);
+            }
+        }
+        self.sockets.end_wait();
+    }
+}
+
+fn renamed<A, B>(event: Event<A>, conn: impl Fn(ConnId) -> ConnId, bytes: impl Fn(A) -> B) -> Event<B> {
+    match event {
+        Event::Accepted(id, listener, peer) => Event::Accepted(conn(id), listener, peer),
+        Event::Data(id, rx) => Event::Data(conn(id), bytes(rx)),
+        Event::Eof(id) => Event::Eof(conn(id)),
+        Event::Reset(id, why) => Event::Reset(conn(id), why),
+        Event::Connected(id) => Event::Connected(conn(id)),
+        Event::Failed(id, why) => Event::Failed(conn(id), why),
+        Event::Writable(id) => Event::Writable(conn(id)),
+    }
+}
+
+/// Calls a connection's method at its source.
+macro_rules! at_source {
+    ($self:ident, $conn:ident, $inner:ident, $id:ident => $body:expr) => {{
+        let (source, $id) = $self.inner($conn);
+        match source.checked_sub(1).and_then(|place| $self.ports.get_mut(place)) {
+            None => {
+                let $inner = &mut $self.sockets;
+                $body
+            }
+            Some(port) => any!(&mut port.stack, $inner => $body),
+        }
+    }};
+}
+
+impl Transport for Transports {
+    type Rx = Rx;
+
+    fn rx_burst(&mut self, out: &mut Burst<Event<Rx>>) {
+        if self.ports.is_empty() {
+            return self.sockets.rx_burst(out);
+        }
+        let sources = self.ports.len() + 1;
+        for step in 0..sources {
+            if self.pending.len() >= out.room() {
+                break;
+            }
+            self.collect((self.first + step) % sources);
+        }
+        self.first = (self.first + 1) % sources;
+        if !self.pending.is_empty() {
+            self.last_event = os::now();
+        }
+        while out.room() > 0
+            && let Some(event) = self.pending.pop_front()
+        {
+            // There is room: asked above.
+            let _ = out.push(event);
+        }
+    }
+
+    fn bytes<'a>(&'a self, rx: &'a Rx) -> &'a [u8] {
+        rx
+    }
+
+    fn tx(&mut self, conn: ConnId, slices: &[&[u8]]) -> usize {
+        at_source!(self, conn, inner, id => inner.tx(id, slices))
+    }
+
+    fn pause_rx(&mut self, conn: ConnId) {
+        at_source!(self, conn, inner, id => inner.pause_rx(id));
+    }
+
+    fn resume_rx(&mut self, conn: ConnId) {
+        at_source!(self, conn, inner, id => inner.resume_rx(id));
+    }
+
+    fn connect(&mut self, to: &Addr, via: Via) -> ConnId {
+        let source = if self.ports.is_empty() { 0 } else { self.route(to, via) };
+        let id = match source.checked_sub(1).and_then(|place| self.ports.get_mut(place)) {
+            None => self.sockets.connect(to, via),
+            Some(port) => any!(&mut port.stack, stack => stack.connect(to, via)),
+        };
+        self.outer(source, id)
+    }
+
+    fn half_close(&mut self, conn: ConnId) {
+        at_source!(self, conn, inner, id => inner.half_close(id));
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.forget(conn);
+        at_source!(self, conn, inner, id => inner.close(id));
+    }
+
+    fn reset(&mut self, conn: ConnId) {
+        self.forget(conn);
+        at_source!(self, conn, inner, id => inner.reset(id));
+    }
+
+    fn flush(&mut self) {
+        self.sockets.flush();
+        for port in &mut self.ports {
+            any!(&mut port.stack, stack => stack.flush());
+        }
+    }
+
+    fn wait(&mut self, until: Option<Instant>) {
+        if self.ports.is_empty() { self.sockets.wait(until) } else { self.wait_with_ports(until) }
+    }
+
+    fn now(&self) -> Instant {
+        os::now()
+    }
+
+    fn publish_load(&mut self, calls: u32) {
+        self.sockets.publish_load(calls);
+    }
+
+    fn stop_accepting(&mut self) {
+        self.sockets.stop_accepting();
+        for port in &mut self.ports {
+            any!(&mut port.stack, stack => stack.stop_accepting());
+        }
+    }
+}
