@@ -14,6 +14,7 @@
 mod conns;
 pub mod echo;
 pub mod load;
+pub mod packet;
 pub mod report;
 mod slab;
 pub mod stats;

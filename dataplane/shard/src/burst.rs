@@ -41,6 +41,11 @@ impl<T> Burst<T> {
         self.items.is_empty()
     }
 
+    /// Each in turn, in place.
+    pub fn iter_mut(&mut self) -> core::slice::IterMut<'_, T> {
+        self.items.iter_mut()
+    }
+
     /// Takes them all, in order.
     pub fn drain(&mut self) -> alloc::vec::Drain<'_, T> {
         self.items.drain(..)

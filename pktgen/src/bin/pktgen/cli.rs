@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Call(CallArgs),
     Echo(EchoArgs),
+    Packet(PacketArgs),
 }
 
 /// Which kernel interface carries the bytes.
@@ -157,6 +159,52 @@ pub(crate) struct EchoArgs {
     pub(crate) accept_encoding: Option<String>,
 }
 
+/// Send ethernet frames by a raw port and count what comes back; or be what returns them.
+///
+/// A port is a DPDK device: a string such as net_memif0,role=client,socket=/tmp/m.sock or a PCI address. Frames
+/// are UDP to the discard port, numbered; sizes are without the frame's check sequence. The thread never sleeps:
+/// give it a core of its own.
+#[derive(Args, Debug)]
+pub(crate) struct PacketArgs {
+    /// The port; given twice: frames leave by the first and come back by the second.
+    #[arg(long, value_name = "DEVICE", required = true)]
+    pub(crate) port: Vec<String>,
+    /// Send nothing: return every TCP and UDP packet with its ethernet addresses swapped, and report what each
+    /// step has cost.
+    #[arg(long, conflicts_with_all = ["rate", "size", "flows"])]
+    pub(crate) forward: bool,
+    /// Frames a second; 100k, 1.5M [default: as many as the port takes].
+    #[arg(long, value_name = "N", value_parser = units::rate)]
+    pub(crate) rate: Option<f64>,
+    /// Bytes of a frame, at least 60.
+    #[arg(long, value_name = "B", default_value = "64", value_parser = units::bytes)]
+    pub(crate) size: u32,
+    /// Flows, told apart by their source ports.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) flows: u16,
+    /// How long to send, or to return [default: 10s, or until stopped].
+    #[arg(long = "for", value_name = "T", value_parser = units::duration)]
+    pub(crate) run_for: Option<Duration>,
+    /// How long to wait for the link first.
+    #[arg(long, value_name = "T", default_value = "10s", value_parser = units::duration)]
+    pub(crate) wait: Duration,
+    /// The receiver's ethernet address [default: everybody's].
+    #[arg(long, value_name = "MAC", value_parser = units::mac)]
+    pub(crate) to_mac: Option<[u8; 6]>,
+    /// The frames' sender.
+    #[arg(long, value_name = "IP", default_value = "198.18.0.1")]
+    pub(crate) from_ip: Ipv4Addr,
+    /// The frames' receiver.
+    #[arg(long, value_name = "IP", default_value = "198.18.0.2")]
+    pub(crate) to_ip: Ipv4Addr,
+    /// Stay on this core.
+    #[arg(long, value_name = "N")]
+    pub(crate) core: Option<usize>,
+    /// Write the figures as JSON; - is standard output, in place of the summary.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
 impl BackendArg {
     pub(crate) fn backend(self) -> io::Backend {
         match self {
@@ -205,5 +253,14 @@ mod tests {
         assert!(Cli::try_parse_from(both.split_whitespace()).is_err());
         let echo = "pktgen echo --listen 127.0.0.1:0 --backend uring --cores 0,1 --status 14 --latency 5ms";
         assert!(Cli::try_parse_from(echo.split_whitespace()).is_ok());
+        let packet =
+            "pktgen packet --port net_ring0 --rate 1.5M --size 1500 --for 2s --to-mac 02:00:00:00:00:0a";
+        let Ok(Cli { command: Command::Packet(args) }) = Cli::try_parse_from(packet.split_whitespace())
+        else {
+            panic!("not understood")
+        };
+        assert_eq!((args.rate, args.to_mac), (Some(1.5e6), Some([2, 0, 0, 0, 0, 10])));
+        let both = "pktgen packet --port net_ring0 --forward --rate 5";
+        assert!(Cli::try_parse_from(both.split_whitespace()).is_err());
     }
 }

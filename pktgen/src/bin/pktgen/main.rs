@@ -1,4 +1,4 @@
-//! The `pktgen` binary: `pktgen call` and `pktgen echo` over the kernel's sockets.
+//! The `pktgen` binary: `pktgen call` and `pktgen echo` over the kernel's sockets, `pktgen packet` over raw ports.
 //!
 //! Diagnostics, the ready line and the live line go to standard error; summaries, tables and JSON to
 //! standard output. Exit codes: 0, 1 when nothing worked, 2 for a wrong command line.
@@ -6,6 +6,8 @@
 mod call;
 mod cli;
 mod echo;
+#[cfg(feature = "dpdk")]
+mod packet;
 mod units;
 
 use std::process::ExitCode;
@@ -16,6 +18,14 @@ fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Call(args) => call::run(&args),
         cli::Command::Echo(args) => echo::run(&args),
+        #[cfg(feature = "dpdk")]
+        cli::Command::Packet(args) => packet::run(&args),
+        #[cfg(not(feature = "dpdk"))]
+        cli::Command::Packet(_) => {
+            Err("this build has no DPDK: apt-get install dpdk libdpdk-dev pkg-config \
+                                        libclang-dev, then cargo build --features dpdk"
+                .to_owned())
+        }
     };
     outcome.unwrap_or_else(|message| {
         eprintln!("pktgen: {message}");

@@ -48,6 +48,14 @@ pub(crate) fn bytes(text: &str) -> Result<u32, String> {
     }
 }
 
+/// `02:00:00:00:00:0a`.
+pub(crate) fn mac(text: &str) -> Result<[u8; 6], String> {
+    let bytes: Vec<u8> = text.split(':').map_while(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    let whole = text.split(':').count() == 6;
+    let mac = bytes.try_into().ok().filter(|_| whole);
+    mac.ok_or_else(|| format!("{text:?} is no ethernet address: 02:00:00:00:00:0a"))
+}
+
 /// `50000` or `50k`, a second.
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
     let (number, unit) = split(text.strip_suffix("/s").unwrap_or(text))?;
