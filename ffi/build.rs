@@ -12,7 +12,7 @@ fn main() {
 mod dpdk {
     use std::path::PathBuf;
 
-    const PACKAGES: &str = "apt-get install dpdk libdpdk-dev pkg-config libclang-dev";
+    const PACKAGES: &str = "apt-get install dpdk libdpdk-dev libclang-dev pkg-config";
     /// What the safe layer calls; everything these mention comes along.
     const FUNCTIONS: &[&str] = &[
         "rte_eal_init",

@@ -20,6 +20,8 @@ CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 APT = {
     "cc": "build-essential",
     "pkg-config": "pkg-config",
+    "ip": "iproute2",
+    "dpdk-testpmd": "dpdk",
     "node": "nodejs",
     "npm": "npm",
     "nghttpd": "nghttp2-server",
@@ -28,6 +30,9 @@ APT = {
     "ethtool": "ethtool",
     "shellcheck": "shellcheck",
 }
+# What the feature `dpdk` builds with; no program tells whether it is there.
+DPDK = ["libdpdk-dev", "libclang-dev"]
+DPDK_CRATES = ["dpdk-sys", "towpath-io", "pktgen", "towpath"]
 
 
 class Skip(Exception):
@@ -80,6 +85,8 @@ def prepare(_):
     venv = subprocess.run([sys.executable, "-c", "import venv, ensurepip"], capture_output=True)
     if venv.returncode != 0:
         absent.append("python3-venv")
+    if not has_dpdk():
+        absent += DPDK
     if not absent:
         return True
     if os.geteuid() != 0 or not shutil.which("apt-get"):
@@ -90,6 +97,13 @@ def prepare(_):
         if not run(["apt-get", "install", "-y", "-q", "--no-install-recommends", package], 300, env):
             print(f"  {package} could not be installed; what needs it will be skipped")
     return True
+
+
+def has_dpdk():
+    """True if DPDK's headers and the library that reads them are there."""
+    if not shutil.which("pkg-config") or not any(Path("/usr/lib").glob("llvm-*/lib/libclang*.so*")):
+        return False
+    return subprocess.run(["pkg-config", "--exists", "libdpdk >= 22.11"]).returncode == 0
 
 
 def tidy(_):
@@ -111,6 +125,20 @@ def build(_):
 
 def test(_):
     return run(["cargo", "test", "--workspace", "--locked", "--quiet"], 1200)
+
+
+def dpdk(_):
+    """The crates that have the feature, with it: the other steps build without DPDK."""
+    if not has_dpdk():
+        if CI:
+            print("  DPDK is missing and could not be added")
+            return False
+        raise Skip("apt-get install dpdk pkg-config " + " ".join(DPDK))
+    crates = [word for crate in DPDK_CRATES for word in ("-p", crate)]
+    crates += ["--locked", "--features", ",".join(f"{crate}/dpdk" for crate in DPDK_CRATES)]
+    lint = ["cargo", "clippy", *crates, "--all-targets", "--", "-D", "warnings"]
+    tests = ["cargo", "test", "--quiet", *crates]
+    return cargo_component("clippy", "clippy") and run(lint, 600) and run(tests, 900)
 
 
 def langfuzz(_):
@@ -145,6 +173,7 @@ STEPS = [
     ("clippy", clippy, False),
     ("build", build, False),
     ("test", test, False),
+    ("dpdk", dpdk, False),
     ("langfuzz", langfuzz, True),
     ("abuse", harness("abuse", 400), False),
     ("h2spec", harness("conformance", 300), False),

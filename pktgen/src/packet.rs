@@ -6,7 +6,9 @@
 mod forward;
 mod frame;
 mod generate;
+#[cfg(test)]
+mod tests;
 
-pub use forward::{Forward, Forwarded, Stage, StageCost};
+pub use forward::{Forward, Forwarded, Stage};
 pub use frame::{FlowKey, Template, flow_key, swap_macs};
 pub use generate::{Generate, Generated, Plan};

@@ -48,7 +48,7 @@ pub struct LiveHistogram {
 }
 
 impl LiveHistogram {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             buckets: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
             count: AtomicU64::new(0),

@@ -4,6 +4,7 @@ use hashbrown::HashMap;
 use shard::{Burst, Device, Instant};
 
 use super::frame::{FlowKey, flow_key, swap_macs};
+use crate::stats::LiveHistogram;
 
 /// One burst in so many is timed.
 const TIMED_EVERY: u64 = 32;
@@ -38,24 +39,6 @@ impl Stage {
     }
 }
 
-/// What timed bursts have spent on a stage.
-#[derive(Clone, Copy, PartialEq, Default, Debug)]
-pub struct StageCost {
-    /// Nanoseconds, the clock's own cost taken off.
-    pub ns: f64,
-    /// Frames.
-    pub frames: u64,
-}
-
-impl StageCost {
-    /// Nanoseconds a frame.
-    pub fn per_frame(&self) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a figure")]
-        let frames = self.frames.max(1) as f64;
-        self.ns / frames
-    }
-}
-
 /// What a forwarder has done.
 #[derive(Clone, Copy, PartialEq, Default, Debug)]
 pub struct Forwarded {
@@ -73,8 +56,8 @@ pub struct Forwarded {
     pub flows_full: u64,
     /// Flows seen.
     pub flows: usize,
-    /// By [`Stage::ALL`].
-    pub stages: [StageCost; 4],
+    /// Nanoseconds a frame by [`Stage::ALL`]: the median over timed bursts, the clock's own cost taken off.
+    pub stage_ns: [f64; 4],
 }
 
 /// Sends every TCP and UDP packet back with its ethernet addresses swapped.
@@ -88,7 +71,9 @@ pub struct Forward<D: Device> {
     /// Frames of each flow.
     flows: HashMap<FlowKey, u64>,
     done: Forwarded,
-    clock_ns: f64,
+    /// By [`Stage::ALL`], tenths of a nanosecond a frame.
+    stages: [LiveHistogram; 4],
+    clock_ns: u64,
 }
 
 impl<D: Device> Forward<D> {
@@ -102,6 +87,7 @@ impl<D: Device> Forward<D> {
             keys: Vec::with_capacity(Burst::<D::Frame>::MAX),
             flows: HashMap::with_capacity(1024),
             done: Forwarded::default(),
+            stages: core::array::from_fn(|_| LiveHistogram::new()),
             clock_ns,
         }
     }
@@ -113,7 +99,9 @@ impl<D: Device> Forward<D> {
 
     /// What it has done.
     pub fn done(&self) -> Forwarded {
-        Forwarded { flows: self.flows.len(), ..self.done }
+        #[expect(clippy::cast_precision_loss, reason = "a figure")]
+        let median = |stage: &LiveHistogram| stage.snapshot().quantile_ns(0.5) as f64 / 10.0;
+        Forwarded { flows: self.flows.len(), stage_ns: self.stages.each_ref().map(median), ..self.done }
     }
 
     /// One burst; false if nothing came and nothing was left to send.
@@ -123,7 +111,7 @@ impl<D: Device> Forward<D> {
             self.send();
             return true;
         }
-        let timed = self.done.bursts % TIMED_EVERY == 0;
+        let timed = self.done.bursts.is_multiple_of(TIMED_EVERY);
         let began = self.look(timed);
         self.device.rx_burst(&mut self.received);
         let count = self.received.len() as u64;
@@ -141,11 +129,9 @@ impl<D: Device> Forward<D> {
         let sent = self.look(timed);
         if timed {
             let marks = [began, received, parsed, found, sent];
-            for (stage, pair) in self.done.stages.iter_mut().zip(marks.windows(2)) {
-                #[expect(clippy::cast_precision_loss, reason = "a burst takes far less than 2^53 ns")]
-                let spent = pair[1].since_ns(pair[0]) as f64;
-                stage.ns += (spent - self.clock_ns).max(0.0);
-                stage.frames += count;
+            for (stage, pair) in self.stages.iter().zip(marks.windows(2)) {
+                let spent = pair[1].since_ns(pair[0]).saturating_sub(self.clock_ns);
+                stage.record(spent * 10 / count);
             }
         }
         true
@@ -187,15 +173,12 @@ impl<D: Device> Forward<D> {
 }
 
 /// What reading the device's clock costs, ns: the least of many.
-fn clock_cost<D: Device>(device: &D) -> f64 {
+fn clock_cost<D: Device>(device: &D) -> u64 {
     const READS: u64 = 100;
     let batch = || {
         let began = device.now();
-        let ended = (1..READS).fold(began, |_, _| device.now());
-        ended.since_ns(began)
+        let ended = (0..READS).fold(began, |_, _| device.now());
+        ended.since_ns(began) / READS
     };
-    let least = (0..20).map(|_| batch()).min().unwrap_or(0);
-    #[expect(clippy::cast_precision_loss, reason = "microseconds")]
-    let cost = least as f64 / (READS - 1) as f64;
-    cost
+    (0..20).map(|_| batch()).min().unwrap_or(0)
 }

@@ -1,13 +1,14 @@
 //! A port as the node sees it: opened once, its queue pairs given to shards.
 
 use core::fmt::Write as _;
+use std::io;
 use std::sync::Arc;
 
 use dpdk_sys::{Eal, Error, Lcore, Link, Memory, Options, PortInfo, PortOptions, Stats, is_pci};
 use shard::{Checksums, DeviceInfo, Spread, Steering};
 
 use super::{Counters, Queue};
-use crate::Poll;
+use crate::{Poll, Waker};
 
 /// How a port is opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,6 +39,7 @@ pub struct Port {
     eal: Eal,
     port: dpdk_sys::Port,
     poll: Poll,
+    wakers: Vec<Waker>,
     counters: Vec<Arc<Counters>>,
 }
 
@@ -45,10 +47,11 @@ pub struct Port {
 #[derive(Debug)]
 pub struct Seat {
     eal: Eal,
-    queue: dpdk_sys::Queue,
-    info: DeviceInfo,
-    poll: Poll,
-    counters: Arc<Counters>,
+    pub(super) queue: dpdk_sys::Queue,
+    pub(super) info: DeviceInfo,
+    pub(super) poll: Poll,
+    pub(super) waker: Waker,
+    pub(super) counters: Arc<Counters>,
 }
 
 /// Starts DPDK for all ports the node will open: only the PCI devices among `devices` are touched. Without this
@@ -73,15 +76,18 @@ impl Port {
             ..PortOptions::default()
         };
         let port = dpdk_sys::Port::open(eal, device, &options)?;
+        let wakers = (0..port.info().queues).map(|_| Waker::new()).collect::<Result<_, _>>();
+        let wakers = wakers.map_err(|error| refused(device, &error))?;
         let counters = (0..port.info().queues).map(|_| Arc::default()).collect();
-        Ok(Self { eal, port, poll: config.poll, counters })
+        Ok(Self { eal, port, poll: config.poll, wakers, counters })
     }
 
     /// A queue pair; each can be taken once. `None` above the port's [`Self::queues`].
     pub fn seat(&mut self, queue: u16) -> Option<Seat> {
         let info = device_info(self.port.info(), queue);
         let counters = Arc::clone(self.counters.get(usize::from(queue))?);
-        Some(Seat { eal: self.eal, queue: self.port.queue(queue)?, info, poll: self.poll, counters })
+        let waker = self.wakers.get(usize::from(queue))?.clone();
+        Some(Seat { eal: self.eal, queue: self.port.queue(queue)?, info, poll: self.poll, waker, counters })
     }
 
     /// Queue pairs it has: how many shards can use it.
@@ -146,7 +152,12 @@ impl Seat {
     /// The queue pair, on the thread that will use it: registers the thread as an lcore.
     pub fn open(self) -> Result<Queue, Error> {
         let lcore = Lcore::enter(self.eal)?;
-        Queue::new(self.queue, lcore, self.info, self.poll, self.counters)
+        Ok(Queue::new(self, lcore))
+    }
+
+    /// Ends the queue's waits, from any thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     /// What the queue pair will be.
@@ -167,5 +178,15 @@ fn device_info(port: &PortInfo, queue: u16) -> DeviceInfo {
         mtu: usize::from(port.mtu),
         checksums: Checksums { rx: port.offloads.rx_checksum, tx: port.offloads.tx_checksum },
         steering,
+    }
+}
+
+fn refused(device: &str, error: &io::Error) -> Error {
+    Error {
+        device: device.to_owned(),
+        doing: "make its waker",
+        errno: error.raw_os_error().unwrap_or(0),
+        hint: "raise the limit of open files (ulimit -n)".to_owned(),
+        said: Vec::new(),
     }
 }

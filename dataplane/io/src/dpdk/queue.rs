@@ -1,15 +1,14 @@
 //! One queue pair as the shard's [`Device`].
 
 use core::time::Duration;
-use std::io;
 use std::sync::Arc;
 
-use dpdk_sys::{Error, Lcore, Mbuf, RxChecksum};
+use dpdk_sys::{Lcore, Mbuf, RxChecksum};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shard::{Burst, Device, DeviceInfo, Instant};
 
-use super::Counters;
 use super::checksum::layers;
+use super::{Counters, Seat};
 use crate::counters::add;
 use crate::wait::SPIN_NS;
 use crate::{Poll, Waker, os};
@@ -45,26 +44,19 @@ pub struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(
-        queue: dpdk_sys::Queue,
-        lcore: Lcore,
-        info: DeviceInfo,
-        poll: Poll,
-        counters: Arc<Counters>,
-    ) -> Result<Self, Error> {
-        let waker = Waker::new().map_err(|error| refused(&queue, &error))?;
-        Ok(Self {
-            queue,
-            info,
-            poll,
-            waker,
-            counters,
+    pub(super) fn new(seat: Seat, lcore: Lcore) -> Self {
+        Self {
+            queue: seat.queue,
+            info: seat.info,
+            poll: seat.poll,
+            waker: seat.waker,
+            counters: seat.counters,
             held: Vec::with_capacity(Burst::<Mbuf>::MAX),
             scratch: Vec::with_capacity(Burst::<Mbuf>::MAX),
             link: (false, None),
             last_rx: os::now(),
             _lcore: lcore,
-        })
+        }
     }
 
     /// Ends this queue's waits, from any thread.
@@ -264,15 +256,5 @@ fn sound(frame: &Mbuf) -> bool {
         RxChecksum::Good => true,
         RxChecksum::Bad => false,
         RxChecksum::Unknown => layers(frame).is_none_or(|layers| layers.verify(frame)),
-    }
-}
-
-fn refused(queue: &dpdk_sys::Queue, error: &io::Error) -> Error {
-    Error {
-        device: queue.port().device.clone(),
-        doing: "make its waker",
-        errno: error.raw_os_error().unwrap_or(0),
-        hint: "raise the limit of open files (ulimit -n)".to_owned(),
-        said: Vec::new(),
     }
 }

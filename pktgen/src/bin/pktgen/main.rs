@@ -22,8 +22,8 @@ fn main() -> ExitCode {
         cli::Command::Packet(args) => packet::run(&args),
         #[cfg(not(feature = "dpdk"))]
         cli::Command::Packet(_) => {
-            Err("this build has no DPDK: apt-get install dpdk libdpdk-dev pkg-config \
-                                        libclang-dev, then cargo build --features dpdk"
+            Err("this build has no DPDK: apt-get install dpdk libdpdk-dev libclang-dev \
+                                        pkg-config, then cargo build --features dpdk"
                 .to_owned())
         }
     };

@@ -157,8 +157,8 @@ fn forwarded_text((done, elapsed_ns): &(Forwarded, u64)) -> String {
             text += &line(count, what);
         }
     }
-    for (stage, cost) in Stage::ALL.iter().zip(done.stages) {
-        text += &format!("{:>13.1} ns a frame: {}\n", cost.per_frame(), stage.name());
+    for (stage, ns) in Stage::ALL.iter().zip(done.stage_ns) {
+        text += &format!("{ns:>13.1} ns a frame: {}\n", stage.name());
     }
     text + &format!("returned {:.3} M frames/s", per_s(done.tx, *elapsed_ns) / 1e6)
 }
@@ -166,8 +166,8 @@ fn forwarded_text((done, elapsed_ns): &(Forwarded, u64)) -> String {
 fn forwarded_json((done, elapsed_ns): &(Forwarded, u64)) -> Value {
     let stages: serde_json::Map<String, Value> = Stage::ALL
         .iter()
-        .zip(done.stages)
-        .map(|(stage, cost)| (stage.name().to_owned(), json!(cost.per_frame())))
+        .zip(done.stage_ns)
+        .map(|(stage, ns)| (stage.name().to_owned(), json!(ns)))
         .collect();
     json!({
         "rx_frames": done.rx,
