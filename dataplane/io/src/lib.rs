@@ -41,8 +41,8 @@ pub use listen::{BindError, BindErrorKind, ListenerSpec, Listeners};
 pub use net::{Limits as NetLimits, Listener as PortListener, Route};
 pub use placement::Placement;
 pub use ports::{
-    DeviceSpec, DpdkMemory, PortError, PortOptions, PortSnapshot, PortSpec, Ports, SHARED_SOURCE_PORTS,
-    XdpMode,
+    DeviceSpec, DpdkMemory, PortError, PortOptions, PortSeats, PortSnapshot, PortSpec, Ports,
+    SHARED_SOURCE_PORTS, XdpMode,
 };
 pub use probe::{Feature, Refusal, Report, probe};
 pub use sockets::{Rx, Sockets};

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shard::{Burst, ConnId, Event, Instant, Transport, Via};
 
 use crate::base::subject;
-use crate::ports::{PortSnapshot, Ports, Raw, any};
+use crate::ports::{PortSeats, PortSnapshot, Raw, any};
 use crate::wait::SPIN_NS;
 use crate::{Backend, Config, Counters, Listeners, Placement, Poll, Rx, Sockets, Waker, os};
 
@@ -50,10 +50,10 @@ impl Transports {
         listeners: &Listeners,
         shard: usize,
         placement: Arc<Placement>,
-        ports: &Ports,
+        ports: PortSeats,
     ) -> io::Result<Self> {
         let sockets = Sockets::open(config, listeners, shard, placement)?;
-        let ports = ports.take(shard, &sockets.waker()).map_err(io::Error::other)?;
+        let ports = ports.open(&sockets.waker()).map_err(io::Error::other)?;
         Ok(Self {
             sockets,
             ports,

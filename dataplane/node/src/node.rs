@@ -76,7 +76,7 @@ pub(crate) struct Node {
     #[expect(dead_code, reason = "it is its life that counts")]
     listeners: Arc<io::Listeners>,
     /// Kept to the end: queues work as long as their port is open.
-    ports: Arc<io::Ports>,
+    ports: io::Ports,
     port_specs: Vec<io::PortSpec>,
     seats: Vec<Seat>,
     writer: Writer,
@@ -117,7 +117,7 @@ impl Node {
             .collect();
         let listeners = Arc::new(io::Listeners::bind(&specs).map_err(|e| Failure::line(e.to_string()))?);
         let addrs = addrs(&plan.listen, &listeners);
-        let ports = Arc::new(open_ports(&mut plan)?);
+        let ports = open_ports(&mut plan)?;
 
         let count = plan.cores.len();
         let shards = u16::try_from(count).map_err(|_| Failure::line("too many cores"))?;
@@ -140,7 +140,7 @@ impl Node {
         let mut node = Self {
             seats: Vec::new(),
             listeners: listeners.clone(),
-            ports: ports.clone(),
+            ports,
             port_specs: plan.ports.clone(),
             writer,
             said,
@@ -175,7 +175,7 @@ impl Node {
                 core: *core,
                 io: plan.io,
                 listeners: listeners.clone(),
-                ports: ports.clone(),
+                ports: node.ports.take(shard),
                 placement: placement.clone(),
                 setup,
                 log,

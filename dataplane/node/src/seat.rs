@@ -70,8 +70,8 @@ pub(crate) struct Boot {
     pub(crate) io: io::Config,
     /// The node's listeners.
     pub(crate) listeners: Arc<io::Listeners>,
-    /// The node's raw ports.
-    pub(crate) ports: Arc<io::Ports>,
+    /// Its queue of each raw port.
+    pub(crate) ports: io::PortSeats,
     /// The shards' common table.
     pub(crate) placement: Arc<io::Placement>,
     /// What it runs.
@@ -180,7 +180,7 @@ impl Seat {
 
 fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), String> {
     let core = boot.core;
-    let opened = io::Transports::open(&boot.io, &boot.listeners, boot.shard, boot.placement, &boot.ports);
+    let opened = io::Transports::open(&boot.io, &boot.listeners, boot.shard, boot.placement, boot.ports);
     let mut transport = opened.map_err(|e| {
         format!("core {core}: cannot open sockets: {e}; `towpath doctor` says what is missing")
     })?;

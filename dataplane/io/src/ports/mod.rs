@@ -7,7 +7,7 @@ mod post;
 mod raw;
 mod spec;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use crate::{Poll, Waker};
 use post::Post;
@@ -42,7 +42,7 @@ struct OpenPort {
     line: String,
     config: net::Config,
     /// By shard; each is taken once.
-    seats: Mutex<Vec<Option<Seat>>>,
+    seats: Vec<Option<Seat>>,
     post: Arc<Post>,
     /// What the queues need to stay open.
     _owner: raw::Owner,
@@ -82,9 +82,38 @@ impl Ports {
         self.open.iter().map(|port| (port.spec.name.as_str(), port.line.as_str()))
     }
 
-    /// Opens this shard's queue of each port on the calling thread. `waker` ends the thread's waits.
-    pub(crate) fn take(&self, shard: usize, waker: &Waker) -> Result<Vec<Raw>, PortError> {
-        self.open.iter().map(|port| port.take(shard, waker)).collect()
+    /// A shard's queue of each port, to be handed to its thread; each shard's can be taken once.
+    pub fn take(&mut self, shard: usize) -> PortSeats {
+        PortSeats(self.open.iter_mut().filter_map(|port| port.take(shard)).collect())
+    }
+}
+
+/// A shard's queue of each port, on the way to its thread.
+#[derive(Debug, Default)]
+pub struct PortSeats(Vec<PortSeat>);
+
+#[derive(Debug)]
+struct PortSeat {
+    name: String,
+    seat: Seat,
+    config: net::Config,
+    post: Arc<Post>,
+    shard: usize,
+}
+
+impl PortSeats {
+    /// No ports.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Opens the queues on the calling thread. `waker` ends the thread's waits.
+    pub(crate) fn open(self, waker: &Waker) -> Result<Vec<Raw>, PortError> {
+        let open = |one: PortSeat| {
+            one.post.sit(one.shard, waker.clone());
+            one.seat.open(&one.name, one.config, one.post, one.shard)
+        };
+        self.0.into_iter().map(open).collect()
     }
 }
 
@@ -104,7 +133,7 @@ impl OpenPort {
             spec: spec.clone(),
             line,
             config,
-            seats: Mutex::new(seats.into_iter().map(Some).collect()),
+            seats: seats.into_iter().map(Some).collect(),
             post,
             _owner: owner,
         })
@@ -114,18 +143,11 @@ impl OpenPort {
         self.post.shards()
     }
 
-    fn take(&self, shard: usize, waker: &Waker) -> Result<Raw, PortError> {
-        let refused = |why: String| PortError { port: self.spec.name.clone(), why };
-        let seat = {
-            // A poisoned lock means that another shard's thread has died: so does the node.
-            let mut seats = self.seats.lock().map_err(|_| refused("a shard has died".into()))?;
-            seats.get_mut(shard).and_then(Option::take)
-        };
-        let seat = seat.ok_or_else(|| refused(format!("it has no queue for shard {shard}")))?;
-        self.post.sit(shard, waker.clone());
+    fn take(&mut self, shard: usize) -> Option<PortSeat> {
+        let seat = self.seats.get_mut(shard)?.take()?;
         // No two shards begin with the same sequence numbers or source ports.
         let seed = self.config.seed ^ (shard as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let config = net::Config { seed, ..self.config.clone() };
-        seat.open(&self.spec.name, config, Arc::clone(&self.post), shard)
+        Some(PortSeat { name: self.spec.name.clone(), seat, config, post: Arc::clone(&self.post), shard })
     }
 }

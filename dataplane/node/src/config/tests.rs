@@ -7,7 +7,7 @@ fn refused(text: &str) -> String {
     }
 }
 
-/// The example of DESIGN.md, less what needs a raw port.
+/// The example of DESIGN.md, and every other key.
 const FULL: &str = r#"
 every = ["/etc/towpath/every.adn"]
 [shards]
@@ -23,6 +23,26 @@ protocol = "h2"
 [[listen]]
 address = "unix:/run/towpath/pods.sock"
 protocol = "auto"
+[[listen]]
+address = "10.8.0.2:15001"
+port = "fabric"
+[[port]]
+name = "fabric"
+backend = "dpdk"
+device = "net_memif0,role=client"
+address = ["10.8.0.2/24", "fd08::2/64"]
+gateway = "10.8.0.1"
+route = [{ to = "10.9.0.0/16", via = "10.8.0.9" }]
+promiscuous = true
+[[port]]
+name = "edge"
+backend = "xdp"
+device = "eth1"
+address = "10.7.0.2/24"
+mode = "skb"
+source_ports = "40000-40999"
+[dpdk]
+memory = "512MiB"
 [offload]
 compression = "cpu"
 crypto = "cpu"
@@ -55,8 +75,9 @@ fn an_empty_file_is_the_default() {
 fn every_key_of_the_design_is_read() {
     let c = parse("node.toml", FULL).unwrap();
     assert_eq!(c.cores, Some(vec![0, 1]));
-    assert_eq!((c.poll, c.backend, c.force_baseline), (io::Poll::Block, io::Backend::Epoll, true));
-    assert_eq!(c.listen.len(), 2);
+    assert_eq!((c.poll, c.backend, c.force_baseline), (io::Poll::Block, Choice::Epoll, true));
+    assert_eq!(c.listen.len(), 3);
+    assert_eq!(c.listen[2].port.as_deref(), Some("fabric"));
     assert_eq!(c.listen[0].name, "pods");
     assert_eq!(c.listen[0].destination.as_deref(), Some("catalog"));
     assert_eq!(c.listen[0].line, 8);
@@ -72,6 +93,38 @@ fn every_key_of_the_design_is_read() {
     assert_eq!(c.limits.connect_timeout_ns, 500_000_000);
     assert_eq!(c.limits.drain_ns, 5_000_000_000);
     assert_eq!(c.every, ["/etc/towpath/every.adn"]);
+}
+
+#[test]
+fn raw_ports_are_read_whole() {
+    let c = parse("node.toml", FULL).unwrap();
+    assert_eq!(c.dpdk_memory, io::DpdkMemory::Ordinary(512));
+    let [fabric, edge] = &c.ports[..] else { panic!("{:?}", c.ports) };
+    let device = "net_memif0,role=client".to_owned();
+    assert_eq!(
+        (fabric.name.as_str(), &fabric.device),
+        ("fabric", &io::DeviceSpec::Dpdk { device, promiscuous: true })
+    );
+    assert_eq!(fabric.addresses.len(), 2);
+    let routes: Vec<String> =
+        fabric.routes.iter().map(|r| format!("{}/{} {}", r.network, r.prefix_len, r.via)).collect();
+    assert_eq!(routes, ["10.9.0.0/16 10.8.0.9", "0.0.0.0/0 10.8.0.1"]);
+    assert_eq!((&fabric.shared, &edge.shared), (&None, &Some(40_000..=40_999)));
+    assert_eq!(edge.device, io::DeviceSpec::Xdp { interface: "eth1".into(), mode: io::XdpMode::Skb });
+}
+
+#[test]
+fn a_raw_port_that_is_not_whole_says_what_it_needs() {
+    let text = refused("[[port]]\nname = \"a\"\nbackend = \"xdp\"\naddress = \"10.7.0.2\"\n");
+    assert!(text.contains("no address with a prefix length") && text.contains("node.toml:4"), "{text}");
+    let text = refused("[[port]]\nbackend = \"xdp\"\naddress = \"10.7.0.2/24\"\n");
+    assert!(text.contains("needs a name") && text.contains("device = \"eth1\""), "{text}");
+    let text = refused(
+        "[[port]]\nname = \"a\"\nbackend = \"dpdk\"\ndevice = \"net_null0\"\naddress = \"10.7.0.2/24\"\nmode = \"skb\"\n",
+    );
+    assert!(text.contains("`mode` goes with backend = \"xdp\" only"), "{text}");
+    let text = refused("[dpdk]\nmemory = \"lots\"\n");
+    assert!(text.contains("hugepages") && text.contains("512MiB"), "{text}");
 }
 
 #[test]
@@ -104,7 +157,6 @@ fn everything_wrong_is_shown_at_once_in_order() {
 #[test]
 fn what_later_versions_bring_is_said_to_be_missing() {
     for text in [
-        "[[port]]\nname = \"fabric\"\nbackend = \"dpdk\"\n",
         "[offload]\ncompression = \"dpdk:compress_isal0\"\n",
         "[shards]\nbackend = \"xdp\"\n",
         "[[listen]]\naddress = \"10.0.0.1:1\"\nport = \"fabric\"\n",
