@@ -156,11 +156,7 @@ fn everything_wrong_is_shown_at_once_in_order() {
 
 #[test]
 fn what_later_versions_bring_is_said_to_be_missing() {
-    for text in [
-        "[offload]\ncompression = \"dpdk:compress_isal0\"\n",
-        "[shards]\nbackend = \"xdp\"\n",
-        "[[listen]]\naddress = \"10.0.0.1:1\"\nport = \"fabric\"\n",
-    ] {
+    for text in ["[offload]\ncompression = \"dpdk:compress_isal0\"\n"] {
         let said = refused(text);
         assert!(said.contains("not supported yet"), "{said}");
     }
