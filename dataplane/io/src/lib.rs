@@ -24,6 +24,7 @@ mod outgoing;
 mod placement;
 mod port_owner;
 mod ports;
+pub mod privileges;
 mod probe;
 mod slots;
 mod sockets;
@@ -48,3 +49,6 @@ pub use probe::{Feature, Refusal, Report, probe};
 pub use sockets::{Rx, Sockets};
 pub use transports::Transports;
 pub use waker::Waker;
+
+/// This build has DPDK ports.
+pub const HAS_DPDK: bool = cfg!(feature = "dpdk");

@@ -18,6 +18,7 @@ use toml::de::{DeTable, DeValue};
 use crate::backend::Choice;
 use crate::failure::{Failure, Outcome, draw, line_of};
 use crate::node::Code;
+use crate::privileges::Security;
 pub(crate) use limits::describe as limits_text;
 use reader::Reader;
 
@@ -61,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) watch: bool,
     /// `every`: the operator's files of `every` rules.
     pub(crate) every: Vec<String>,
+    /// `[security]`: who the node is once its ports are open.
+    pub(crate) security: Security,
 }
 
 /// One `[[listen]]`.
@@ -121,6 +124,7 @@ impl Default for Config {
             limits: Limits::DEFAULT,
             watch: false,
             every: Vec::new(),
+            security: Security::default(),
         }
     }
 }
@@ -158,7 +162,7 @@ pub(crate) fn parse(name: &str, text: &str) -> Outcome<Config> {
 }
 
 fn root(r: &mut Reader, text: &str, tree: &Spanned<DeTable<'_>>, c: &mut Config) {
-    const KEYS: [&str; 11] = [
+    const KEYS: [&str; 12] = [
         "shards",
         "listen",
         "port",
@@ -170,6 +174,7 @@ fn root(r: &mut Reader, text: &str, tree: &Spanned<DeTable<'_>>, c: &mut Config)
         "reload",
         "limits",
         "every",
+        "security",
     ];
     r.each(tree.get_ref(), "node.toml", &KEYS, |r, key, value| match key {
         "shards" => shards(r, value, c),
@@ -182,6 +187,7 @@ fn root(r: &mut Reader, text: &str, tree: &Spanned<DeTable<'_>>, c: &mut Config)
         "chains" => chains(r, value, c),
         "reload" => reload(r, value, c),
         "limits" => limits::read(r, value, &mut c.limits),
+        "security" => security(r, value, c),
         _ => c.every = r.strings(value).unwrap_or_default(),
     });
 }
@@ -327,6 +333,20 @@ fn chains(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
 
 fn reload(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
     r.table(value, "[reload]", &["watch"], |r, _, value| c.watch = r.boolean(value).unwrap_or_default());
+}
+
+fn security(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {
+    r.table(value, "[security]", &["user", "capabilities"], |r, key, value| match key {
+        "user" => c.security.user = r.string(value).map(str::to_owned),
+        _ => c.security.keeps_all = r.one_of(value, &[("drop", false), ("keep", true)]).unwrap_or_default(),
+    });
+    if c.security.keeps_all && c.security.user.is_some() {
+        r.problem(
+            value.span(),
+            "a user other than root has no capabilities to keep",
+            "expected either `user` or capabilities = \"keep\"",
+        );
+    }
 }
 
 fn admin(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {

@@ -19,6 +19,7 @@ mod log;
 mod machine;
 mod metrics;
 mod node;
+mod privileges;
 mod reload;
 mod run;
 mod seat;

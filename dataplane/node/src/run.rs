@@ -27,6 +27,7 @@ use crate::log::Target;
 use crate::machine;
 use crate::metrics;
 use crate::node::{Code, Node, Plan};
+use crate::privileges::{self, Touched};
 use crate::reload;
 use crate::status;
 use crate::watch::Watch;
@@ -51,6 +52,7 @@ enum Event {
 pub(crate) fn run(args: &Run) -> Outcome<()> {
     let mut config = app::config(args.config.as_deref())?;
     apply(args, &mut config)?;
+    privileges::check(&config.security)?;
     let app = App::new(&args.app, &args.set, &config);
     let (compiled, files) = app.compile_and_list();
     let compiled = compiled?;
@@ -74,7 +76,11 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
     if config.force_baseline {
         report = report.baseline();
     }
+    let touched = touched(&config, &files).by(&compiled.program);
     let node = Node::start(plan(&config, cores), compiled, Vec::new())?;
+    // Everything is open: threads begun from here on have no more than this leaves.
+    let socket = unix.as_ref().map(|(_, path)| path.as_path());
+    let privileges = privileges::give_up(&config.security, touched, socket)?;
 
     let mut line = ready_line(&node, &report, &config);
     let forward = forward_to(events.0.clone());
@@ -87,9 +93,18 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
         let _ = write!(line, ", socket {}", path.display());
         admin::serve_unix(listener, forward).map_err(|e| Failure::line(format!("admin: {e}")))?;
     }
-    eprintln!("{line}");
+    eprintln!("{line}{privileges}");
     Control { node, config, app, watch, is_draining: false, socket_file }.serve(&events.1);
     Ok(())
+}
+
+/// What the node goes on touching, its program aside.
+fn touched(config: &Config, files: &[PathBuf]) -> Touched {
+    let log = match &config.log_to {
+        LogTo::Path(path) => vec![PathBuf::from(path)],
+        LogTo::Stdout | LogTo::Off => Vec::new(),
+    };
+    Touched { reads: files.to_vec(), logs: log, endpoints: Vec::new() }
 }
 
 /// The command line over the file.

@@ -10,6 +10,9 @@ use shard::Spread;
 
 const SIOCETHTOOL: libc::c_ulong = 0x8946;
 const GET_DRIVER: u32 = 0x03;
+/// Offloads that are one switch each, by ethtool's short names.
+const OFFLOADS: [(&str, u32); 6] =
+    [("rx", 0x14), ("tx", 0x16), ("sg", 0x18), ("tso", 0x1e), ("gso", 0x23), ("gro", 0x2b)];
 const GET_HASH_FIELDS: u32 = 0x29;
 const GET_CHANNELS: u32 = 0x3c;
 const GET_RSS: u32 = 0x46;
@@ -49,6 +52,12 @@ struct Channels {
 }
 
 #[repr(C)]
+struct Switch {
+    command: u32,
+    value: u32,
+}
+
+#[repr(C)]
 struct Driver {
     command: u32,
     name: [u8; 32],
@@ -81,6 +90,8 @@ const RSS_WORDS: usize = 4096 + 64;
 
 // SAFETY: nine numbers of four bytes, as `struct ethtool_channels`.
 unsafe impl Request for Channels {}
+// SAFETY: two numbers of four bytes, as `struct ethtool_value`.
+unsafe impl Request for Switch {}
 // SAFETY: 196 bytes, as `struct ethtool_drvinfo`.
 unsafe impl Request for Driver {}
 // SAFETY: 208 bytes; `struct ethtool_rxnfc` has 192.
@@ -178,6 +189,15 @@ impl Interface {
         self.ethtool(&mut driver).ok()?;
         let name = driver.name.split(|&byte| byte == 0).next()?;
         Some(String::from_utf8_lossy(name).into_owned())
+    }
+
+    /// Which of its offloads are on.
+    pub(super) fn offloads(&self) -> Vec<&'static str> {
+        let is_on = |command| {
+            let mut switch = Switch { command, value: 0 };
+            self.ethtool(&mut switch).is_ok() && switch.value != 0
+        };
+        OFFLOADS.iter().filter(|(_, command)| is_on(*command)).map(|(name, _)| *name).collect()
     }
 
     /// How the NIC spreads TCP over its queues, if it tells, and if it does so by addresses and ports.

@@ -23,6 +23,7 @@ mod filter;
 mod interface;
 mod memory;
 mod neighbours;
+mod nic;
 mod port;
 mod queue;
 mod ring;
@@ -30,6 +31,7 @@ mod socket;
 mod umem;
 
 pub use error::OpenError;
+pub use nic::{Nic, Support, nic, support};
 pub use port::{BoundQueue, Mode, Port, PortConfig};
 pub use queue::{Chunks, Counters, Queue};
 pub use umem::Frame;
