@@ -37,7 +37,7 @@ pub(crate) enum Command {
     /// Lays applications out in the language's own style
     Fmt(Fmt),
     /// Says what this machine offers each backend, and the command that mends what is missing
-    Doctor,
+    Doctor(Doctor),
     /// Shows the running node: shards, calls, endpoints, elements
     Status(Status),
     /// Has the running node compile its application again and take it over
@@ -147,6 +147,14 @@ pub(crate) struct Explain {
     /// Overrides one key, as in service.catalog.endpoints=10.0.0.1:50051
     #[arg(long, value_name = "KEY=VALUE", value_parser = set)]
     pub(crate) set: Vec<(String, Vec<Addr>)>,
+}
+
+/// `towpath doctor`.
+#[derive(Args, Debug)]
+pub(crate) struct Doctor {
+    /// The same facts as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `towpath elements`.

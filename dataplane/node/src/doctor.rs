@@ -1,18 +1,31 @@
 //! `towpath doctor`: what this machine offers each backend, and the command that mends what is missing.
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
+mod facts;
+mod nics;
+mod ports;
 
-use rustix::process::{Resource, getrlimit};
+use std::fmt::Write as _;
+
+use facts::Facts;
+use nics::Nic;
+use rustix::thread::CapabilitySet;
 
 use crate::machine::show_cores;
+use crate::status::quoted;
 use crate::value::{show_bytes, show_count};
 
 /// Open files below this are few for a node: a connection each way for every caller.
 const FILES_MIN: u64 = 65_536;
-/// NICs listed.
-const NICS_MAX: usize = 16;
+/// The capabilities that anything here needs: low ports, raw ports, XDP programs, locked memory.
+const CAPABILITIES: [(&str, CapabilitySet); 5] = [
+    ("cap_net_bind_service", CapabilitySet::NET_BIND_SERVICE),
+    ("cap_net_admin", CapabilitySet::NET_ADMIN),
+    ("cap_net_raw", CapabilitySet::NET_RAW),
+    ("cap_bpf", CapabilitySet::BPF),
+    ("cap_ipc_lock", CapabilitySet::IPC_LOCK),
+];
+/// Columns of a terminal: longer lines are broken.
+const WIDTH: usize = 110;
 
 /// How a line of the report stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,63 +38,189 @@ enum Mark {
     Bad,
 }
 
-/// What is found, a line each.
-#[derive(Default)]
-struct Report(String);
+/// One thing that was looked at.
+struct Line {
+    mark: Mark,
+    what: String,
+    found: String,
+    /// What mends it; empty if there is nothing to.
+    mend: String,
+}
 
-impl Report {
-    fn title(&mut self, text: &str) {
-        let _ = writeln!(self.0, "\n{text}");
+/// Lines that belong together.
+struct Section {
+    title: String,
+    lines: Vec<Line>,
+}
+
+impl Section {
+    fn new(title: impl Into<String>) -> Self {
+        Self { title: title.into(), lines: Vec::new() }
     }
 
-    /// A line, and below it what to do.
     fn line(&mut self, mark: Mark, what: &str, found: &str, mend: &str) {
-        let mark = match mark {
-            Mark::Good => "ok",
-            Mark::Note => "--",
-            Mark::Bad => "!!",
-        };
-        let _ = writeln!(self.0, "  {mark}  {what:<26} {found}");
-        if !mend.is_empty() {
-            let _ = writeln!(self.0, "      {:<26} → {mend}", "");
-        }
+        let (what, found, mend) = (what.to_owned(), found.to_owned(), mend.to_owned());
+        self.lines.push(Line { mark, what, found, mend });
     }
+}
+
+/// All there is to say.
+struct Report {
+    kernel: String,
+    sections: Vec<Section>,
+    nics: Vec<Nic>,
 }
 
 /// Writes the report to standard output.
-pub(crate) fn doctor() {
-    let mut report = Report(format!("towpath {}: what this machine offers\n", env!("CARGO_PKG_VERSION")));
-    backends(&mut report);
-    limits(&mut report);
-    cores(&mut report);
-    devices(&mut report);
-    crate::failure::print(&report.0);
+pub(crate) fn doctor(is_json: bool) {
+    let report = Report::of(&Facts::live());
+    crate::failure::print(&if is_json { report.json() } else { report.text() });
 }
 
-fn backends(r: &mut Report) {
-    let probe = io::probe();
+impl Report {
+    fn of(facts: &Facts) -> Self {
+        let sections = vec![backends(facts), ports::section(facts), limits(facts), cores(facts)];
+        Self { kernel: facts.probe.kernel.clone(), sections, nics: nics::nics(facts) }
+    }
+
+    /// For people: what is missing has the command that mends it below.
+    fn text(&self) -> String {
+        // Writing to a String does not fail, here and below.
+        let mut out = format!("towpath {} on Linux {}\n", env!("CARGO_PKG_VERSION"), self.kernel);
+        for section in &self.sections {
+            let _ = writeln!(out, "\n{}", section.title);
+            for line in &section.lines {
+                let mark = match line.mark {
+                    Mark::Good => "ok",
+                    Mark::Note => "--",
+                    Mark::Bad => "!!",
+                };
+                folded(&mut out, &format!("  {mark}  {:<16} ", line.what), &line.found);
+                if !line.mend.is_empty() {
+                    folded(&mut out, &format!("      {:<16} → ", ""), &line.mend);
+                }
+            }
+        }
+        let (table, more) = nics::table(&self.nics);
+        if !table.is_empty() {
+            let _ = write!(
+                out,
+                "\nNICs (* carries the default route: leave it to the kernel)\n{}",
+                table.text("  ")
+            );
+        }
+        if more > 0 {
+            let _ = writeln!(out, "  … and {more} more");
+        }
+        let spare: Vec<&Nic> = self.nics.iter().filter(|nic| nic.is_spare()).collect();
+        if let Some(nic) = spare.first() {
+            let _ =
+                writeln!(out, "  to DPDK, and back   sudo scripts/nic.sh bind {0}; … restore {0}", nic.name);
+        }
+        if let Some(nic) = spare.iter().find(|nic| nic.vfs.is_some()) {
+            let _ = writeln!(out, "  virtual functions   sudo scripts/sriov.sh create {} 2", nic.name);
+        }
+        if spare.is_empty() {
+            out.push_str("  none to spare: raw ports can be tried in namespaces, sudo scripts/lab.sh up\n");
+        }
+        out
+    }
+
+    /// The same for programs.
+    fn json(&self) -> String {
+        let sections = self.sections.iter().map(|section| {
+            let lines = section.lines.iter().map(|line| {
+                let mark = match line.mark {
+                    Mark::Good => "ok",
+                    Mark::Note => "note",
+                    Mark::Bad => "bad",
+                };
+                let mend = if line.mend.is_empty() {
+                    String::new()
+                } else {
+                    format!(",\"mend\":{}", quoted(&line.mend))
+                };
+                let what = quoted(line.what.trim());
+                format!("{{\"what\":{what},\"state\":\"{mark}\",\"found\":{}{mend}}}", quoted(&line.found))
+            });
+            format!("{{\"title\":{},\"lines\":[{}]}}", quoted(&section.title), joined(lines))
+        });
+        let nics = self.nics.iter().map(|nic| {
+            let vfs = nic.vfs.map_or("null".to_owned(), |(have, may)| format!("{{\"count\":{have},\"max\":{may}}}"));
+            format!(
+                "{{\"interface\":{},\"driver\":{},\"address\":{},\"numa_node\":{},\"rx_queues\":{},\"tx_queues\":{},\
+                 \"offloads\":[{}],\"af_xdp\":{},\"vfs\":{vfs},\"default_route\":{}}}",
+                quoted(&nic.name),
+                quoted(&nic.driver),
+                quoted(&nic.address),
+                nic.numa_node.map_or("null".to_owned(), |node| node.to_string()),
+                nic.rx_queues,
+                nic.tx_queues,
+                joined(nic.offloads.iter().map(|name| quoted(name))),
+                quoted(nic.xdp()),
+                nic.is_default,
+            )
+        });
+        format!(
+            "{{\"version\":{},\"kernel\":{},\"sections\":[{}],\"nics\":[{}]}}\n",
+            quoted(env!("CARGO_PKG_VERSION")),
+            quoted(&self.kernel),
+            joined(sections),
+            joined(nics)
+        )
+    }
+}
+
+fn joined(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join(",")
+}
+
+/// Writes a text behind its heading; what is too long goes on below.
+fn folded(out: &mut String, heading: &str, text: &str) {
+    let indent = heading.chars().count();
+    let mut line = heading.to_owned();
+    let mut room = WIDTH.saturating_sub(indent);
+    for word in text.split(' ') {
+        let len = word.chars().count() + 1;
+        if room < len {
+            let _ = writeln!(out, "{}", line.trim_end());
+            line = " ".repeat(indent);
+            room = WIDTH.saturating_sub(indent);
+        }
+        line.push_str(word);
+        line.push(' ');
+        room = room.saturating_sub(len);
+    }
+    let _ = writeln!(out, "{}", line.trim_end());
+}
+
+fn backends(facts: &Facts) -> Section {
+    let probe = &facts.probe;
     let choice = if probe.choice() == io::Backend::Uring { "uring" } else { "epoll" };
-    r.title(&format!("backends (kernel {}): `--backend auto` takes {choice}", probe.kernel));
-    match &probe.refusal {
-        None => r.line(Mark::Good, "uring", "works", ""),
-        Some(refusal) => r.line(Mark::Bad, "uring", &refusal.reason, &refusal.hint),
-    }
-    for feature in &probe.features {
-        let (mark, found) = match (feature.works, feature.required) {
-            (true, _) if feature.used => (Mark::Good, "works".to_owned()),
-            (true, _) => (Mark::Good, "works (not used)".to_owned()),
-            (false, true) => (Mark::Bad, format!("missing; Linux {} brings it", feature.since)),
-            (false, false) => (Mark::Note, format!("missing; Linux {} brings it; optional", feature.since)),
+    let mut s = Section::new(format!("backends: `--backend auto` takes {choice}"));
+    let names = |works: bool| {
+        let those = probe.features.iter().filter(move |feature| feature.works == works);
+        let text = move |f: &io::Feature| {
+            if works { f.name.to_owned() } else { format!("{} (Linux {})", f.name, f.since) }
         };
-        r.line(mark, &format!("  {}", feature.name), &found, "");
+        those.map(text).collect::<Vec<_>>().join(", ")
+    };
+    match &probe.refusal {
+        None => s.line(Mark::Good, "uring", &format!("works: {}", names(true)), ""),
+        Some(refusal) => s.line(Mark::Bad, "uring", &refusal.reason, &refusal.hint),
     }
-    r.line(Mark::Good, "epoll", "works", "");
-    r.line(Mark::Note, "xdp, dpdk", "not supported yet", "");
+    if probe.features.iter().any(|feature| !feature.works) {
+        s.line(Mark::Note, "  missing", &names(false), "");
+    }
+    s.line(Mark::Good, "epoll", "works", "");
+    ports::xdp(facts, &mut s);
+    ports::dpdk(facts, &mut s);
+    s
 }
 
-fn limits(r: &mut Report) {
-    r.title("limits of this process");
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+fn limits(facts: &Facts) -> Section {
+    let mut r = Section::new("limits of this process");
+    let status = facts.read("proc/self/status").unwrap_or_default();
     let seccomp = field(&status, "Seccomp:").unwrap_or("?");
     match seccomp {
         "0" => r.line(Mark::Good, "seccomp", "no filter", ""),
@@ -91,7 +230,18 @@ fn limits(r: &mut Report) {
         }
         other => r.line(Mark::Note, "seccomp", other, ""),
     }
-    match getrlimit(Resource::Memlock).current {
+    let held: Vec<&str> = CAPABILITIES
+        .iter()
+        .filter(|(_, bit)| facts.capabilities.contains(*bit))
+        .map(|(name, _)| *name)
+        .collect();
+    match held.len() {
+        0 => {
+            r.line(Mark::Note, "capabilities", "none: enough for the kernel's sockets from port 1024 up", "")
+        }
+        _ => r.line(Mark::Good, "capabilities", &held.join(", "), ""),
+    }
+    match facts.memlock {
         None => r.line(Mark::Good, "locked memory", "unlimited", ""),
         Some(bytes) if bytes >= 8 << 20 => r.line(Mark::Good, "locked memory", &show_bytes(bytes), ""),
         Some(bytes) => {
@@ -100,7 +250,7 @@ fn limits(r: &mut Report) {
         }
     }
     // Towpath raises its soft limit to the hard one by itself.
-    match getrlimit(Resource::Nofile).maximum {
+    match facts.files {
         None => r.line(Mark::Good, "open files", "unlimited", ""),
         Some(files) if files >= FILES_MIN => r.line(Mark::Good, "open files", &show_count(files), ""),
         Some(files) => {
@@ -108,18 +258,19 @@ fn limits(r: &mut Report) {
             r.line(Mark::Note, "open files", &format!("{}: few for a node", show_count(files)), mend);
         }
     }
-    match read_number("/proc/sys/net/core/somaxconn") {
+    match facts.number("proc/sys/net/core/somaxconn") {
         Some(backlog) if backlog < 1024 => {
             r.line(Mark::Note, "listen backlog", &backlog.to_string(), "sysctl -w net.core.somaxconn=4096");
         }
         Some(backlog) => r.line(Mark::Good, "listen backlog", &backlog.to_string(), ""),
         None => {}
     }
+    r
 }
 
-fn cores(r: &mut Report) {
-    let cores = io::available_cores();
-    r.title("cores");
+fn cores(facts: &Facts) -> Section {
+    let cores = &facts.cores;
+    let mut r = Section::new("cores");
     let found = format!(
         "{} usable ({}); one shard on each of {}",
         cores.ids.len(),
@@ -134,64 +285,21 @@ fn cores(r: &mut Report) {
             r.line(Mark::Note, "CPU quota", &format!("{quota:.2} cores"), mend);
         }
     }
-    let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
+    let governor = facts.read("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
     match governor.as_deref() {
-        None => r.line(Mark::Note, "frequency governor", "none to be seen (virtual machine)", ""),
-        Some("performance") => r.line(Mark::Good, "frequency governor", "performance", ""),
-        Some(other) => {
-            r.line(Mark::Note, "frequency governor", other, "cpupower frequency-set -g performance")
-        }
+        None => r.line(Mark::Note, "governor", "none to be seen (virtual machine)", ""),
+        Some("performance") => r.line(Mark::Good, "governor", "performance", ""),
+        Some(other) => r.line(Mark::Note, "governor", other, "cpupower frequency-set -g performance"),
     }
-    if let Some(isolated) = read("/sys/devices/system/cpu/isolated").filter(|i| !i.is_empty()) {
+    if let Some(isolated) = facts.read("sys/devices/system/cpu/isolated").filter(|i| !i.is_empty()) {
         r.line(Mark::Good, "isolated cores", &isolated, "");
     }
-}
-
-fn devices(r: &mut Report) {
-    r.title("for the raw ports of later versions");
-    let pages = read_number("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages");
-    match pages {
-        Some(0) => {
-            let mend = "echo 512 | sudo tee /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
-            r.line(Mark::Note, "hugepages (2 MiB)", "none reserved", mend);
-        }
-        Some(count) => r.line(Mark::Good, "hugepages (2 MiB)", &show_count(count), ""),
-        None => r.line(Mark::Note, "hugepages (2 MiB)", "not offered by this kernel", ""),
-    }
-    let mut names: Vec<String> = fs::read_dir("/sys/class/net")
-        .map(|dir| dir.flatten().filter_map(|e| e.file_name().into_string().ok()).collect())
-        .unwrap_or_default();
-    names.sort();
-    for name in names.iter().filter(|n| *n != "lo").take(NICS_MAX) {
-        let folder = Path::new("/sys/class/net").join(name);
-        let driver = fs::read_link(folder.join("device/driver"))
-            .ok()
-            .and_then(|d| d.file_name().map(|n| n.to_string_lossy().into_owned()))
-            .unwrap_or_else(|| "virtual".to_owned());
-        let address = fs::read_link(folder.join("device"))
-            .ok()
-            .and_then(|d| d.file_name().map(|n| n.to_string_lossy().into_owned()))
-            .unwrap_or_default();
-        let rx = queues(&folder, "rx-");
-        let found = format!("{driver} {address} {rx} rx queue{}", if rx == 1 { "" } else { "s" });
-        r.line(Mark::Note, &format!("interface {name}"), &found.replace("  ", " "), "");
-    }
-}
-
-fn queues(folder: &Path, prefix: &str) -> usize {
-    fs::read_dir(folder.join("queues"))
-        .map(|dir| dir.flatten().filter(|e| e.file_name().to_string_lossy().starts_with(prefix)).count())
-        .unwrap_or(0)
+    r
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
 
-fn read(path: &str) -> Option<String> {
-    fs::read_to_string(path).ok().map(|t| t.trim().to_owned())
-}
-
-fn read_number(path: &str) -> Option<u64> {
-    read(path)?.parse().ok()
-}
+#[cfg(test)]
+mod tests;

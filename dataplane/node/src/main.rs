@@ -38,8 +38,8 @@ use failure::{Failure, Outcome};
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::demo(&args),
-        Command::Doctor => {
-            doctor::doctor();
+        Command::Doctor(args) => {
+            doctor::doctor(args.json);
             Ok(())
         }
         Command::Run(args) => run::run(&args),

@@ -101,7 +101,7 @@ pub(crate) fn json(figures: &Figures, origin: &Origin, is_draining: bool) -> Str
 }
 
 /// A JSON string.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from('"');
     for c in text.chars() {
         match c {

@@ -146,9 +146,13 @@ fn status_without_a_node_is_one_line() {
 fn doctor_reports_on_every_part() {
     let done = Towpath::run(&["doctor"]);
     assert_eq!(done.code, 0);
-    for part in ["backends (kernel ", "epoll", "open files", "CPU quota", "hugepages"] {
+    for part in ["on Linux ", "epoll", "xdp", "dpdk", "open files", "CPU quota", "hugepages", "NICs"] {
         assert!(done.stdout.contains(part), "{part} is not in {}", done.stdout);
     }
+    let done = Towpath::run(&["doctor", "--json"]);
+    let all: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert!(all["sections"][0]["lines"].as_array().unwrap().iter().any(|line| line["what"] == "epoll"));
+    assert!(all["nics"].is_array());
 }
 
 #[test]
