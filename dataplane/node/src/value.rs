@@ -81,18 +81,6 @@ pub(crate) fn ip(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("`{text}` is no IP address"))
 }
 
-/// `10.7.0.2/24`: an address and its network's prefix length.
-pub(crate) fn network(text: &str) -> Result<(IpAddr, u8), String> {
-    let bad = || format!("`{text}` is no address with a prefix length; expected, for example, 10.7.0.2/24");
-    let (address, prefix_len) = text.split_once('/').ok_or_else(bad)?;
-    let address: IpAddr = address.parse().map_err(|_| bad())?;
-    let max = if address.is_ipv4() { 32 } else { 128 };
-    match prefix_len.parse() {
-        Ok(len) if len <= max => Ok((address, len)),
-        _ => Err(format!("`{text}`: a prefix length is between 0 and {max}")),
-    }
-}
-
 /// `40000-49999`: a range of TCP ports.
 pub(crate) fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     let bad = || format!("`{text}` is no range of ports; expected, for example, 40000-49999");

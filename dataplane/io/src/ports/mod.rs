@@ -13,7 +13,7 @@ use crate::{Poll, Waker};
 use post::Post;
 pub use raw::PortSnapshot;
 pub(crate) use raw::{AnyStack, Raw, Seat, any};
-pub use spec::{DeviceSpec, DpdkMemory, PortError, PortSpec, SHARED_SOURCE_PORTS, XdpMode};
+pub use spec::{DeviceSpec, DpdkMemory, PortError, PortSpec, SHARED_SOURCE_PORTS, XdpMode, network};
 
 /// How ports are opened.
 #[derive(Clone, Copy, Debug)]

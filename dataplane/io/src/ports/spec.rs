@@ -90,6 +90,21 @@ impl fmt::Display for PortError {
 
 impl core::error::Error for PortError {}
 
+/// `10.7.0.2/24`: an address and its network's prefix length.
+///
+/// # Errors
+/// What was expected.
+pub fn network(text: &str) -> Result<(IpAddr, u8), String> {
+    let bad = || format!("`{text}` is no address with a prefix length; expected, for example, 10.7.0.2/24");
+    let (address, prefix_len) = text.split_once('/').ok_or_else(bad)?;
+    let address: IpAddr = address.parse().map_err(|_| bad())?;
+    let max = if address.is_ipv4() { 32 } else { 128 };
+    match prefix_len.parse() {
+        Ok(len) if len <= max => Ok((address, len)),
+        _ => Err(format!("`{text}`: a prefix length is between 0 and {max}")),
+    }
+}
+
 impl PortSpec {
     /// True if one of its addresses is this.
     pub fn has(&self, address: IpAddr) -> bool {

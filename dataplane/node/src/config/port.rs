@@ -158,8 +158,8 @@ fn whole(
 /// One network, or a list of them.
 fn networks(r: &mut Reader, value: &Spanned<DeValue<'_>>) -> Vec<(IpAddr, u8)> {
     match value.get_ref() {
-        DeValue::Array(list) => list.iter().filter_map(|one| r.parsed(one, value::network)).collect(),
-        _ => r.parsed(value, value::network).into_iter().collect(),
+        DeValue::Array(list) => list.iter().filter_map(|one| r.parsed(one, io::network)).collect(),
+        _ => r.parsed(value, io::network).into_iter().collect(),
     }
 }
 
@@ -194,7 +194,7 @@ fn routes(r: &mut Reader, value: &Spanned<DeValue<'_>>) -> Vec<Route> {
         let (mut to, mut via) = (None, None);
         let before = r.problems.len();
         r.table(one, "a route", &["to", "via"], |r, key, value| match key {
-            "to" => to = r.parsed(value, value::network),
+            "to" => to = r.parsed(value, io::network),
             _ => via = r.parsed(value, value::ip),
         });
         match (to, via) {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use io::{Config, Limits, Listeners, Placement, Sockets};
+use io::{Config, Limits, Listeners, Placement, PortSeats, Transports};
 use pktgen::stats::Snapshot;
 use pktgen::summary::{grouped, span};
 use pktgen::{Hold, Live, Load, LoadConfig, Pace, Phase, Summary, Target, report};
@@ -25,15 +25,16 @@ pub(crate) fn run(args: &CallArgs) -> Result<ExitCode, String> {
     config.check().map_err(|e| e.to_string())?;
     let stop = stop_flag()?;
     let live = Arc::new(Live::new());
+    let mut ports = crate::port::open(args.backend, &args.port, &[], args.poll.poll(), 1)?;
     let (send, done) = channel();
     let thread = {
         let (live, stop, config) = (Arc::clone(&live), Arc::clone(&stop), config.clone());
-        let (sockets, core) = (config_of_sockets(args), args.core);
+        let (sockets, core, seats) = (config_of_sockets(args), args.core, ports.take(0));
         std::thread::Builder::new()
             .name("load".to_owned())
             .spawn(move || {
                 // Nobody to tell only if the main thread is gone, and with it the process.
-                let _ = send.send(drive(&sockets, core, config, live, &stop));
+                let _ = send.send(drive(&sockets, seats, core, config, live, &stop));
             })
             .map_err(|e| format!("no thread: {e}"))?
     };
@@ -98,6 +99,7 @@ fn config_of_sockets(args: &CallArgs) -> Config {
 /// The load's thread.
 fn drive(
     sockets: &Config,
+    ports: PortSeats,
     core: Option<usize>,
     config: LoadConfig,
     live: Arc<Live>,
@@ -108,7 +110,7 @@ fn drive(
     {
         return Err(format!("core {core} is not ours to use; `nproc` and the affinity mask say which are"));
     }
-    let sockets = Sockets::open(sockets, &Listeners::none(), 0, Placement::new(1))
+    let sockets = Transports::open(sockets, &Listeners::none(), 0, Placement::new(1), ports)
         .map_err(|e| format!("the backend could not be opened: {e}; try --backend epoll"))?;
     let mut load = Load::new(sockets, config, live).map_err(|e| e.to_string())?;
     Ok(load.run(stop))

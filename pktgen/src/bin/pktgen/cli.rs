@@ -7,6 +7,7 @@ use std::time::Duration;
 use abi::{Addr, Status};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::port::PortArgs;
 use crate::units;
 
 /// Towpath's load generator: unchanged gRPC calls, and a backend that returns them.
@@ -24,7 +25,7 @@ pub(crate) enum Command {
     Packet(PacketArgs),
 }
 
-/// Which kernel interface carries the bytes.
+/// What carries the bytes.
 #[derive(Clone, Copy, ValueEnum, Debug)]
 pub(crate) enum BackendArg {
     /// io_uring where the kernel offers it, else epoll.
@@ -33,6 +34,10 @@ pub(crate) enum BackendArg {
     Uring,
     /// epoll.
     Epoll,
+    /// AF_XDP on --device, with the address --address.
+    Xdp,
+    /// DPDK by --device, with the address --address.
+    Dpdk,
 }
 
 /// How a thread with nothing to do waits.
@@ -95,9 +100,11 @@ pub(crate) struct CallArgs {
     /// How long the last answers may take after the end.
     #[arg(long, value_name = "T", default_value = "2s", value_parser = units::duration)]
     pub(crate) drain: Duration,
-    /// Which kernel interface to use.
+    /// What carries the calls.
     #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
     pub(crate) backend: BackendArg,
+    #[command(flatten)]
+    pub(crate) port: PortArgs,
     /// How to wait when there is nothing to do; block where client and backend share a core.
     #[arg(long, value_enum, default_value_t = PollArg::Adaptive)]
     pub(crate) poll: PollArg,
@@ -130,9 +137,11 @@ pub(crate) struct EchoArgs {
     /// Where to listen: HOST:PORT or unix:PATH; may be given several times.
     #[arg(long, value_name = "ADDR", required = true, value_parser = units::addr)]
     pub(crate) listen: Vec<Addr>,
-    /// Which kernel interface to use.
+    /// What carries the calls.
     #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
     pub(crate) backend: BackendArg,
+    #[command(flatten)]
+    pub(crate) port: PortArgs,
     /// How to wait when there is nothing to do; block where client and backend share a core.
     #[arg(long, value_enum, default_value_t = PollArg::Adaptive)]
     pub(crate) poll: PollArg,
@@ -206,9 +215,15 @@ pub(crate) struct PacketArgs {
 }
 
 impl BackendArg {
+    /// True for those that open a raw port.
+    pub(crate) fn is_raw(self) -> bool {
+        matches!(self, Self::Xdp | Self::Dpdk)
+    }
+
+    /// What carries connections that are on no port.
     pub(crate) fn backend(self) -> io::Backend {
         match self {
-            Self::Auto => io::Backend::Auto,
+            Self::Auto | Self::Xdp | Self::Dpdk => io::Backend::Auto,
             Self::Uring => io::Backend::Uring,
             Self::Epoll => io::Backend::Epoll,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Sender, channel};
 
-use io::{Config, ListenerSpec, Listeners, Placement, Sockets};
+use io::{Config, ListenerSpec, Listeners, Placement, PortSeats, Transports};
 use pktgen::summary::{grouped, size};
 use pktgen::{Echo, EchoLive, EchoOptions};
 use shard::ListenerId;
@@ -17,13 +17,15 @@ use crate::cli::{EchoArgs, backend_name};
 type Methods = Vec<(String, u64)>;
 
 pub(crate) fn run(args: &EchoArgs) -> Result<ExitCode, String> {
-    let specs: Vec<ListenerSpec> = (0u16..)
-        .zip(&args.listen)
-        .map(|(i, addr)| ListenerSpec { id: ListenerId(i), addr: addr.clone() })
-        .collect();
-    let listeners = Arc::new(Listeners::bind(&specs).map_err(|e| e.to_string())?);
+    let listen: Vec<(ListenerId, abi::Addr)> = (0..).map(ListenerId).zip(args.listen.clone()).collect();
     let cores: Vec<Option<usize>> =
         if args.cores.is_empty() { vec![None] } else { args.cores.iter().copied().map(Some).collect() };
+    let shards = u16::try_from(cores.len()).map_err(|_| "too many cores")?;
+    let mut ports = crate::port::open(args.backend, &args.port, &listen, args.poll.poll(), shards)?;
+    let on_sockets = if args.backend.is_raw() { &[][..] } else { &listen[..] };
+    let specs: Vec<ListenerSpec> =
+        on_sockets.iter().map(|(id, addr)| ListenerSpec { id: *id, addr: addr.clone() }).collect();
+    let listeners = Arc::new(Listeners::bind(&specs).map_err(|e| e.to_string())?);
     let placement = Placement::new(cores.len());
     let stop = stop_flag()?;
     let (ready, opened) = channel();
@@ -32,10 +34,12 @@ pub(crate) fn run(args: &EchoArgs) -> Result<ExitCode, String> {
         let (listeners, placement, stop) =
             (Arc::clone(&listeners), Arc::clone(&placement), Arc::clone(&stop));
         let (config, options, ready) = (config_of(args), options_of(args), ready.clone());
+        let seats = ports.take(shard);
         let live = Arc::new(EchoLive::default());
         let figures = Arc::clone(&live);
-        let body =
-            move || serve(&config, options, shard, core, &listeners, placement, &ready, &stop, &figures);
+        let body = move || {
+            serve(&config, seats, options, shard, core, &listeners, placement, &ready, &stop, &figures)
+        };
         let thread = std::thread::Builder::new()
             .name(format!("echo-{shard}"))
             .spawn(body)
@@ -48,11 +52,14 @@ pub(crate) fn run(args: &EchoArgs) -> Result<ExitCode, String> {
         let name = opened.recv().unwrap_or_else(|_| Err("a thread ended early".to_owned()))?;
         backend = Some(name);
     }
-    let addrs: Vec<String> = listeners.local_addrs().iter().map(|(_, a)| a.to_string()).collect();
+    let mut addrs: Vec<String> = listeners.local_addrs().iter().map(|(_, a)| a.to_string()).collect();
+    if args.backend.is_raw() {
+        addrs.extend(args.listen.iter().map(ToString::to_string));
+    }
     eprintln!(
         "pktgen echo: ready on {} ({}, {} thread{})",
         addrs.join(", "),
-        backend.unwrap_or("none"),
+        ports.lines().next().map(|(_, line)| line).or(backend).unwrap_or("none"),
         threads.len(),
         if threads.len() == 1 { "" } else { "s" }
     );
@@ -98,6 +105,7 @@ fn options_of(args: &EchoArgs) -> EchoOptions {
 #[expect(clippy::too_many_arguments, reason = "a thread's start: everything it is given, once")]
 fn serve(
     config: &Config,
+    ports: PortSeats,
     options: EchoOptions,
     shard: usize,
     core: Option<usize>,
@@ -113,7 +121,7 @@ fn serve(
         {
             return Err(format!("core {core} is not ours to use; the affinity mask says which are"));
         }
-        Sockets::open(config, listeners, shard, placement)
+        Transports::open(config, listeners, shard, placement, ports)
             .map_err(|e| format!("the backend could not be opened: {e}; try --backend epoll"))
     };
     match open() {

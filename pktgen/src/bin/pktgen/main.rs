@@ -8,6 +8,7 @@ mod cli;
 mod echo;
 #[cfg(feature = "dpdk")]
 mod packet;
+mod port;
 mod units;
 
 use std::process::ExitCode;
