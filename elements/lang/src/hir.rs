@@ -266,6 +266,10 @@ pub(crate) enum Func {
     WeightedEndpoint,
     WeightedMap,
     PerSecond,
+    /// SHA-256 in hexadecimal.
+    Digest,
+    /// A list's items, each once.
+    Distinct,
 }
 
 /// What a handler does to the world.
@@ -367,6 +371,8 @@ pub(crate) struct Param {
     pub(crate) name: String,
     pub(crate) ty: Ty,
     pub(crate) is_call: bool,
+    /// A `set`: its items are different.
+    pub(crate) is_set: bool,
     pub(crate) default: Option<HExpr>,
     /// `random()` is held against it: 0 to 1.
     pub(crate) is_share: bool,

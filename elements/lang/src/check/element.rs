@@ -2,7 +2,7 @@
 
 use crate::ast::{self, Arg, TypeExpr};
 use crate::diag::Diagnostic;
-use crate::hir::{Element, HExpr, Handler, Param};
+use crate::hir::{Element, Func, HExpr, HKind, Handler, Param};
 use crate::source::Span;
 use crate::suggest::nearest;
 use crate::ty::{Cell, ENUMS, EnumId, Ty};
@@ -62,10 +62,12 @@ impl Checker<'_> {
         self.context = if param.is_call { Context::CallParam } else { Context::Constant };
         let default = param.default.as_ref().map(|default| {
             let value = self.expr(default, Some(&ty));
-            self.coerce(value, &ty)
+            let value = self.coerce(value, &ty);
+            if is_set(&param.ty) { once(value) } else { value }
         });
         let name = param.name.text.clone();
-        self.params.push(Param { name, ty, is_call: param.is_call, default, is_share: false });
+        let is_set = is_set(&param.ty);
+        self.params.push(Param { name, ty, is_call: param.is_call, is_set, default, is_share: false });
     }
 
     pub(super) fn type_of(&mut self, ty: &TypeExpr) -> Ty {
@@ -102,7 +104,7 @@ impl Checker<'_> {
             "bucket" => Ty::Cell(Cell::Bucket),
             "window" => Ty::Cell(Cell::Window),
             "option" => args.pop().unwrap_or(Ty::Error).opt(),
-            // A set is a list that is only asked what is in it.
+            // A set is a list of different items.
             "list" | "set" => Ty::List(Box::new(args.pop().unwrap_or(Ty::Error))),
             "map" => {
                 let value = args.pop().unwrap_or(Ty::Error);
@@ -146,6 +148,7 @@ impl Checker<'_> {
             self.context = if param.is_call { Context::CallParam } else { Context::Constant };
             let value = self.expr(&arg.value, Some(&param.ty));
             let value = self.coerce(value, &param.ty);
+            let value = if param.is_set { once(value) } else { value };
             match values.get_mut(at) {
                 Some(slot) if slot.is_none() => *slot = Some(value),
                 _ => self.error(
@@ -197,4 +200,17 @@ impl Checker<'_> {
         let value = self.expr(expr, Some(&Ty::Bool));
         self.coerce(value, &Ty::Bool)
     }
+}
+
+fn is_set(ty: &TypeExpr) -> bool {
+    ty.name == "set" || ty.name == "option" && ty.args.iter().any(is_set)
+}
+
+/// A set: of a list that is written, each item once.
+fn once(list: HExpr) -> HExpr {
+    if !matches!(list.ty, Ty::List(_)) {
+        return list;
+    }
+    let (ty, span) = (list.ty.clone(), list.span);
+    HExpr { kind: HKind::Call(Func::Distinct, vec![list]), ty, span }
 }

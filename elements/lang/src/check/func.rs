@@ -57,7 +57,7 @@ pub(crate) const EFFECTS: [&str; 7] =
     ["reject", "delay", "log", "count", "observe", "access_log", "compress"];
 
 /// Known and not done yet.
-const LATER: [&str; 7] = ["digest", "answer", "retry", "mirror", "encrypt", "decrypt", "decompress"];
+const LATER: [&str; 6] = ["answer", "retry", "mirror", "encrypt", "decrypt", "decompress"];
 
 /// Functions whose parameters have one type each: name, parameters, how many must be given, result.
 struct Simple {
@@ -67,7 +67,7 @@ struct Simple {
     func: Func,
 }
 
-const SIMPLE: [Simple; 15] = [
+const SIMPLE: [Simple; 16] = [
     Simple { name: "now", params: &[], needed: 0, func: Func::Now },
     Simple { name: "random", params: &[], needed: 0, func: Func::Random },
     Simple { name: "chance", params: &[("p", Ty::Float), ("key", Ty::Str)], needed: 1, func: Func::Chance },
@@ -98,6 +98,7 @@ const SIMPLE: [Simple; 15] = [
     Simple { name: "mask", params: &[("text", Ty::Str), ("keep", Ty::Uint)], needed: 2, func: Func::Mask },
     Simple { name: "in_cidr", params: &[("ip", Ty::Str), ("range", Ty::Str)], needed: 2, func: Func::InCidr },
     Simple { name: "base64", params: &[("text", Ty::Str)], needed: 1, func: Func::Base64 },
+    Simple { name: "digest", params: &[("text", Ty::Str)], needed: 1, func: Func::Digest },
 ];
 
 fn result_of(func: Func) -> Ty {
@@ -315,7 +316,7 @@ impl Checker<'_> {
         for (slot, (_, ty)) in found.into_iter().zip(simple.params) {
             if let Some(e) = slot {
                 let value = self.expr(e, Some(ty));
-                let takes_bytes = simple.func == Func::Base64 && value.ty == Ty::Bytes;
+                let takes_bytes = matches!(simple.func, Func::Base64 | Func::Digest) && value.ty == Ty::Bytes;
                 out.push(if takes_bytes { value } else { self.coerce(value, ty) });
             }
         }

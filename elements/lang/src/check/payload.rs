@@ -232,6 +232,8 @@ impl Checker<'_> {
             return HExpr { kind, ty, span };
         };
         let ty = match ty {
+            // What does not fit is not kept.
+            list @ Ty::List(_) if matches!(path.root, Root::Kept) => list.opt(),
             list @ (Ty::List(_) | Ty::Map(..)) => list,
             other if path.is_optional => other.opt(),
             other => other,

@@ -100,8 +100,9 @@ impl Checker<'_> {
         }
         let bare = ty.bare();
         if state.scope == Scope::Call {
-            if !bare.is_scalar() {
-                self.error(Diagnostic::unsupported(at, &format!("`state call` of type {ty}")));
+            if !bare.is_scalar() && !matches!(bare, Ty::Str | Ty::Bytes) {
+                let error = Diagnostic::error(at, format!("`state call` keeps no {ty}"));
+                self.error(error.label("expected a number, a text, bytes, an Endpoint, a Status, …"));
             }
             return;
         }
@@ -109,7 +110,7 @@ impl Checker<'_> {
         let error = match bare {
             Ty::Str | Ty::Bytes | Ty::List(_) => {
                 Diagnostic::error(at, format!("`state {scope}` keeps no {ty}"))
-                    .help("keep its `hash(…)`, a uint; or make it the key of a map")
+                    .help("a map may: `map<string, string>[max 1, evict]`; or keep its `hash(…)`, a uint")
             }
             Ty::Endpoint | Ty::Service => Diagnostic::error(at, format!("`state {scope}` keeps no {ty}"))
                 .help("a map may: `map<string, Endpoint>[max 1, evict]`"),
@@ -221,14 +222,15 @@ impl Checker<'_> {
         }
         match value {
             Ty::Error => Some(None),
-            Ty::Str | Ty::Bytes | Ty::List(_) | Ty::Service => {
-                self.error(Diagnostic::unsupported(at, &format!("a map of {value}")));
-                None
-            }
+            Ty::Str | Ty::Bytes => Some(None),
             value if value.is_scalar() => Some(None),
             value => {
                 let error = Diagnostic::error(at, format!("a map keeps no {value}"));
-                self.error(error.label("expected a number, a duration, an Endpoint, a Status or a cell"));
+                self.error(
+                    error.label(
+                        "expected a number, a string, bytes, an Endpoint, a Service, a Status or a cell",
+                    ),
+                );
                 None
             }
         }

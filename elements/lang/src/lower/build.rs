@@ -412,6 +412,38 @@ impl<'a> Builder<'a> {
         Val::Opt(d)
     }
 
+    /// A value that is to be kept: a list as bytes, all else as it is.
+    pub(super) fn packed(&mut self, value: Val, ty: &Ty) -> Val {
+        if !matches!(ty.bare(), Ty::List(_)) || matches!(value, Val::Const(Const::None)) {
+            return value;
+        }
+        let a = if ty.is_opt() { self.pair(&value).wrapping_add(1) } else { self.reg(&value) };
+        if ty.is_opt() {
+            // What is absent has no items.
+            let there = a.wrapping_sub(1);
+            let d = self.alloc(2);
+            self.load(d.wrapping_add(1), 0);
+            self.emit(Op::Move { d, a: there });
+            let absent = self.emit(Op::JumpUnless { a: there, to: 0 });
+            self.emit(Op::PackList { d: d.wrapping_add(1), a });
+            self.land(&[absent]);
+            return Val::Opt(d);
+        }
+        let d = self.alloc(1);
+        self.emit(Op::PackList { d, a });
+        Val::Reg(d)
+    }
+
+    /// The same value as it was.
+    pub(super) fn unpacked(&mut self, value: Val, ty: &Ty) -> Val {
+        if !matches!(ty.bare(), Ty::List(_)) {
+            return value;
+        }
+        let a = self.reg(&value);
+        self.emit(Op::UnpackList { d: a, a });
+        value
+    }
+
     /// Stores a value into the call's words.
     pub(super) fn store_slot(&mut self, slot: Slot, value: &Val) {
         if slot.optional {

@@ -14,10 +14,14 @@ fn goes_on(op: &Op) -> bool {
     !matches!(op, Op::Jump { .. } | Op::Reject { .. } | Op::End)
 }
 
-/// Instructions that look at every endpoint of a list.
-fn weight(op: &Op, endpoints: u64) -> u64 {
-    match op {
+/// Instructions that look at every endpoint, or at every item of a list.
+fn weight(op: &Op, items: u64, endpoints: u64) -> u64 {
+    match *op {
         Op::Healthy { .. } | Op::Ring { .. } | Op::ByWeight { .. } | Op::Turn { .. } => endpoints.max(1),
+        Op::MetaAll { max, .. } => u64::from(max),
+        Op::Split { .. } => PARTS_MAX as u64,
+        Op::PackList { .. } | Op::UnpackList { .. } => items,
+        Op::Distinct { .. } => items.saturating_mul(items),
         _ => 1,
     }
 }
@@ -61,7 +65,7 @@ pub(crate) fn worst_case(shared: &Shared, code: &Code, endpoints: usize) -> u64 
         let next = if goes_on(op) { longest.get(at + 1).copied() } else { None };
         // A jump back ends its turn of the loop; the loop's own `Next` leads out.
         let rest = there.max(next).unwrap_or(0);
-        let own = times.get(at).copied().unwrap_or(1).saturating_mul(weight(op, endpoints));
+        let own = times.get(at).copied().unwrap_or(1).saturating_mul(weight(op, items, endpoints));
         if let Some(slot) = longest.get_mut(at) {
             *slot = own.saturating_add(rest);
         }

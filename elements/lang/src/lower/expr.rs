@@ -25,7 +25,8 @@ impl Builder<'_> {
             HKind::Param(at) | HKind::CallParam(at) => match self.params.get(usize::from(*at)) {
                 Some(ParamAt::Word(slot)) => {
                     let slot = *slot;
-                    self.load_slot(slot)
+                    let value = self.load_slot(slot);
+                    self.unpacked(value, &e.ty)
                 }
                 _ => Val::Unit,
             },

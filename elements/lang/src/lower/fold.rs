@@ -202,6 +202,20 @@ impl Builder<'_> {
             }
             (Func::Floor, [Const::Word(x)]) => Const::Word(arith::un(Un::Floor, *x)),
             (Func::PerSecond, [value]) => value.clone(),
+            (Func::Distinct, [Const::List(items)]) => {
+                let mut once: Vec<Const> = Vec::new();
+                items.iter().for_each(|item| {
+                    if !once.contains(item) {
+                        once.push(item.clone())
+                    }
+                });
+                Const::List(once)
+            }
+            (Func::Distinct, [Const::None]) => Const::None,
+            (Func::Digest, [Const::Str(text)]) => {
+                let hex = crate::vm::text::digest(text.as_bytes());
+                Const::Str(String::from_utf8_lossy(&hex).into())
+            }
             (Func::Len, [Const::Str(text)]) => Const::Word(text.len() as u64),
             (Func::Len, [Const::List(items)]) => Const::Word(items.len() as u64),
             _ => return None,

@@ -123,7 +123,7 @@ pub(crate) fn chain(
     let keeps = kept_fields(links);
     let kept: Vec<(String, Slot)> =
         keeps.iter().map(|(path, _)| (path.name(), slot(&mut next, true))).collect();
-    shared.keeps |= keeps.iter().any(|(_, e)| payload::is_text(e.ty.bare()));
+    shared.keeps |= keeps.iter().any(|(_, e)| stays(e.ty.bare()));
 
     let mut plan = Plan::default();
     for entry in ENTRIES {
@@ -201,6 +201,11 @@ fn needs_scratch(op: &Op) -> bool {
             | Op::List { .. }
             | Op::StrFn { .. }
             | Op::TextStart
+            | Op::PackList { .. }
+            | Op::UnpackList { .. }
+            | Op::Distinct { .. }
+            | Op::LoadText { .. }
+            | Op::MapGet { .. }
             | Op::Delay { .. }
             | Op::Decode { .. }
             | Op::Payload { .. }
@@ -272,10 +277,13 @@ fn layouts(
                     ParamAt::Unused
                 }
                 None if is_used => {
-                    if matches!(arg.ty.bare(), Ty::List(_) | Ty::Map(..)) {
-                        errors.push(Diagnostic::unsupported(arg.span, "a list as call-parameter"));
+                    if matches!(arg.ty.bare(), Ty::Map(..)) {
+                        errors.push(
+                            Diagnostic::error(arg.span, "a map as call-parameter must be constant")
+                                .label("expected a constant, or one value of the map"),
+                        );
                     }
-                    keeps |= matches!(arg.ty.bare(), Ty::Str | Ty::Bytes);
+                    keeps |= stays(arg.ty.bare());
                     ParamAt::Word(slot(&mut next, arg.ty.is_opt()))
                 }
                 None => ParamAt::Unused,
@@ -301,6 +309,11 @@ fn layouts(
     }
     shared.keeps = keeps;
     (layouts, next)
+}
+
+/// Values of this type are in the call's memory, and must stay there.
+fn stays(ty: &Ty) -> bool {
+    payload::is_text(ty) || matches!(ty, Ty::List(_))
 }
 
 fn slot(next: &mut u16, optional: bool) -> Slot {
@@ -411,8 +424,9 @@ fn request<'a>(
                 b.in_argument = true;
                 let value = b.expr(arg);
                 b.in_argument = false;
+                let value = b.packed(value, &arg.ty);
                 b.store_slot(*slot, &value);
-                keeps |= matches!(arg.ty.bare(), Ty::Str | Ty::Bytes);
+                keeps |= stays(arg.ty.bare());
                 b.next = 0;
             }
         }
@@ -420,11 +434,13 @@ fn request<'a>(
             b.emit(Op::Keep);
         }
         for (state, place) in link.element.states.iter().zip(&layout.states) {
-            let (Init::Value(init), StateAt::Word(slot)) = (&state.init, place) else { continue };
+            let (Init::Value(init), StateAt::Word(_) | StateAt::Text(_)) = (&state.init, place) else {
+                continue;
+            };
             let value = b.expr(init);
             // Words are zero when a passage starts.
             if !matches!(value, Val::Const(Const::Word(0) | Const::None)) {
-                b.store_slot(*slot, &value);
+                b.store_state_at(place, &value);
             }
             b.next = 0;
         }

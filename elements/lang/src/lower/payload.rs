@@ -362,7 +362,9 @@ impl Builder<'_> {
             Root::Kept => {
                 let name = path.name();
                 let slot = self.kept.iter().find(|(known, _)| *known == name).map(|(_, slot)| *slot);
-                slot.map_or(Val::Unit, |slot| self.load_slot(slot))
+                let Some(slot) = slot else { return Val::Unit };
+                let value = self.load_slot(slot);
+                self.unpacked(value, &e.ty)
             }
             Root::Call(_) => {
                 let Some((site, slot)) = self.path_slot(path) else { return Val::Unit };
@@ -400,11 +402,14 @@ impl Builder<'_> {
 
     /// Keeps what a path leads to in words of the call.
     pub(super) fn keep_path(&mut self, path: &Path, e: &HExpr, at: build::Slot) {
-        if matches!(e.ty, Ty::List(_) | Ty::Map(..)) {
-            self.errors.push(Diagnostic::unsupported(e.span, "a list of the request in `response`"));
-            return;
-        }
         if let Some((site, slot)) = self.path_slot(path) {
+            if matches!(e.ty.bare(), Ty::List(_)) {
+                let list = self.one(|d| Op::SlotList { d, site, slot });
+                let a = self.reg(&list);
+                self.emit(Op::KeepList { word: at.word, a });
+                self.next = 0;
+                return;
+            }
             let is_text = is_text(e.ty.bare());
             self.emit(Op::KeepSlot { site, slot, word: at.word, is_text });
         }

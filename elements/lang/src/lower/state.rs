@@ -4,7 +4,7 @@ use crate::ast::Scope;
 use crate::check::state::scalar_bytes;
 use crate::diag::Diagnostic;
 use crate::hir::{CellInit, Const, HBin, HExpr, HKind, HPlace, Init, State};
-use crate::state::{Bucket, Field, Full, Kind, StateDecl, Value, Window};
+use crate::state::{Bucket, Field, Full, Kind, StateDecl, Value, Window, text};
 use crate::ty::Ty;
 use crate::vm::code::{CellKind, CellOp, CellPlace, CellSite, KeyKind, MapSite, Op, Reg, ValueKind};
 
@@ -24,6 +24,8 @@ const SPREAD: u64 = 4;
 pub(super) enum StateAt {
     /// In the call's words.
     Word(Slot),
+    /// A text in the call's words; of a `T?`, whether it is there stands before it.
+    Text(Slot),
     /// Among the element's `node` scalars; a `T?` has its presence beside it.
     Node {
         value: Field,
@@ -150,6 +152,14 @@ impl Builder<'_> {
             kind,
         };
         match &state.init {
+            Init::Value(_)
+                if state.scope == Scope::Call && matches!(state.ty.bare(), Ty::Str | Ty::Bytes) =>
+            {
+                let slot = super::slot(to.next, optional);
+                let words = u16::try_from(text::words(text::CALL_BYTES_MAX)).unwrap_or(u16::MAX);
+                *to.next = to.next.saturating_add(words - 1);
+                StateAt::Text(slot)
+            }
             Init::Value(_) if state.scope == Scope::Call => StateAt::Word(super::slot(to.next, optional)),
             Init::Value(init) => {
                 if !matches!(self.fold(init), Some(Const::Word(_) | Const::None)) {
@@ -209,10 +219,13 @@ impl Builder<'_> {
                 None => return StateAt::Nowhere,
             },
             (None, Ty::Endpoint) => ValueKind::Endpoint,
+            (None, Ty::Service) => ValueKind::Service,
+            (None, Ty::Str | Ty::Bytes) => ValueKind::Text,
             (None, _) => ValueKind::Word,
         };
         let kept = match value {
             ValueKind::Cell(CellKind::Window(window)) => Value::Window(window),
+            ValueKind::Text => Value::Text,
             _ => Value::Word,
         };
         let options = &state.options;
@@ -223,6 +236,7 @@ impl Builder<'_> {
             * match kept {
                 Value::Word => ENTRY_BYTES + 8,
                 Value::Window(window) => ENTRY_BYTES + 8 * window.words(1) as u64,
+                Value::Text => ENTRY_BYTES + 8 * text::words(text::MAP_BYTES_MAX) as u64,
             };
         let entries = if options.is_bytes { max / entry_bytes } else { max };
         if !(1..=ENTRIES_MAX).contains(&entries) {
@@ -248,7 +262,7 @@ impl Builder<'_> {
         };
         let inner = match kept {
             Value::Window(_) => " of windows",
-            Value::Word => "",
+            Value::Word | Value::Text => "",
         };
         let shape = format!("{}{inner}[max {entries}, {word}]", state.ty);
         let max = usize::try_from(entries).unwrap_or(1);
@@ -313,6 +327,7 @@ impl Builder<'_> {
     pub(super) fn load_state(&mut self, at: u16) -> Val {
         match self.state_at(at) {
             StateAt::Word(slot) => self.load_slot(slot),
+            StateAt::Text(slot) => self.load_text(slot),
             StateAt::Node { value, presence } => self.load_node(&value, presence.as_ref()),
             StateAt::Shard { at, optional } => {
                 let d = self.alloc(if optional { 2 } else { 1 });
@@ -329,11 +344,17 @@ impl Builder<'_> {
 
     /// Assigns a state.
     pub(super) fn store_state(&mut self, at: u16, value: &Val) {
-        match self.state_at(at) {
-            StateAt::Word(slot) => self.store_slot(slot, value),
-            StateAt::Node { value: field, presence } => self.store_node(&field, presence.as_ref(), value),
+        self.store_state_at(&self.state_at(at), value);
+    }
+
+    pub(super) fn store_state_at(&mut self, at: &StateAt, value: &Val) {
+        match at {
+            StateAt::Word(slot) => self.store_slot(*slot, value),
+            StateAt::Text(slot) => self.store_text(*slot, value),
+            StateAt::Node { value: field, presence } => self.store_node(field, presence.as_ref(), value),
             StateAt::Shard { at, optional } => {
-                if optional {
+                let at = *at;
+                if *optional {
                     let a = self.pair(value);
                     self.emit(Op::StoreState { a, at, word: 0 });
                     self.emit(Op::StoreState { a: a.wrapping_add(1), at, word: 1 });
@@ -344,6 +365,29 @@ impl Builder<'_> {
             }
             StateAt::Cell { .. } | StateAt::Map { .. } | StateAt::Nowhere => {}
         }
+    }
+
+    fn load_text(&mut self, slot: Slot) -> Val {
+        if !slot.optional {
+            return self.one(|d| Op::LoadText { d, word: slot.word });
+        }
+        let d = self.alloc(2);
+        self.emit(Op::LoadWord { d, word: slot.word });
+        self.emit(Op::LoadText { d: d.wrapping_add(1), word: slot.word + 1 });
+        Val::Opt(d)
+    }
+
+    fn store_text(&mut self, slot: Slot, value: &Val) {
+        if !slot.optional {
+            let a = self.reg(value);
+            self.emit(Op::StoreText { a, word: slot.word });
+            return;
+        }
+        let a = self.pair(value);
+        self.emit(Op::StoreWord { a, word: slot.word });
+        let absent = self.emit(Op::JumpUnless { a, to: 0 });
+        self.emit(Op::StoreText { a: a.wrapping_add(1), word: slot.word + 1 });
+        self.land(&[absent]);
     }
 
     fn map_site(&self, map: u16) -> Option<u16> {

@@ -11,6 +11,7 @@ mod map;
 pub(crate) mod scalars;
 #[cfg(test)]
 mod tests;
+pub(crate) mod text;
 pub(crate) mod window;
 pub(crate) mod words;
 
@@ -90,6 +91,8 @@ pub enum Value {
     Word,
     /// A window.
     Window(Window),
+    /// A text of at most 256 bytes.
+    Text,
 }
 
 /// One place where state is: the node's, or one shard's.
@@ -123,6 +126,7 @@ impl Item {
                 let width = match value {
                     Value::Word => 1,
                     Value::Window(window) => window.words(stripes),
+                    Value::Text => text::words(text::MAP_BYTES_MAX),
                 };
                 Place::Map(Map::new(*max, *full, width))
             }

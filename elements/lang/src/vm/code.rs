@@ -103,6 +103,8 @@ pub enum StrFn {
     Prefix,
     Mask,
     Base64,
+    /// SHA-256, in hexadecimal.
+    Digest,
 }
 
 /// How a word reads as text.
@@ -207,6 +209,9 @@ pub enum ValueKind {
     Word,
     /// By the hash of its address; one that is gone is absent.
     Endpoint,
+    /// By the hash of its name; one that is gone is absent.
+    Service,
+    Text,
     Cell(CellKind),
 }
 
@@ -401,6 +406,12 @@ pub enum Op {
         list: Reg,
         a: Reg,
     },
+    /// A list's items, each once.
+    Distinct {
+        d: Reg,
+        a: Reg,
+        of_texts: bool,
+    },
     Len {
         d: Reg,
         a: Reg,
@@ -553,6 +564,29 @@ pub enum Op {
     },
     /// What texts there are stay for the whole passage.
     Keep,
+    /// A list as bytes, which can be kept, and back.
+    PackList {
+        d: Reg,
+        a: Reg,
+    },
+    UnpackList {
+        d: Reg,
+        a: Reg,
+    },
+    /// A list of the request for `response`, as [`Op::KeepSlot`] keeps other fields.
+    KeepList {
+        word: u16,
+        a: Reg,
+    },
+    /// A text of `state call`, in words of the call from this one on.
+    LoadText {
+        d: Reg,
+        word: u16,
+    },
+    StoreText {
+        a: Reg,
+        word: u16,
+    },
 
     /// Reads the message at hand as reading `site` says; what cannot be read ends the call.
     Decode {

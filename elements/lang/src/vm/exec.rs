@@ -14,7 +14,7 @@ use super::code::{
 };
 use super::compare::VALUES_MAX;
 use super::state::Atomic;
-use super::text::{base64, cut, in_cidr, ip_of, lower, mask, unit, write_word, xxh64};
+use super::text::{base64, cut, digest, in_cidr, ip_of, lower, mask, unit, write_word, xxh64};
 
 /// Bytes of text one passage may make; beyond it texts are cut.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -350,6 +350,13 @@ impl<'a> Run<'a> {
                 }
             }
 
+            Op::PackList { d, a } => set!(d, self.pack(r!(a))),
+            Op::UnpackList { d, a } => set!(d, self.unpack(r!(a))),
+            Op::Distinct { d, a, of_texts } => set!(d, self.distinct(r!(a), of_texts)),
+            Op::KeepList { word, a } => self.keep_list(word, r!(a)),
+            Op::LoadText { d, word } => set!(d, self.load_text(word)),
+            Op::StoreText { a, word } => self.store_text(word, r!(a)),
+
             Op::Decode { site } => {
                 if let Some(verdict) = self.decode(site) {
                     return Flow::End(verdict);
@@ -590,7 +597,7 @@ impl<'a> Run<'a> {
 
     fn str_fn(&mut self, op: StrFn, a: u64, b: u64) -> u64 {
         let n = usize::try_from(b).unwrap_or(usize::MAX);
-        let text = if op == StrFn::Base64 { "" } else { self.text(a) };
+        let text = if matches!(op, StrFn::Base64 | StrFn::Digest) { "" } else { self.text(a) };
         let at = self.scratch.bytes.len();
         match op {
             // A part of a text is a text in the same place.
@@ -601,6 +608,10 @@ impl<'a> Run<'a> {
             StrFn::Prefix => {
                 let end = text.char_indices().nth(n).map_or(text.len(), |(at, _)| at);
                 return part(a, 0, end);
+            }
+            StrFn::Digest => {
+                let hex = digest(self.bytes(a));
+                return push_text(&mut self.scratch.bytes, &hex, self.text_max, &mut self.is_cut);
             }
             StrFn::Lower | StrFn::Mask | StrFn::Base64 => {}
         }

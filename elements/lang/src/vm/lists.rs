@@ -101,6 +101,47 @@ impl Run<'_> {
         slice_word(at, len + 1, false)
     }
 
+    /// A list as bytes: its words, one after the other.
+    pub(super) fn pack(&mut self, list: u64) -> u64 {
+        let at = self.scratch.bytes.len();
+        let mut place = 0;
+        while let Some(item) = self.next(list, &mut place) {
+            self.scratch.bytes.extend_from_slice(&item.to_le_bytes());
+        }
+        let len = self.scratch.bytes.len() - at;
+        self.text_max += len;
+        slice_word(at, len, false)
+    }
+
+    /// The list that was packed so.
+    pub(super) fn unpack(&mut self, packed: u64) -> u64 {
+        let (_, from, len) = slice_parts(packed);
+        let at = self.scratch.words.len();
+        let bytes = self.scratch.bytes.get(from..from + len).unwrap_or(&[]);
+        let words = bytes.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk));
+        self.scratch.words.extend(words);
+        slice_word(at, len / 8, false)
+    }
+
+    /// The items of a list, each where it first comes.
+    pub(super) fn distinct(&mut self, list: u64, of_texts: bool) -> u64 {
+        let mut out = slice_word(self.scratch.words.len(), 0, false);
+        let mut place = 0;
+        while let Some(item) = self.next(list, &mut place) {
+            let is_same =
+                |other| if of_texts { self.bytes(other) == self.bytes(item) } else { other == item };
+            let mut known = 0;
+            let mut is_known = false;
+            while let Some(other) = self.next(out, &mut known) {
+                is_known |= is_same(other);
+            }
+            if !is_known {
+                out = self.push(out, item);
+            }
+        }
+        out
+    }
+
     /// The healthy ones, or all if none is.
     pub fn healthy(&mut self, list: u64) -> u64 {
         let any = (0..self.places(list)).any(|p| self.at(list, p).is_some_and(|e| self.is_healthy(e)));

@@ -60,6 +60,7 @@ impl Op {
             | Self::TextStart
             | Self::TextEnd { .. }
             | Self::LoadWord { .. }
+            | Self::LoadText { .. }
             | Self::LoadScalars { .. }
             | Self::StepStart
             | Self::LoadState { .. }
@@ -98,6 +99,11 @@ impl Op {
             | Self::InsideList { a, .. }
             | Self::SetPayload { a, .. }
             | Self::StoreWord { a, .. }
+            | Self::StoreText { a, .. }
+            | Self::KeepList { a, .. }
+            | Self::PackList { a, .. }
+            | Self::UnpackList { a, .. }
+            | Self::Distinct { a, .. }
             | Self::StoreState { a, .. }
             | Self::Byte { a, .. }
             | Self::Count { a, .. }
@@ -226,6 +232,10 @@ impl Op {
             | Self::Byte { d, .. }
             | Self::SetByte { d, .. }
             | Self::LoadState { d, .. }
+            | Self::PackList { d, .. }
+            | Self::UnpackList { d, .. }
+            | Self::Distinct { d, .. }
+            | Self::LoadText { d, .. }
             | Self::LoadWord { d, .. } => write(d),
             Self::Cell { op, d, .. } | Self::MapCell { op, d, .. } => {
                 if op.gives() {
@@ -266,6 +276,8 @@ impl Op {
             | Self::MapSet { .. }
             | Self::MapChange { .. }
             | Self::StoreWord { .. }
+            | Self::StoreText { .. }
+            | Self::KeepList { .. }
             | Self::Keep
             | Self::Decode { .. }
             | Self::KeepSlot { .. }

@@ -257,6 +257,20 @@ impl Run<'_> {
         }
     }
 
+    /// The same of a list, if there is room.
+    pub(super) fn keep_list(&mut self, word: u16, list: u64) {
+        let has_room = self.scratch.bytes.len() + 8 * self.len(list) <= KEPT_BYTES_MAX;
+        let value = has_room.then(|| self.pack(list));
+        let kept = self.scratch.bytes.len() as u64;
+        let words = self.call.words();
+        if let Some([there, held]) = words.get_mut(usize::from(word)..).and_then(<[u64]>::first_chunk_mut) {
+            (*there, *held) = (u64::from(has_room), value.unwrap_or(0));
+        }
+        if let Some(first) = words.first_mut() {
+            *first = kept;
+        }
+    }
+
     /// Copies a part of the message at hand to the scratch.
     fn copy(&mut self, view: u64, is_lossy: bool) -> u64 {
         let part = self.call.payload().and_then(|p| p.get(view_parts(view))).unwrap_or(&[]);

@@ -6,9 +6,13 @@ use std::sync::atomic::AtomicU64;
 use abi::{EndpointIdx, Note, Num};
 
 use super::arith;
-use super::code::{CellKind, CellOp, CellPlace, KeyKind, MapSite, Op, Reg, ValueKind};
-use super::exec::{Flow, Run};
+use super::code::{
+    CellKind, CellOp, CellPlace, KeyKind, MapSite, Op, Reg, ServiceText, ValueKind, slice_word,
+};
+use super::exec::{Flow, Run, bytes_of};
+use super::text::xxh64;
 use crate::state::scalars::byte_set;
+use crate::state::text;
 use crate::state::words::Words;
 use crate::state::{Found, Item, Map, Place, bucket};
 
@@ -262,6 +266,28 @@ impl Run<'_> {
         value
     }
 
+    /// A text of `state call`.
+    pub(super) fn load_text(&mut self, word: u16) -> u64 {
+        let range = usize::from(word)..usize::from(word) + text::words(text::CALL_BYTES_MAX);
+        let at = self.scratch.bytes.len();
+        if at + text::CALL_BYTES_MAX > self.text_max {
+            self.is_cut = true;
+            return slice_word(0, 0, true);
+        }
+        if let Some(words) = self.call.words().get_mut(range) {
+            text::get(Cell::from_mut(words).as_slice_of_cells(), &mut self.scratch.bytes);
+        }
+        slice_word(at, self.scratch.bytes.len() - at, false)
+    }
+
+    pub(super) fn store_text(&mut self, word: u16, value: u64) {
+        let range = usize::from(word)..usize::from(word) + text::words(text::CALL_BYTES_MAX);
+        let bytes = bytes_of(self.shared, &self.scratch, value);
+        if let Some(words) = self.call.words().get_mut(range) {
+            text::put(Cell::from_mut(words).as_slice_of_cells(), bytes, text::CALL_BYTES_MAX);
+        }
+    }
+
     fn note_full(&mut self, found: Found) {
         match found {
             Found::Own(_) => {}
@@ -270,11 +296,27 @@ impl Run<'_> {
         }
     }
 
-    fn map_get(&self, key: u64, site: u16) -> Option<u64> {
+    fn map_get(&mut self, key: u64, site: u16) -> Option<u64> {
         let keyed = self.keyed(key, site)?;
-        let value = keyed.find()?.load(0);
+        let words = keyed.find()?;
+        let value = words.load(0);
         match keyed.site.value {
             ValueKind::Endpoint => self.call.endpoint_by_hash(value).map(|e| u64::from(e.0)),
+            ValueKind::Service => {
+                let is_it = |s: &ServiceText| xxh64(s.name.as_bytes()) == value;
+                self.shared.services.iter().position(is_it).map(|at| at as u64)
+            }
+            ValueKind::Text => {
+                let mut found = Vec::with_capacity(text::MAP_BYTES_MAX + 8);
+                let is_whole = text::get(words, &mut found);
+                let at = self.scratch.bytes.len();
+                if at + found.len() > self.text_max {
+                    self.is_cut = true;
+                    return None;
+                }
+                self.scratch.bytes.extend_from_slice(&found);
+                is_whole.then(|| slice_word(at, found.len(), false))
+            }
             _ => Some(value),
         }
     }
@@ -284,15 +326,25 @@ impl Run<'_> {
         let value = match keyed.site.value {
             _ if value[0] == 0 => None,
             ValueKind::Endpoint => self.endpoint_hash(value[1]),
+            ValueKind::Service => {
+                let at = usize::try_from(value[1]).unwrap_or(usize::MAX);
+                self.shared.services.get(at).map(|s| xxh64(s.name.as_bytes()))
+            }
             _ => Some(value[1]),
         };
         let Some(value) = value else {
             keyed.map.remove(keyed.hash);
             return;
         };
-        let found = keyed.enter(|words| words.store(0, value));
+        let is_text = keyed.site.value == ValueKind::Text;
+        let found = keyed.enter(|words| if is_text { text::clear(words) } else { words.store(0, value) });
         if let Found::Own(slot) | Found::Shared(slot) = found {
-            keyed.map.value(slot).store(0, value);
+            let words = keyed.map.value(slot);
+            if is_text {
+                text::put(words, bytes_of(self.shared, &self.scratch, value), text::MAP_BYTES_MAX);
+            } else {
+                words.store(0, value);
+            }
         }
         self.note_full(found);
     }

@@ -263,3 +263,13 @@ mod tests {
         assert_eq!(cut("abc", 2), "ab");
     }
 }
+
+/// SHA-256 in hexadecimal, small letters.
+pub(crate) fn digest(bytes: &[u8]) -> [u8; 64] {
+    use sha2::Digest;
+    let mut hex = [0; 64];
+    for (pair, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(sha2::Sha256::digest(bytes)) {
+        *pair = [byte >> 4, byte & 15].map(|half| b"0123456789abcdef"[usize::from(half)]);
+    }
+    hex
+}
