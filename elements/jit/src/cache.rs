@@ -29,7 +29,7 @@ struct EntryShape {
     ops: Vec<Op>,
     segments: Vec<Segment>,
     regs: u16,
-    /// Registers that stand beside the code: those of each `log`.
+    /// Registers that stand beside the code: those of each `log` and of each count's labels.
     beside: Vec<u8>,
 }
 
@@ -59,7 +59,7 @@ impl Shape {
 impl EntryShape {
     fn of(image: &Image, code: &Code) -> Self {
         let mut beside = Vec::new();
-        for op in code.ops.iter().filter(|op| matches!(op, Op::Log { .. })) {
+        for op in code.ops.iter().filter(|op| matches!(op, Op::Log { .. } | Op::CountLabels { .. })) {
             op.operands(&image.shared, code, &mut Collect(&mut beside));
         }
         Self { ops: code.ops.clone(), segments: code.segments.clone(), regs: code.regs, beside }

@@ -208,8 +208,8 @@ pub(crate) enum ExprKind {
     },
     List(Vec<Expr>),
     Map(Vec<(Expr, Expr)>),
-    /// A message of the proto; its fields are read over.
-    Message(Ident),
+    /// A message of the proto.
+    Message(Ident, Vec<(Ident, Expr)>),
     /// A call of another service; its parts are read over.
     Ask,
     /// Something the parser has already complained about.

@@ -71,6 +71,10 @@ pub(crate) enum HKind {
     Payload(Box<Path>),
     /// The bytes of the message at hand.
     WholePayload,
+    /// A message made here.
+    Made(Vec<(FieldDescriptor, Made)>),
+    /// A map of a message, to be written: its field's number, the type of its entries, and they.
+    Entries(u32, MessageDescriptor, Vec<(HExpr, HExpr)>),
     Meta {
         side: Side,
         key: Box<HExpr>,
@@ -138,6 +142,15 @@ pub(crate) enum HKind {
     Effect(Effect),
 }
 
+/// A field of a message made here.
+#[derive(Clone, Debug)]
+pub(crate) enum Made {
+    /// Of a list, or a `T?`.
+    Value(HExpr),
+    /// Of a map.
+    Entries(Vec<(HExpr, HExpr)>),
+}
+
 /// A way into a message, in every method of the chain.
 #[derive(Clone, Debug)]
 pub(crate) struct Path {
@@ -179,6 +192,16 @@ pub(crate) enum End {
 }
 
 impl Path {
+    /// The map at its end: its number, which is the same in all methods, and the type of its entries.
+    pub(crate) fn map_entry(&self) -> Option<(u32, MessageDescriptor)> {
+        let mut maps = self.ends.iter().filter_map(|(_, end)| match end {
+            End::Field(field) if field.is_map() => Some((field.number(), field.kind().as_message()?.clone())),
+            _ => None,
+        });
+        let first = maps.next()?;
+        maps.all(|other| other.0 == first.0).then_some(first)
+    }
+
     /// What tells it from every other of its root.
     pub(crate) fn name(&self) -> String {
         let key = self.key.as_ref().map(|key| format!("{:?}", key.kind)).unwrap_or_default();

@@ -463,7 +463,7 @@ fn mistakes_in_state_say_what_to_do() {
         ("state node m: map<string, uint>", "this map has no bound"),
         ("state node m: map<string, uint>[max 10]", "what happens when this map is full?"),
         ("state node m: map<string, uint>[max 10, evcit]", "did you mean `evict`?"),
-        ("state node m: map<string, string>[max 10, evict]", "a map of string: not supported yet"),
+        ("state node m: map<string, list<string>>[max 10, evict]", "a map keeps no list<string>"),
         ("state call m: map<string, uint>[max 10, evict]", "one call has no map"),
         ("state node m: map<string, uint>[max 0, evict]", "would hold 0 entries"),
         ("state node b: bucket", "write `= bucket(rate, burst)`"),

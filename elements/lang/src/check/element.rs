@@ -71,6 +71,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn type_of(&mut self, ty: &TypeExpr) -> Ty {
+        let optional = ty.optional;
         let mut args: Vec<Ty> = ty.args.iter().map(|a| self.type_of(a)).collect();
         let wanted = match ty.name.as_str() {
             "option" | "list" | "set" => 1,
@@ -117,6 +118,9 @@ impl Checker<'_> {
             name => match ENUMS.iter().position(|e| e.name == name) {
                 Some(at) => Ty::Enum(EnumId(u8::try_from(at).unwrap_or(0))),
                 None => {
+                    if let Some(ty) = self.proto_ty(name, ty.span) {
+                        return if optional { ty.opt() } else { ty };
+                    }
                     let known = TYPES.into_iter().chain(["list", "map"]).chain(ENUMS.iter().map(|e| e.name));
                     self.error(
                         Diagnostic::error(ty.span, format!("unknown type `{name}`")).nearest(name, known),

@@ -62,7 +62,7 @@ impl Checker<'_> {
             ExprKind::Match { of, arms } => self.match_expr(of, arms, span, true, want),
             ExprKind::List(items) => self.list(items, span, want),
             ExprKind::Map(items) => self.map(items, span, want),
-            ExprKind::Message(name) => self.wrong(Diagnostic::unsupported(name.span, "messages of a proto")),
+            ExprKind::Message(name, fields) => self.made(name, fields, span, want),
             ExprKind::Ask => self.wrong(Diagnostic::unsupported(span, "`ask`")),
             ExprKind::Broken => node(HKind::Error, Ty::Error, span),
         }

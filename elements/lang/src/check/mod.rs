@@ -7,12 +7,15 @@ mod call;
 mod element;
 mod expr;
 mod func;
+mod message;
 mod payload;
 pub(crate) mod state;
 pub(crate) mod step;
 mod stmt;
 
 use std::cell::Cell;
+
+use prost_reflect::DescriptorPool;
 
 #[cfg(test)]
 pub(crate) use element::TYPES;
@@ -56,6 +59,8 @@ pub(crate) struct Checker<'a> {
     /// The methods of the chain; None while the element is checked by itself.
     coverage: Option<&'a Coverage>,
     uses_payload: Option<&'a Cell<bool>>,
+    /// The types of the application's protos.
+    pool: Option<&'a DescriptorPool>,
 }
 
 impl<'a> Checker<'a> {
@@ -72,7 +77,15 @@ impl<'a> Checker<'a> {
             locals: 0,
             coverage: None,
             uses_payload: None,
+            pool: None,
         }
+    }
+
+    /// With the types of these protos.
+    #[must_use]
+    pub(crate) fn with_types(mut self, pool: &'a DescriptorPool) -> Self {
+        self.pool = Some(pool);
+        self
     }
 
     /// In a chain that covers these methods.
@@ -162,6 +175,8 @@ impl<'a> Checker<'a> {
             }
             (Ty::Num, Ty::Int | Ty::Uint | Ty::Float) => Ok(self.number(value, want)),
             (Ty::Int | Ty::Uint, Ty::Float) => node(HKind::Widen(Box::new(value))),
+            // Items of a type that is not known here: of a message.
+            (Ty::List(_), Ty::List(item)) if item.is_error() => Ok(value),
             (Ty::List(_), Ty::List(item)) => match value.kind {
                 HKind::List(items) => {
                     let items = items.into_iter().map(|i| self.coerce(i, item)).collect();

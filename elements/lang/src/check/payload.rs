@@ -249,16 +249,27 @@ impl Checker<'_> {
             (Root::Value(_), _) => error("this message is a value")
                 .label("cannot be assigned")
                 .help("write the whole path, as in `call.payload.user.name = …`"),
-            (Root::Call(_), Some(_)) => Diagnostic::unsupported(target.span, "writing an entry of a map"),
-            (Root::Call(_), None) if matches!(target.ty, Ty::Map(..)) => {
-                Diagnostic::unsupported(target.span, "writing a map")
-            }
-            (Root::Call(_), None) => {
+            (Root::Call(_), _) => {
                 return Some(HPlace::Payload(Box::new(path.clone()), target.ty.clone()));
             }
         };
         self.error(wrong);
         None
+    }
+
+    /// A message for `call.payload = …`: it must be that of every method.
+    pub(super) fn whole_message(&mut self, value: HExpr) -> HExpr {
+        let Ty::Message(message) = &value.ty else { return self.coerce(value, &Ty::Bytes) };
+        let (direction, _) = self.own_direction();
+        let methods = self.coverage.map_or(&[][..], |c| &c.methods);
+        let other = methods.iter().find(|m| m.message(direction) != message);
+        if let Some(method) = other {
+            let wanted = method.message(direction).full_name();
+            let error = Diagnostic::error(value.span, format!("{} has a {wanted} here", method.path()))
+                .label(format!("this is {}", message.full_name()));
+            return self.wrong(error);
+        }
+        HExpr { ty: Ty::Bytes, ..value }
     }
 
     /// `call.payload.labels["k"]`.
@@ -299,7 +310,7 @@ impl End {
 }
 
 /// The language's type of a proto's.
-fn kind_ty(kind: &Kind) -> Ty {
+pub(super) fn kind_ty(kind: &Kind) -> Ty {
     match kind {
         Kind::Double | Kind::Float => Ty::Float,
         Kind::Int32 | Kind::Int64 | Kind::Sint32 | Kind::Sint64 | Kind::Sfixed32 | Kind::Sfixed64 => Ty::Int,

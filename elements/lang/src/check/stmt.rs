@@ -324,10 +324,27 @@ impl Checker<'_> {
             return None;
         };
         let value = match op {
-            AssignOp::Set => {
-                let value = self.expr(value, Some(&ty));
-                self.coerce(value, &ty)
-            }
+            AssignOp::Set => match (&to, &ty) {
+                (HPlace::WholePayload, _) => {
+                    let value = self.expr(value, Some(&ty));
+                    self.whole_message(value)
+                }
+                (HPlace::Payload(path, _), Ty::Map(..)) => {
+                    let Some((number, entry)) = path.map_entry() else {
+                        let error =
+                            Diagnostic::error(target.span, "this map has another number in each method");
+                        self.error(error.help("write it entry by entry"));
+                        return None;
+                    };
+                    let entries = self.entries(&entry, value);
+                    let kind = HKind::Entries(number, entry, entries);
+                    HExpr { kind, ty: ty.clone(), span: value.span }
+                }
+                _ => {
+                    let value = self.expr(value, Some(&ty));
+                    self.coerce(value, &ty)
+                }
+            },
             AssignOp::Add | AssignOp::Sub => {
                 let bin = if op == AssignOp::Add { HBin::Add } else { HBin::Sub };
                 if let HPlace::Map { map, key } = to {

@@ -149,6 +149,8 @@ impl Builder<'_> {
             }
             HKind::Payload(path) => self.payload(path, e),
             HKind::WholePayload => self.one(|d| Op::Payload { d }),
+            HKind::Made(fields) => self.made(fields),
+            HKind::Entries(number, entry, entries) => self.entries(entry, entries, *number),
             HKind::Error | HKind::Place => Val::Unit,
         }
     }

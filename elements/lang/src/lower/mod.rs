@@ -14,6 +14,7 @@ mod expr;
 mod fold;
 mod func;
 mod lookup;
+mod made;
 mod payload;
 mod state;
 mod step;
@@ -201,6 +202,7 @@ fn needs_scratch(op: &Op) -> bool {
             | Op::List { .. }
             | Op::StrFn { .. }
             | Op::TextStart
+            | Op::MessageStart
             | Op::PackList { .. }
             | Op::UnpackList { .. }
             | Op::Distinct { .. }

@@ -263,7 +263,7 @@ fn is_checked(field: &FieldDescriptor) -> bool {
     field.parent_file().syntax() != Syntax::Proto2
 }
 
-fn kind_of(field: &FieldDescriptor) -> Kind {
+pub(super) fn kind_of(field: &FieldDescriptor) -> Kind {
     match field.kind() {
         ProtoKind::Double => Kind::Double,
         ProtoKind::Float => Kind::Float,
@@ -388,7 +388,14 @@ impl Builder<'_> {
         for (method, end) in &path.ends {
             let (Some(method), false) = (method, matches!(end, End::Nothing)) else { continue };
             self.messages.tree.root(method, direction);
-            if let Some(target) = target(method.message(direction), &path.steps) {
+            let key = match &path.key {
+                Some(key) => match self.map_key(key, path) {
+                    Some(key) => Some(key),
+                    None => return,
+                },
+                None => None,
+            };
+            if let Some(target) = target(method.message(direction), &path.steps, key) {
                 methods.push((method.service.clone(), method.name.clone(), target));
             }
         }
@@ -522,7 +529,7 @@ impl Builder<'_> {
 }
 
 /// The field that a path leads to, as writing needs it.
-fn target(message: &MessageDescriptor, path: &[Rc<str>]) -> Option<Target> {
+fn target(message: &MessageDescriptor, path: &[Rc<str>], key: Option<Key>) -> Option<Target> {
     let mut message = message.clone();
     let mut steps = Vec::new();
     let mut last = None;
@@ -539,13 +546,22 @@ fn target(message: &MessageDescriptor, path: &[Rc<str>]) -> Option<Target> {
         last = Some(field);
     }
     let field = last?;
-    Some(Target {
-        steps,
-        kind: kind_of(&field),
+    let kind = match (&key, field.kind()) {
+        (Some(_), ProtoKind::Message(entry)) => kind_of(&entry.map_entry_value_field()),
+        _ => kind_of(&field),
+    };
+    let is_raw = field.is_map() && key.is_none();
+    Some(Target { steps, kind, key, is_raw, ..shape_of(&field) })
+}
+
+/// How a field is written.
+pub(super) fn shape_of(field: &FieldDescriptor) -> Target {
+    Target {
         is_list: field.is_list(),
         is_packed: field.is_packed(),
-        is_implicit: !field.supports_presence() && !field.is_list(),
-    })
+        is_implicit: !field.supports_presence() && !field.is_list() && !field.is_map(),
+        ..Target::plain(field.number(), kind_of(field))
+    }
 }
 
 /// A value that is always there, of an instruction that says whether it is.

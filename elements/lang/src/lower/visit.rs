@@ -1,6 +1,6 @@
 //! Walks over the typed tree: what a handler writes, and whether it only chooses an endpoint.
 
-use crate::hir::{Effect, HBlock, HExpr, HKind, HPattern, HPlace, HStmt, LocalId, Path, Root};
+use crate::hir::{Effect, HBlock, HExpr, HKind, HPattern, HPlace, HStmt, LocalId, Made, Path, Root};
 
 /// What a walk meets.
 pub(crate) enum Node<'h> {
@@ -91,10 +91,7 @@ pub(crate) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
         HKind::List(items) | HKind::Interp(items) | HKind::Call(_, items) => {
             items.iter().for_each(|item| expr(item, meet));
         }
-        HKind::Map(items) => items.iter().for_each(|(k, v)| {
-            expr(k, meet);
-            expr(v, meet);
-        }),
+        HKind::Map(items) => pairs(items, meet),
         HKind::Effect(effect) => match effect {
             Effect::Reject { status: a, text: b } | Effect::Compress { encoding: a, min: b } => {
                 expr(a, meet);
@@ -111,6 +108,11 @@ pub(crate) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
                 fields.iter().for_each(|(_, field)| expr(field, meet));
             }
         },
+        HKind::Made(fields) => fields.iter().for_each(|(_, made)| match made {
+            Made::Value(value) => expr(value, meet),
+            Made::Entries(entries) => pairs(entries, meet),
+        }),
+        HKind::Entries(.., entries) => pairs(entries, meet),
         HKind::Payload(path) => {
             if let Root::Value(of) = &path.root {
                 expr(of, meet);
@@ -136,6 +138,13 @@ pub(crate) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
         | HKind::Endpoints
         | HKind::Flag
         | HKind::Place => {}
+    }
+}
+
+fn pairs<'h>(items: &'h [(HExpr, HExpr)], meet: &mut dyn FnMut(Node<'h>)) {
+    for (k, v) in items {
+        expr(k, meet);
+        expr(v, meet);
     }
 }
 

@@ -170,9 +170,10 @@ impl Parser<'_> {
                 let upper = text.starts_with(|c: char| c.is_ascii_uppercase());
                 if upper && !self.no_message && self.is("{") {
                     self.bump();
-                    self.fields()?;
+                    let fields = self.fields()?;
                     let name = Ident { text: text.to_owned(), span };
-                    return self.node(ExprKind::Message(name), span.to(self.last_span()), 0);
+                    let inner = fields.iter().map(|(_, e)| e.depth).max().unwrap_or(0);
+                    return self.node(ExprKind::Message(name, fields), span.to(self.last_span()), inner);
                 }
                 ExprKind::Name(text.to_owned())
             }
@@ -198,16 +199,17 @@ impl Parser<'_> {
     }
 
     /// After `{`: `name: expr, …` to `}`.
-    fn fields(&mut self) -> Parsed<()> {
+    fn fields(&mut self) -> Parsed<Vec<(Ident, Expr)>> {
+        let mut fields = Vec::new();
         while !self.eat("}") {
-            self.ident("a field, or `}`")?;
+            let name = self.ident("a field, or `}`")?;
             self.expect(":", "after the field")?;
-            self.expr()?;
+            fields.push((name, self.expr()?));
             if !self.eat(",") && !self.is("}") {
                 return self.expected("`,` or `}` after the field");
             }
         }
-        Ok(())
+        Ok(fields)
     }
 
     fn ask(&mut self, start: Span) -> Parsed<Expr> {

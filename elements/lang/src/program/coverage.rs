@@ -101,6 +101,7 @@ impl World<'_> {
                     Some(known) => known.clone(),
                     None => {
                         let checker = Checker::new(&self.names, &mut self.errors, Context::Constant)
+                            .with_types(&self.schema.pool)
                             .covering(Some(coverage));
                         let checked = Rc::new(checker.element(element, *is_std));
                         self.covered.insert(key, checked.clone());

@@ -138,10 +138,12 @@ impl World<'_> {
         uses: &Cell<bool>,
     ) -> Option<(Vec<HExpr>, Option<HExpr>)> {
         let args = link.args.as_deref().unwrap_or(&[]);
-        let checker = Checker::new(&self.names, &mut self.errors, Context::Constant);
+        let checker =
+            Checker::new(&self.names, &mut self.errors, Context::Constant).with_types(&self.schema.pool);
         let args = checker.covering(coverage).noting(uses).link_args(element, args, link.span)?;
         let when = link.when.as_ref().map(|when| {
-            let checker = Checker::new(&self.names, &mut self.errors, Context::CallParam);
+            let checker =
+                Checker::new(&self.names, &mut self.errors, Context::CallParam).with_types(&self.schema.pool);
             checker.covering(coverage).noting(uses).when(when)
         });
         Some((args, when))

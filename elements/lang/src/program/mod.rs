@@ -292,7 +292,9 @@ impl World<'_> {
                 );
             }
             let uses = Cell::new(false);
-            let checker = Checker::new(&self.names, &mut self.errors, Context::Constant).noting(&uses);
+            let checker = Checker::new(&self.names, &mut self.errors, Context::Constant)
+                .with_types(&self.schema.pool)
+                .noting(&uses);
             let mut checked = checker.element(element, is_std);
             checked.uses_payload = uses.get();
             if uses.get() {

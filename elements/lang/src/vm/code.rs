@@ -12,7 +12,7 @@ use abi::{Num, Side, Text};
 
 use super::message::Reading;
 use super::pattern::Pattern;
-use super::rewrite::Write;
+use super::rewrite::{Target, Write};
 use crate::state::{Bucket, Window};
 
 pub use super::place::{
@@ -624,6 +624,22 @@ pub enum Op {
     Payload {
         d: Reg,
     },
+    /// A message is made, field by field: begins.
+    MessageStart,
+    /// A field of it; `a` is a list, or else a `T?`.
+    MessageField {
+        a: Reg,
+        site: u16,
+    },
+    /// An entry of a map of it.
+    MessageEntry {
+        key: Reg,
+        a: Reg,
+        site: u16,
+    },
+    MessageEnd {
+        d: Reg,
+    },
     /// Writes a field of the message at hand; `a` is a `T?`, and nothing takes the field away.
     SetField {
         site: u16,
@@ -812,6 +828,8 @@ pub struct Shared {
     pub readings: Vec<Reading>,
     /// How messages are written.
     pub writes: Vec<Write>,
+    /// Fields of messages that are made: of a map two each, its keys and its values.
+    pub fields: Vec<Target>,
     /// Enumerations of the protos: their numbers and names.
     pub enums: Vec<Vec<(u64, String)>>,
     /// Word 0 of the call says how many bytes of scratch stay.

@@ -72,7 +72,7 @@ pub struct Run<'a> {
     pub call: &'a mut dyn CallView,
     /// The call's own memory, borrowed for the run.
     pub(super) scratch: Spill,
-    text_at: usize,
+    pub(super) text_at: usize,
     /// Machine code writes it where an element begins.
     pub draws: Draws,
     entry: Entry,
@@ -371,6 +371,10 @@ impl<'a> Run<'a> {
                 Ok(word) => set!(d, word),
                 Err(verdict) => return Flow::End(verdict),
             },
+            Op::MessageStart => self.text_at = self.scratch.bytes.len(),
+            Op::MessageField { a, site } => self.message_field(site, [r!(a), r!(a.wrapping_add(1))]),
+            Op::MessageEntry { key, a, site } => self.message_entry(site, r!(key), r!(a)),
+            Op::MessageEnd { d } => set!(d, self.message_end()),
             Op::SetField { site, a } => {
                 let value = (r!(a) != 0).then_some(r!(a.wrapping_add(1)));
                 if let Some(verdict) = self.set_field(site, value) {

@@ -147,7 +147,7 @@ pub enum Key {
 
 impl Key {
     /// The entry has this key. One that is cut off has none.
-    fn is_of(&self, entry: &[u8]) -> bool {
+    pub(crate) fn is_of(&self, entry: &[u8]) -> bool {
         let mut reader = Reader::new(entry);
         let (mut word, mut text): (u64, &[u8]) = (0, &[]);
         while !reader.is_done() {

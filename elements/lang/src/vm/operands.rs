@@ -58,6 +58,8 @@ impl Op {
             | Self::List { .. }
             | Self::Random { .. }
             | Self::TextStart
+            | Self::MessageStart
+            | Self::MessageEnd { .. }
             | Self::TextEnd { .. }
             | Self::LoadWord { .. }
             | Self::LoadText { .. }
@@ -163,6 +165,16 @@ impl Op {
                 read(key);
                 both(a).into_iter().for_each(&mut *read);
             }
+            Self::MessageField { a, site } => {
+                read(a);
+                if shared.fields.get(usize::from(site)).is_some_and(|f| !f.is_list) {
+                    read(a.wrapping_add(1));
+                }
+            }
+            Self::MessageEntry { key, a, .. } => {
+                read(key);
+                read(a);
+            }
             Self::SetEndpoint { a } | Self::SetField { a, .. } => {
                 both(a).into_iter().for_each(&mut *read);
             }
@@ -223,6 +235,7 @@ impl Op {
             | Self::StrBin { d, .. }
             | Self::StrFn { d, .. }
             | Self::TextEnd { d }
+            | Self::MessageEnd { d }
             | Self::Quantile { d, .. }
             | Self::Split { d, .. }
             | Self::Matches { d, .. }
@@ -269,6 +282,9 @@ impl Op {
             | Self::JumpIf { .. }
             | Self::JumpUnless { .. }
             | Self::TextStart
+            | Self::MessageStart
+            | Self::MessageField { .. }
+            | Self::MessageEntry { .. }
             | Self::TextPart { .. }
             | Self::StepStart
             | Self::SwapScalars { .. }

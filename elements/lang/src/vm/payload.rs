@@ -5,6 +5,7 @@ use abi::{Text, Unreadable, Verdict};
 use super::code::{Where, slice_parts, slice_word};
 use super::exec::{Run, bytes_of, text_of};
 use super::message::{Reading, Scan, Slot, tag, view_parts};
+use super::rewrite::Target;
 use super::text::mix;
 
 /// Bytes of texts that one call keeps of its request.
@@ -164,23 +165,10 @@ impl Run<'_> {
             None => return Some(Verdict::Unreadable(Unreadable::NotOne)),
         };
         let mut field = Vec::new();
-        if let Some(value) = value {
-            let bytes = |word| bytes_of(self.shared, &self.scratch, word);
-            let is_scalar = target.kind.is_scalar();
-            let items = |at: &mut u64| self.next(value, at);
-            match (target.is_list, target.is_packed) {
-                (false, _) => target.encode(value, if is_scalar { &[] } else { bytes(value) }, &mut field),
-                (true, true) => {
-                    let mut at = 0;
-                    target.encode_packed(std::iter::from_fn(|| items(&mut at)), &mut field);
-                }
-                (true, false) => {
-                    let mut at = 0;
-                    while let Some(item) = items(&mut at) {
-                        target.encode(item, if is_scalar { &[] } else { bytes(item) }, &mut field);
-                    }
-                }
-            }
+        if let (Some(value), true) = (value, target.is_raw) {
+            field.extend_from_slice(bytes_of(self.shared, &self.scratch, value));
+        } else if let Some(value) = value {
+            self.encode(target, value, &mut field);
         }
         let mut message = Vec::with_capacity(payload.len() + field.len() + 16);
         if target.rewrite(payload, &field, &mut message).is_err() {
@@ -190,6 +178,54 @@ impl Run<'_> {
             return Some(Verdict::Unreadable(Unreadable::TooLarge));
         }
         self.decode(write.reading)
+    }
+
+    /// Appends a field with this value, a list's items one after the other.
+    fn encode(&self, target: &Target, value: u64, to: &mut Vec<u8>) {
+        let bytes =
+            |word| if target.kind.is_scalar() { &[] } else { bytes_of(self.shared, &self.scratch, word) };
+        let mut at = 0;
+        let mut items = std::iter::from_fn(|| self.next(value, &mut at));
+        match (target.is_list, target.is_packed) {
+            (false, _) => target.encode(value, bytes(value), to),
+            (true, true) => target.encode_packed(items, to),
+            (true, false) => items.by_ref().for_each(|item| target.encode(item, bytes(item), to)),
+        }
+    }
+
+    /// A field of a message that is being made; a value that is absent is none.
+    pub(super) fn message_field(&mut self, site: u16, value: [u64; 2]) {
+        let Some(target) = self.shared.fields.get(usize::from(site)) else { return };
+        let value = match value {
+            [list, _] if target.is_list => list,
+            [0, _] => return,
+            [_, value] => value,
+        };
+        let mut field = Vec::new();
+        self.encode(target, value, &mut field);
+        self.scratch.bytes.extend_from_slice(&field);
+    }
+
+    /// An entry of a map of it.
+    pub(super) fn message_entry(&mut self, site: u16, key: u64, value: u64) {
+        let site = usize::from(site);
+        let Some([of, keys, values]) = self.shared.fields.get(site..).and_then(<[Target]>::first_chunk)
+        else {
+            return;
+        };
+        let mut entry = Vec::new();
+        self.encode(keys, key, &mut entry);
+        self.encode(values, value, &mut entry);
+        let mut field = Vec::new();
+        of.encode(0, &entry, &mut field);
+        self.scratch.bytes.extend_from_slice(&field);
+    }
+
+    /// The message is made.
+    pub(super) fn message_end(&mut self) -> u64 {
+        let at = self.text_at.min(self.scratch.bytes.len());
+        self.is_cut |= self.scratch.bytes.len() > self.text_max;
+        slice_word(at, self.scratch.bytes.len() - at, false)
     }
 
     /// Writes the message at hand. None: go on.

@@ -2,7 +2,7 @@
 
 use wire::proto::{DEPTH_MAX, Malformed, Reader, Wire, put_key, put_length_before, put_varint};
 
-use super::message::Kind;
+use super::message::{Key, Kind};
 
 /// Where a write goes, by method.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,10 @@ pub struct Target {
     pub is_packed: bool,
     /// Its default is not written.
     pub is_implicit: bool,
+    /// Of a map, only the entry with this key.
+    pub key: Option<Key>,
+    /// What is written is encoded already: all entries of a map.
+    pub is_raw: bool,
 }
 
 /// One field on the way.
@@ -61,6 +65,10 @@ impl Target {
         if self.is_implicit && is_default {
             return;
         }
+        if let Some(key) = &self.key {
+            self.encode_entry(key, number, word, bytes, to);
+            return;
+        }
         put_key(to, number, self.kind.wire());
         if self.kind.is_scalar() {
             self.put(word, to);
@@ -68,6 +76,26 @@ impl Target {
             put_varint(to, bytes.len() as u64);
             to.extend_from_slice(bytes);
         }
+    }
+
+    /// Appends the entry of a map.
+    fn encode_entry(&self, key: &Key, number: u32, word: u64, bytes: &[u8], to: &mut Vec<u8>) {
+        put_key(to, number, Wire::Len);
+        let from = to.len();
+        let of = |number, kind| Self::plain(number, kind);
+        match key {
+            Key::Word(kind, key) => of(1, *kind).encode(*key, &[], to),
+            Key::Text(key) => of(1, Kind::String).encode(0, key.as_bytes(), to),
+        }
+        of(2, self.kind).encode(word, bytes, to);
+        put_length_before(to, from);
+    }
+
+    /// A field of its own, always written.
+    pub(crate) fn plain(number: u32, kind: Kind) -> Self {
+        let steps = vec![Step { number, rivals: Vec::new() }];
+        let (is_list, is_packed, is_implicit, key, is_raw) = (false, false, false, None, false);
+        Self { steps, kind, is_list, is_packed, is_implicit, key, is_raw }
     }
 
     /// Appends the field with many words.
@@ -129,7 +157,11 @@ impl Target {
             let (number, wire) = reader.key()?;
             reader.skip(number, wire, DEPTH_MAX)?;
             let is_own = number == step.number
-                && if is_last {
+                && if let (true, Some(key)) = (is_last, &self.key) {
+                    let mut entry = Reader::new(message.get(from..).unwrap_or(&[]));
+                    entry.key()?;
+                    wire == Wire::Len && key.is_of(entry.slice()?.1)
+                } else if is_last {
                     wire == self.kind.wire() || (self.is_list && wire == Wire::Len)
                 } else {
                     wire == Wire::Len
