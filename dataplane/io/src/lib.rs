@@ -28,6 +28,7 @@ pub mod privileges;
 mod probe;
 mod slots;
 mod sockets;
+pub mod tap;
 mod transports;
 #[cfg(feature = "uring")]
 mod uring;

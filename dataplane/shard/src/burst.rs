@@ -41,6 +41,11 @@ impl<T> Burst<T> {
         self.items.is_empty()
     }
 
+    /// What is in it, in order.
+    pub fn as_slice(&self) -> &[T] {
+        &self.items
+    }
+
     /// Each in turn, in place.
     pub fn iter_mut(&mut self) -> core::slice::IterMut<'_, T> {
         self.items.iter_mut()
