@@ -144,8 +144,14 @@ struct Shared {
     taken: AtomicBool,
 }
 
-/// The control side of a tap, from any thread.
-#[derive(Clone, Debug)]
+impl Default for Shared {
+    fn default() -> Self {
+        Self { generation: 0.into(), next: ArrayQueue::new(1), taken: false.into() }
+    }
+}
+
+/// The control side of a tap, from any thread; made before its tap.
+#[derive(Clone, Debug, Default)]
 pub struct TapHandle(Arc<Shared>);
 
 /// A device that can be listened to.
@@ -161,11 +167,9 @@ pub struct Tap<D> {
 }
 
 impl<D> Tap<D> {
-    /// Wraps a device.
-    pub fn new(device: D) -> (Self, TapHandle) {
-        let shared = Arc::new(Shared { generation: 0.into(), next: ArrayQueue::new(1), taken: false.into() });
-        let handle = TapHandle(Arc::clone(&shared));
-        (Self { device, shared, seen: 0, session: None, staged: Vec::new() }, handle)
+    /// Wraps a device. A handle has one tap.
+    pub fn new(device: D, handle: &TapHandle) -> Self {
+        Self { device, shared: Arc::clone(&handle.0), seen: 0, session: None, staged: Vec::new() }
     }
 
     /// The device itself.
@@ -303,15 +307,22 @@ impl Capture {
     pub fn missed(&self) -> u64 {
         self.taps.iter().map(|(_, session)| session.missed.load(Ordering::Relaxed)).sum()
     }
-}
 
-impl Drop for Capture {
-    fn drop(&mut self) {
+    /// Quietens the taps; what they have copied can still be drained.
+    pub fn stop(&mut self) {
         for (handle, session) in &self.taps {
             session.over.store(true, Ordering::Relaxed);
             // If the shard has not seen it yet, it never will.
             let _ = handle.0.next.pop();
             handle.0.generation.fetch_add(1, Ordering::Release);
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.stop();
+        for (handle, _) in &self.taps {
             handle.0.taken.store(false, Ordering::Release);
         }
     }

@@ -4,8 +4,10 @@
 //! connections, because a hostile local user can reach it. What is asked goes to the control thread, which
 //! alone knows the shards. Not here: what the answers say (`control`).
 
+mod capture;
 mod client;
 mod http;
+mod query;
 
 use std::fs;
 use std::io;
@@ -22,7 +24,8 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::process::{geteuid, umask};
 
-pub(crate) use client::ask;
+pub(crate) use capture::{Captures, Request as CaptureRequest};
+pub(crate) use client::{ask, begin};
 
 /// Connections served at once; more are closed.
 const CONNECTIONS_MAX: usize = 16;
@@ -173,7 +176,7 @@ pub(crate) fn serve_tcp(listener: TcpListener, forward: Forward) -> io::Result<(
             let _ = stream.set_read_timeout(Some(http::IO_TIMEOUT));
             let _ = stream.set_write_timeout(Some(http::IO_TIMEOUT));
             connection(&busy, move || {
-                http::serve(stream, |method, path| answer(method, path, false, &forward))
+                http::serve(stream, |method, path| Some(answer(method, path, false, &forward)));
             });
         }
     })
@@ -183,7 +186,7 @@ pub(crate) fn serve_tcp(listener: TcpListener, forward: Forward) -> io::Result<(
 ///
 /// # Errors
 /// The system's, when no thread can be made.
-pub(crate) fn serve_unix(listener: UnixListener, forward: Forward) -> io::Result<()> {
+pub(crate) fn serve_unix(listener: UnixListener, forward: Forward, captures: Captures) -> io::Result<()> {
     let busy = Arc::new(AtomicUsize::new(0));
     spawn("admin-unix", move || {
         for stream in listener.incoming() {
@@ -193,11 +196,17 @@ pub(crate) fn serve_unix(listener: UnixListener, forward: Forward) -> io::Result
             if !is_known {
                 continue;
             }
-            let forward = forward.clone();
+            let (forward, captures) = (forward.clone(), captures.clone());
             let _ = stream.set_read_timeout(Some(http::IO_TIMEOUT));
             let _ = stream.set_write_timeout(Some(http::IO_TIMEOUT));
             connection(&busy, move || {
-                http::serve(stream, |method, path| answer(method, path, true, &forward))
+                let whole = |method: &str, path: &str| {
+                    let streams = (method, path.split('?').next()) == ("POST", Some("/capture"));
+                    (!streams).then(|| answer(method, path, true, &forward))
+                };
+                if let Some((stream, path)) = http::serve(stream, whole) {
+                    captures.serve(stream, &path);
+                }
             });
         }
     })
@@ -241,11 +250,14 @@ fn answer(method: &str, path: &str, is_trusted: bool, forward: &Forward) -> Answ
         ("GET" | "HEAD", "/status") if is_trusted && query == "json" => Ask::StatusJson,
         ("GET" | "HEAD", "/status") if is_trusted => Ask::Status,
         ("POST", "/reload") if is_trusted => Ask::Reload,
-        (_, "/status" | "/reload") if !is_trusted => {
+        (_, "/status" | "/reload" | "/capture") if !is_trusted => {
             return Answer { code: 403, body: "only on the admin socket\n".into() };
         }
-        (_, "/metrics" | "/ready" | "/config" | "/explain" | "/status" | "/reload") => {
-            return Answer { code: 405, body: "reload is POST, everything else is GET\n".into() };
+        (_, "/metrics" | "/ready" | "/config" | "/explain" | "/status" | "/reload" | "/capture") => {
+            return Answer {
+                code: 405,
+                body: "reload and capture are POST, everything else is GET\n".into(),
+            };
         }
         _ => return Answer { code: 404, body: "known: /metrics /ready /config /explain\n".into() },
     };

@@ -48,9 +48,8 @@ pub(crate) enum Command {
     /// Comes later
     #[command(hide = true)]
     Trace(Later),
-    /// Comes later
-    #[command(hide = true)]
-    Capture(Later),
+    /// Writes the frames of a raw port of the running node into a pcapng file
+    Capture(Capture),
 }
 
 /// Arguments of a command that is not supported yet: any.
@@ -184,6 +183,33 @@ pub(crate) struct Ask {
     pub(crate) admin: Option<PathBuf>,
 }
 
+/// `towpath capture`.
+#[derive(Args, Debug)]
+pub(crate) struct Capture {
+    /// The node it is about
+    #[command(flatten)]
+    pub(crate) ask: Ask,
+    /// The port, as [[port]] in node.toml names it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) port: String,
+    /// Which frames, as in 'tcp and not port 22': tcp, udp, icmp, icmp6, arp, ip, ip6, [src|dst] host A,
+    /// [src|dst] net A/BITS, [src|dst] port N, with and, or, not, ( )
+    #[arg(long, value_name = "FILTER", default_value = "", hide_default_value = true)]
+    pub(crate) filter: String,
+    /// Ends after this time
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Ends after so many frames
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Keeps so many bytes of each frame
+    #[arg(long, value_name = "BYTES", value_parser = snaplen)]
+    pub(crate) snaplen: Option<usize>,
+    /// The file; - is standard output, as in `| tcpdump -r -`
+    #[arg(value_name = "FILE.pcapng")]
+    pub(crate) file: PathBuf,
+}
+
 /// `towpath status`.
 #[derive(Args, Debug)]
 pub(crate) struct Status {
@@ -215,6 +241,12 @@ fn duration(text: &str) -> Result<Duration, String> {
         0 => Err("must be longer than nothing".into()),
         ns => Ok(Duration::from_nanos(ns)),
     }
+}
+
+fn snaplen(text: &str) -> Result<usize, String> {
+    let range = 14..=io::tap::SNAPLEN_MAX;
+    let expected = || format!("expected a number of bytes from {} to {}", range.start(), range.end());
+    text.parse().ok().filter(|len| range.contains(len)).ok_or_else(expected)
 }
 
 fn listen_addr(text: &str) -> Result<Addr, String> {

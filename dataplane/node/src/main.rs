@@ -7,6 +7,7 @@
 mod admin;
 mod app;
 mod backend;
+mod capture;
 mod cli;
 mod clock;
 mod config;
@@ -49,7 +50,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => app::explain(&args),
         Command::Top(_) => later("top", "; see `towpath status`"),
         Command::Trace(_) => later("trace", "; the access log names the element and line that decided"),
-        Command::Capture(_) => later("capture", ""),
+        Command::Capture(args) => capture::capture(&args),
         Command::Status(args) => ask(&args.ask, "GET", if args.json { "/status?json" } else { "/status" }),
         Command::Reload(args) => ask(&args, "POST", "/reload"),
     };

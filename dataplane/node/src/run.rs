@@ -91,7 +91,8 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
     }
     if let Some((listener, path)) = unix {
         let _ = write!(line, ", socket {}", path.display());
-        admin::serve_unix(listener, forward).map_err(|e| Failure::line(format!("admin: {e}")))?;
+        admin::serve_unix(listener, forward, admin::Captures::default())
+            .map_err(|e| Failure::line(format!("admin: {e}")))?;
     }
     eprintln!("{line}{privileges}");
     Control { node, config, app, watch, is_draining: false, socket_file }.serve(&events.1);

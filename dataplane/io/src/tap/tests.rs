@@ -58,7 +58,9 @@ impl Device for Wire {
 fn tap() -> (Tap<Wire>, TapHandle) {
     let (mac, checksums) = ([2, 0, 0, 0, 0, 1], Checksums::default());
     let info = DeviceInfo { mac, mtu: 1500, checksums, steering: Steering::Single };
-    Tap::new(Wire { info, comes: VecDeque::new(), takes: usize::MAX, went: Vec::new(), now: 0 })
+    let handle = TapHandle::default();
+    let wire = Wire { info, comes: VecDeque::new(), takes: usize::MAX, went: Vec::new(), now: 0 };
+    (Tap::new(wire, &handle), handle)
 }
 
 fn receive(tap: &mut Tap<Wire>, frames: impl IntoIterator<Item = Vec<u8>>) {

@@ -85,7 +85,7 @@ fn the_socket_is_for_its_owner_and_answers_everything() {
     let (listener, bound) = bind_unix(&path, true).unwrap();
     assert_eq!(bound, path);
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    serve_unix(listener, echo()).unwrap();
+    serve_unix(listener, echo(), Captures::default()).unwrap();
     assert_eq!(ask(Some(&path), "GET", "/status"), Ok(Answer::ok("Status\n".into())));
     assert_eq!(ask(Some(&path), "POST", "/reload"), Ok(Answer::ok("Reload\n".into())));
 
@@ -120,4 +120,138 @@ fn an_address_in_use_is_one_line() {
     let held = bind_tcp("127.0.0.1:0".parse().unwrap()).unwrap();
     let said = bind_tcp(held.local_addr().unwrap()).unwrap_err();
     assert!(said.contains("in use") && said.contains("--admin"), "{said}");
+}
+
+/// A port that receives a frame each turn, numbered in its last byte.
+struct Ticking {
+    info: shard::DeviceInfo,
+    next: u8,
+}
+
+impl shard::Device for Ticking {
+    type Frame = Vec<u8>;
+
+    fn info(&self) -> &shard::DeviceInfo {
+        &self.info
+    }
+
+    fn rx_burst(&mut self, out: &mut shard::Burst<Vec<u8>>) {
+        let mut frame = vec![0; 60];
+        frame[12..15].copy_from_slice(&[8, 0, 0x45]);
+        (frame[23], frame[59]) = (6, self.next);
+        self.next = self.next.wrapping_add(1);
+        out.push(frame).unwrap();
+    }
+
+    fn frame(&mut self, _: usize) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn tx_burst(&mut self, _: &mut shard::Burst<Vec<u8>>) {}
+
+    fn link_up(&mut self) -> bool {
+        true
+    }
+
+    fn wait(&mut self, _: Option<shard::Instant>) {
+        crate::clock::sleep(Duration::from_millis(1));
+    }
+
+    fn now(&self) -> shard::Instant {
+        crate::clock::monotonic()
+    }
+}
+
+/// Serves captures of one ticking port, `fabric`, and turns it until the test ends.
+fn tapped(name: &str) -> PathBuf {
+    use shard::Device;
+    let handle = ::io::tap::TapHandle::default();
+    let captures = Captures::new(vec![("fabric".to_owned(), vec![handle.clone()])]);
+    let (listener, path) = bind_unix(&folder(name).join("s"), false).unwrap();
+    serve_unix(listener, echo(), captures).unwrap();
+    thread::spawn(move || {
+        let (checksums, steering) = (shard::Checksums::default(), shard::Steering::Single);
+        let info = shard::DeviceInfo { mac: [2; 6], mtu: 1500, checksums, steering };
+        let mut tap = ::io::tap::Tap::new(Ticking { info, next: 0 }, &handle);
+        let mut burst = shard::Burst::new();
+        loop {
+            tap.rx_burst(&mut burst);
+            burst.drain();
+            tap.wait(None);
+        }
+    });
+    path
+}
+
+fn request(filter: &str, count: Option<u64>) -> CaptureRequest {
+    CaptureRequest { port: "fabric".to_owned(), filter: filter.to_owned(), snaplen: 64, count, time: None }
+}
+
+/// How many frames a stream has, whether they follow each other, and how many it says are missing.
+fn frames(mut bytes: &[u8]) -> (usize, bool, Option<u64>) {
+    use ::io::tap::pcapng::{Block, first_block};
+    let (mut numbers, mut end) = (Vec::new(), None);
+    while let Some((block, len)) = first_block(bytes).unwrap() {
+        match block {
+            Block::Frame => numbers.push(bytes[28 + 59]),
+            Block::End { missed } => end = Some(missed),
+            Block::Other => {}
+        }
+        bytes = &bytes[len..];
+    }
+    assert!(bytes.is_empty());
+    let in_order = numbers.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1));
+    (numbers.len(), in_order, end)
+}
+
+#[test]
+fn a_capture_streams_what_the_port_receives_until_it_is_ended() {
+    let socket = tapped("capture");
+    let read = |request: &CaptureRequest| {
+        let (stream, first) = begin(Some(&socket), "POST", &request.path()).unwrap().unwrap();
+        (stream, first)
+    };
+    // By count.
+    let (mut stream, mut bytes) = read(&request("tcp", Some(20)));
+    stream.read_to_end(&mut bytes).unwrap();
+    assert_eq!(frames(&bytes), (20, true, Some(0)));
+    // By time, with a filter that takes none.
+    let brief = CaptureRequest { time: Some(Duration::from_millis(50)), ..request("udp", None) };
+    let (mut stream, mut bytes) = read(&brief);
+    stream.read_to_end(&mut bytes).unwrap();
+    assert_eq!(frames(&bytes), (0, true, Some(0)));
+    // By half-closing; meanwhile nobody else has the port.
+    let (mut stream, mut bytes) = read(&request("", None));
+    let refused = begin(Some(&socket), "POST", &request("", None).path()).unwrap().unwrap_err();
+    assert_eq!(refused.code, 409, "{}", refused.body);
+    crate::clock::sleep(Duration::from_millis(100));
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    stream.read_to_end(&mut bytes).unwrap();
+    let (count, in_order, missed) = frames(&bytes);
+    assert!(count > 10 && in_order && missed == Some(0), "{count} {in_order} {missed:?}");
+    // By going away: the port is free again.
+    drop(read(&request("", None)));
+    let again = (0..100).any(|_| {
+        crate::clock::sleep(Duration::from_millis(20));
+        begin(Some(&socket), "POST", &request("", Some(1)).path()).unwrap().is_ok()
+    });
+    assert!(again, "a capture outlives its peer");
+}
+
+#[test]
+fn a_capture_that_cannot_be_says_why() {
+    let socket = tapped("refused");
+    let refusal = |path: &str| begin(Some(&socket), "POST", path).unwrap().unwrap_err();
+    let elsewhere = CaptureRequest { port: "eth0".to_owned(), ..request("", None) };
+    let answer = refusal(&elsewhere.path());
+    assert_eq!(answer.code, 404);
+    assert_eq!(answer.body, "towpath: no port `eth0`; this node has fabric\n");
+    let answer = refusal(&request("port http", None).path());
+    assert!(
+        answer.code == 400 && answer.body.contains("filter at character 6: expected a port"),
+        "{answer:?}"
+    );
+    assert_eq!(refusal("/capture").code, 400);
+    assert_eq!(refusal("/capture?port=fabric&count=many").code, 400);
+    assert!(exchange(tcp(), b"POST /capture?port=x HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 403 "));
 }
