@@ -172,13 +172,13 @@ impl<D> Tap<D> {
         Self { device, shared: Arc::clone(&handle.0), seen: 0, session: None, staged: Vec::new() }
     }
 
-    /// The device itself.
-    pub fn device(&self) -> &D {
+    /// The device.
+    pub fn inner(&self) -> &D {
         &self.device
     }
 
-    /// The device itself. What passes through it here is not captured.
-    pub fn device_mut(&mut self) -> &mut D {
+    /// The device. What passes through it here is not captured.
+    pub fn inner_mut(&mut self) -> &mut D {
         &mut self.device
     }
 

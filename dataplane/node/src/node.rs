@@ -12,6 +12,7 @@ use lang::vm::Image;
 use lang::{Compiled, Diagnostics};
 use shard::{AccessWhen, Instant, ListenerId, Setup};
 
+use crate::admin::Captures;
 use crate::backend::{Choice, check_via, place};
 use crate::clock;
 use crate::config::Listen;
@@ -213,6 +214,12 @@ impl Node {
     /// Name and description of each raw port.
     pub(crate) fn ports(&self) -> impl Iterator<Item = (&str, &str)> {
         self.ports.lines()
+    }
+
+    /// The taps of its raw ports.
+    pub(crate) fn captures(&self) -> Captures {
+        let taps = self.ports.taps().map(|(name, taps)| (name.to_owned(), taps.to_vec()));
+        Captures::new(taps.collect())
     }
 
     /// Refuses a program that this node cannot run.

@@ -91,7 +91,7 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
     }
     if let Some((listener, path)) = unix {
         let _ = write!(line, ", socket {}", path.display());
-        admin::serve_unix(listener, forward, admin::Captures::default())
+        admin::serve_unix(listener, forward, node.captures())
             .map_err(|e| Failure::line(format!("admin: {e}")))?;
     }
     eprintln!("{line}{privileges}");

@@ -9,6 +9,7 @@ mod spec;
 
 use std::sync::Arc;
 
+use crate::tap::TapHandle;
 use crate::{Poll, Waker};
 use post::Post;
 pub use raw::PortSnapshot;
@@ -43,6 +44,8 @@ struct OpenPort {
     config: net::Config,
     /// By shard; each is taken once.
     seats: Vec<Option<Seat>>,
+    /// By shard.
+    taps: Vec<TapHandle>,
     post: Arc<Post>,
     /// What the queues need to stay open.
     _owner: raw::Owner,
@@ -82,6 +85,11 @@ impl Ports {
         self.open.iter().map(|port| (port.spec.name.as_str(), port.line.as_str()))
     }
 
+    /// Name and taps of each: one tap for each shard's queue.
+    pub fn taps(&self) -> impl Iterator<Item = (&str, &[TapHandle])> {
+        self.open.iter().map(|port| (port.spec.name.as_str(), &port.taps[..]))
+    }
+
     /// A shard's queue of each port, to be handed to its thread; each shard's can be taken once.
     pub fn take(&mut self, shard: usize) -> PortSeats {
         PortSeats(self.open.iter_mut().filter_map(|port| port.take(shard)).collect())
@@ -99,6 +107,7 @@ struct PortSeat {
     config: net::Config,
     post: Arc<Post>,
     shard: usize,
+    tap: TapHandle,
 }
 
 impl PortSeats {
@@ -111,7 +120,7 @@ impl PortSeats {
     pub(crate) fn open(self, waker: &Waker) -> Result<Vec<Raw>, PortError> {
         let open = |one: PortSeat| {
             one.post.sit(one.shard, waker.clone());
-            one.seat.open(&one.name, one.config, one.post, one.shard)
+            one.seat.open(&one.name, one.config, one.post, one.shard, &one.tap)
         };
         self.0.into_iter().map(open).collect()
     }
@@ -133,6 +142,7 @@ impl OpenPort {
             spec: spec.clone(),
             line,
             config,
+            taps: seats.iter().map(|_| TapHandle::default()).collect(),
             seats: seats.into_iter().map(Some).collect(),
             post,
             _owner: owner,
@@ -144,10 +154,17 @@ impl OpenPort {
     }
 
     fn take(&mut self, shard: usize) -> Option<PortSeat> {
-        let seat = self.seats.get_mut(shard)?.take()?;
+        let (seat, tap) = (self.seats.get_mut(shard)?.take()?, self.taps.get(shard)?.clone());
         // No two shards begin with the same sequence numbers or source ports.
         let seed = self.config.seed ^ (shard as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let config = net::Config { seed, ..self.config.clone() };
-        Some(PortSeat { name: self.spec.name.clone(), seat, config, post: Arc::clone(&self.post), shard })
+        Some(PortSeat {
+            name: self.spec.name.clone(),
+            seat,
+            config,
+            post: Arc::clone(&self.post),
+            shard,
+            tap,
+        })
     }
 }

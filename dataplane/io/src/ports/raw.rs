@@ -12,6 +12,7 @@ use super::post::Post;
 use super::{DeviceSpec, PortError, PortOptions, PortSpec, XdpMode};
 #[cfg(feature = "dpdk")]
 use crate::dpdk;
+use crate::tap::{Tap, TapHandle};
 use crate::xdp;
 
 /// A raw port of one shard.
@@ -28,9 +29,9 @@ pub(crate) struct Raw {
     expect(clippy::large_enum_variant, reason = "one per shard and port, never moved")
 )]
 pub(crate) enum AnyStack {
-    Xdp(Stack<xdp::Queue>),
+    Xdp(Stack<Tap<xdp::Queue>>),
     #[cfg(feature = "dpdk")]
-    Dpdk(Stack<dpdk::Queue>),
+    Dpdk(Stack<Tap<dpdk::Queue>>),
 }
 
 /// Calls the same method of whichever it is.
@@ -81,9 +82,9 @@ impl Raw {
         has_work
             || self.post.has_any(self.shard)
             || match &mut self.stack {
-                AnyStack::Xdp(stack) => stack.device_mut().settle(),
+                AnyStack::Xdp(stack) => stack.device_mut().inner_mut().settle(),
                 #[cfg(feature = "dpdk")]
-                AnyStack::Dpdk(stack) => stack.device_mut().has_frames(),
+                AnyStack::Dpdk(stack) => stack.device_mut().inner_mut().has_frames(),
             }
     }
 
@@ -91,7 +92,7 @@ impl Raw {
     pub(crate) fn next_due(&self, now: Instant) -> Option<Instant> {
         let due = any!(&self.stack, stack => stack.next_due());
         let retry = match &self.stack {
-            AnyStack::Xdp(stack) => stack.device().retry_at(now),
+            AnyStack::Xdp(stack) => stack.device().inner().retry_at(now),
             #[cfg(feature = "dpdk")]
             AnyStack::Dpdk(_) => None,
         };
@@ -101,7 +102,7 @@ impl Raw {
     /// What a sleeping thread may be woken by; `None`: it must look again after [`Self::nap_ns`].
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match &self.stack {
-            AnyStack::Xdp(stack) => Some(stack.device().as_fd()),
+            AnyStack::Xdp(stack) => Some(stack.device().inner().as_fd()),
             #[cfg(feature = "dpdk")]
             AnyStack::Dpdk(_) => None,
         }
@@ -113,9 +114,9 @@ impl Raw {
             name: self.name.clone(),
             net: any!(&self.stack, stack => stack.snapshot()),
             device: match &self.stack {
-                AnyStack::Xdp(stack) => stack.device().counters().iter().collect(),
+                AnyStack::Xdp(stack) => stack.device().inner().counters().iter().collect(),
                 #[cfg(feature = "dpdk")]
-                AnyStack::Dpdk(stack) => stack.device().counters().snapshot().iter().collect(),
+                AnyStack::Dpdk(stack) => stack.device().inner().counters().snapshot().iter().collect(),
             },
         }
     }
@@ -151,14 +152,15 @@ impl Seat {
         config: net::Config,
         post: Arc<Post>,
         shard: usize,
+        tap: &TapHandle,
     ) -> Result<Raw, PortError> {
         let refused = |why: String| PortError { port: name.to_owned(), why };
         let stack = match self {
-            Self::Xdp(queue) => Stack::open(queue.start(), config).map(AnyStack::Xdp),
+            Self::Xdp(queue) => Stack::open(Tap::new(queue.start(), tap), config).map(AnyStack::Xdp),
             #[cfg(feature = "dpdk")]
             Self::Dpdk(seat) => {
                 let queue = seat.open().map_err(|e| refused(e.to_string()))?;
-                Stack::open(queue, config).map(AnyStack::Dpdk)
+                Stack::open(Tap::new(queue, tap), config).map(AnyStack::Dpdk)
             }
         };
         let stack = stack.map_err(|e| refused(e.to_string()))?;

@@ -64,9 +64,9 @@ fn tap() -> (Tap<Wire>, TapHandle) {
 }
 
 fn receive(tap: &mut Tap<Wire>, frames: impl IntoIterator<Item = Vec<u8>>) {
-    tap.device_mut().comes.extend(frames);
+    tap.inner_mut().comes.extend(frames);
     let mut burst = Burst::new();
-    while !tap.device().comes.is_empty() {
+    while !tap.inner().comes.is_empty() {
         tap.rx_burst(&mut burst);
         burst.drain();
     }
@@ -100,7 +100,7 @@ fn a_capture_has_both_directions_its_filter_and_its_snaplen() {
     let mut burst = Burst::new();
     burst.push(to_port(80, 70)).unwrap();
     tap.tx_burst(&mut burst);
-    assert_eq!(tap.device().went, [to_port(80, 70)]);
+    assert_eq!(tap.inner().went, [to_port(80, 70)]);
     let (rx, tx) = (Direction::In, Direction::Out);
     assert_eq!(drained(&mut capture), [(rx, 60, 60), (rx, 64, 100), (tx, 64, 70)]);
     assert_eq!((capture.missed(), drained(&mut capture).len()), (0, 0));
@@ -110,7 +110,7 @@ fn a_capture_has_both_directions_its_filter_and_its_snaplen() {
 fn a_frame_the_port_did_not_take_is_captured_when_it_does() {
     let (mut tap, handle) = tap();
     let mut capture = Capture::arm(&[handle], &spec("", 64, 8)).unwrap();
-    tap.device_mut().takes = 2;
+    tap.inner_mut().takes = 2;
     let mut burst = Burst::new();
     for len in 60..65 {
         burst.push(to_port(80, len)).unwrap();
@@ -121,7 +121,7 @@ fn a_frame_the_port_did_not_take_is_captured_when_it_does() {
         seen.extend(drained(&mut capture).into_iter().map(|(_, _, len)| len));
         assert_eq!(seen, (60..60 + taken).collect::<Vec<_>>());
     }
-    assert_eq!(tap.device().went.len(), 5);
+    assert_eq!(tap.inner().went.len(), 5);
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn frames_beyond_the_buffers_are_counted_as_missed_and_pass_all_the_same() {
     assert_eq!((drained(&mut capture).len(), capture.missed()), (4, 1));
     receive(&mut tap, (0..4).map(|_| to_port(80, 60)));
     assert_eq!((drained(&mut capture).len(), capture.missed()), (4, 1), "buffers come back");
-    tap.device_mut().takes = 0;
+    tap.inner_mut().takes = 0;
     let mut burst = Burst::new();
     for _ in 0..9 {
         burst.push(to_port(80, 60)).unwrap();
