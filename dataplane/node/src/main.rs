@@ -20,6 +20,7 @@ mod log;
 mod machine;
 mod metrics;
 mod node;
+mod notify;
 mod privileges;
 mod reload;
 mod run;

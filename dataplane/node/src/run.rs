@@ -27,6 +27,7 @@ use crate::log::Target;
 use crate::machine;
 use crate::metrics;
 use crate::node::{Code, Node, Plan};
+use crate::notify::{READY, STOPPING, notify};
 use crate::privileges::{self, Touched};
 use crate::reload;
 use crate::status;
@@ -95,6 +96,7 @@ pub(crate) fn run(args: &Run) -> Outcome<()> {
             .map_err(|e| Failure::line(format!("admin: {e}")))?;
     }
     eprintln!("{line}{privileges}");
+    notify(READY);
     Control { node, config, app, watch, is_draining: false, socket_file }.serve(&events.1);
     Ok(())
 }
@@ -271,6 +273,7 @@ impl Control {
                     eprintln!(
                         "towpath: draining: calls under way may finish for {text}; a second signal stops at once"
                     );
+                    notify(STOPPING);
                     self.is_draining = true;
                     self.node.drain();
                 }

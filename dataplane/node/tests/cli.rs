@@ -132,7 +132,7 @@ fn what_is_not_understood_exits_with_2_and_what_comes_later_says_so() {
     let folder = Folder::new("backend");
     let app = folder.write("shop.adn", SHOP);
     let done = Towpath::run(&["run", &app, "--backend", "dpdk", "--admin", "off"]);
-    assert!(done.code == 1 && done.stderr.contains("not supported yet"), "{}", done.stderr);
+    assert!(done.code == 1 && done.stderr.contains("needs a raw port"), "{}", done.stderr);
 }
 
 #[test]
@@ -351,4 +351,28 @@ fn a_watched_application_is_reloaded_when_its_config_map_is_swapped() {
     assert!(said.contains("did you mean 10%?"), "{said}");
     assert!(http_get(node.admin(), "/explain").unwrap().contains("FaultInjection(0.2)"));
     node.stop();
+}
+
+#[test]
+fn systemd_is_told_when_the_node_is_ready_and_when_it_drains() {
+    let folder = Folder::new("notify");
+    let app = folder.write("shop.adn", SHOP);
+    let heard = std::os::unix::net::UnixDatagram::bind(folder.path("notify")).unwrap();
+    heard.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    let mut node = std::process::Command::new(env!("CARGO_BIN_EXE_towpath"))
+        .args(["run", &app, "--listen", "127.0.0.1:0", "--admin", "off", "--cores", "0"])
+        .env("NOTIFY_SOCKET", folder.path("notify"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut says = || {
+        let mut text = [0; 64];
+        let len = heard.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..len]).into_owned()
+    };
+    assert_eq!(says(), "READY=1");
+    let told = std::process::Command::new("kill").arg(node.id().to_string()).status().unwrap();
+    assert!(told.success());
+    assert_eq!(says(), "STOPPING=1");
+    assert!(node.wait().unwrap().success());
 }
