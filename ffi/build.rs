@@ -15,7 +15,7 @@ mod dpdk {
     const PACKAGES: &str = "apt-get install dpdk libdpdk-dev libclang-dev pkg-config";
     /// What the safe layer calls; everything these mention comes along.
     const FUNCTIONS: &[&str] = &[
-        "rte_eal_init",
+        "rte_eal_(init|get_runtime_dir)",
         "rte_eal_hotplug_(add|remove)",
         "rte_dev_(probe|remove)",
         "rte_strerror",

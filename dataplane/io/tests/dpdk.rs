@@ -15,7 +15,9 @@ mod rig;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rig::{Testpmd, Veth, arp_request, echo_request, is_arp_reply, is_echo_reply, udp};
+use rig::{
+    Tap, Testpmd, Veth, arp_request, echo_request, is_arp_reply, is_echo_reply, is_for_port, is_reset, udp,
+};
 use shard::{Burst, Device, Steering};
 use towpath_io::Poll;
 use towpath_io::dpdk::{Config, Memory, Port, Queue, pools, start};
@@ -251,6 +253,42 @@ fn a_memif_peer_comes_and_goes() {
         queue.tx_burst(&mut burst);
         assert_eq!(burst.len(), 1);
     }
+    drop((port, queue));
+    assert_eq!(in_use(), 0);
+}
+
+/// The tap driver takes checksums over: what we leave zero has to be right when the kernel looks, and what the
+/// kernel's side gets wrong must not come up.
+#[test]
+fn checksums_are_the_ports_where_it_takes_them() {
+    let _alone = alone();
+    let Some(tap) = Tap::new() else { return };
+    let (port, mut queue) = open(&format!("net_tap10,iface={}", tap.name), &Config::default());
+    assert!(queue.info().checksums.rx && queue.info().checksums.tx, "{:?}", queue.info());
+    tap.configure();
+    let mac = queue.info().mac;
+    for (syn, what) in [(tap.syn(mac, 4), "IPv4"), (tap.syn(mac, 6), "IPv6")] {
+        let mut answered = false;
+        for _ in 0..40 {
+            send(&mut queue, &syn);
+            // Port 9 is closed: a segment whose checksums are right draws a reset, any other nothing.
+            answered |= receive(&mut queue, 100, is_reset);
+            if answered {
+                break;
+            }
+        }
+        assert!(answered, "the kernel accepted our {what} checksums");
+    }
+    assert_eq!(queue.counters().snapshot().rx_bad_checksum, 0);
+    tap.send_bad_checksum();
+    let deadline = queue.now().after(Duration::from_secs(5));
+    while queue.counters().snapshot().rx_bad_checksum == 0 && queue.now() < deadline {
+        receive(&mut queue, 20, |frame| {
+            assert!(!is_for_port(frame, tap.bad_port()), "a wrong checksum came up");
+            false
+        });
+    }
+    assert!(queue.counters().snapshot().rx_bad_checksum > 0, "dropped and counted");
     drop((port, queue));
     assert_eq!(in_use(), 0);
 }

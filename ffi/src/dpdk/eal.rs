@@ -1,8 +1,9 @@
 //! The environment abstraction layer: memory, drivers and lcores of this process, started once.
 
-use core::ffi::{c_char, c_int};
+use core::ffi::{CStr, c_char, c_int};
 use core::fmt::Write as _;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::OnceLock;
 
 use super::{Error, drivers, log, raw};
@@ -91,6 +92,7 @@ fn init(options: &Options) -> Result<Eal, Error> {
     // SAFETY: `argv` holds `count` strings that live for ever and a null. Called once, by the OnceLock.
     let result = unsafe { raw::rte_eal_init(count, argv.leak().as_mut_ptr()) };
     if result >= 0 {
+        leave_no_folder();
         return Ok(Eal(()));
     }
     let hint = match memory {
@@ -100,7 +102,19 @@ fn init(options: &Options) -> Result<Eal, Error> {
         }
         _ => "raise the memory limit of this process (ulimit -v, the container's memory)",
     };
-    Err(Error::from_result("EAL", "start", result).with_hint(hint))
+    Err(Error::last("EAL", "start").with_hint(hint))
+}
+
+/// The EAL makes a folder in /run/dpdk for files it shares; we have it share none.
+fn leave_no_folder() {
+    // SAFETY: the EAL has started; a terminated string that lives as long as the process.
+    let path = unsafe { raw::rte_eal_get_runtime_dir() };
+    if !path.is_null() {
+        // SAFETY: as above.
+        let path = unsafe { CStr::from_ptr(path) };
+        // Not empty only if a driver keeps something there.
+        let _ = std::fs::remove_dir(OsStr::from_bytes(path.to_bytes()));
+    }
 }
 
 fn arguments(memory: Memory, pci: &[String]) -> Vec<String> {
@@ -167,7 +181,8 @@ pub(crate) fn no_such_device(device: &str) -> String {
             parameters => format!("{} takes: {parameters}", driver.name),
         };
     }
-    let names: Vec<&str> = all.iter().filter(|d| !d.pci).map(|driver| driver.name.as_str()).collect();
+    let virtual_ports = all.iter().filter(|driver| !driver.pci && driver.name.starts_with("net_"));
+    let names: Vec<&str> = virtual_ports.map(|driver| driver.name.as_str()).collect();
     format!("no driver is named {stem}; there are: {}", names.join(", "))
 }
 

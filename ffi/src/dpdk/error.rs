@@ -21,10 +21,15 @@ pub struct Error {
 }
 
 impl Error {
-    /// From a function's negative result, or from `rte_errno` where it gives only -1.
+    /// From a function's negative result. Drivers give -1 where they have no errno.
     pub(crate) fn from_result(device: &str, doing: &'static str, result: i32) -> Self {
-        let errno = if result < -1 { -result } else { last_errno() };
+        let errno = if result < -1 { result.saturating_neg() } else { 0 };
         Self::new(device, doing, errno, String::new())
+    }
+
+    /// From `rte_errno`, which functions of the EAL's and of pools set.
+    pub(crate) fn last(device: &str, doing: &'static str) -> Self {
+        Self::new(device, doing, last_errno(), String::new())
     }
 
     pub(crate) fn new(device: &str, doing: &'static str, errno: i32, hint: String) -> Self {
@@ -38,7 +43,7 @@ impl Error {
 }
 
 /// `rte_errno` of this thread.
-pub(crate) fn last_errno() -> i32 {
+fn last_errno() -> i32 {
     // SAFETY: reads a thread-local variable of DPDK's that exists from the process's start.
     unsafe { raw::towpath_errno() }
 }

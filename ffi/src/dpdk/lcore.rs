@@ -26,7 +26,7 @@ impl Lcore {
             // SAFETY: the EAL runs, and this thread is neither its own nor registered.
             let result = unsafe { raw::rte_thread_register() };
             if result < 0 {
-                return Err(Error::from_result("EAL", "register the thread as an lcore", result)
+                return Err(Error::last("EAL", "register the thread as an lcore")
                     .with_hint("at most 127 shards and load threads of one process can use DPDK"));
             }
         }

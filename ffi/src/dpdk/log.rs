@@ -16,7 +16,7 @@ const LINES_MAX: usize = 64;
 /// Lines an error quotes.
 const QUOTED_MAX: usize = 4;
 /// Of a line, kept.
-const LINE_BYTES_MAX: usize = 300;
+const LINE_CHARS_MAX: usize = 300;
 
 #[expect(clippy::disallowed_types, reason = "the log is written off the datapath, by any thread")]
 static LINES: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
@@ -55,7 +55,9 @@ unsafe extern "C" fn append(_cookie: *mut c_void, bytes: *const c_char, len: usi
         if lines.len() == LINES_MAX {
             lines.pop_front();
         }
-        lines.push_back(line.chars().take(LINE_BYTES_MAX).collect());
+        if lines.back().is_none_or(|last| last != line) {
+            lines.push_back(line.chars().take(LINE_CHARS_MAX).collect());
+        }
     }
     i64::try_from(len).unwrap_or(i64::MAX)
 }

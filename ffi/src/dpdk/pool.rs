@@ -140,7 +140,7 @@ fn create(number: usize, shape: Shape) -> Result<Handle, Error> {
     let raw = unsafe { raw::rte_pktmbuf_pool_create(name.as_ptr(), shape.count, cache, 0, room, socket) };
     NonNull::new(raw).map(Handle).ok_or_else(|| {
         let mib = u64::from(shape.count) * (u64::from(room) + 192) / (1 << 20);
-        Error::from_result("EAL", "make a pool", -1).with_hint(format!(
+        Error::last("EAL", "make a pool").with_hint(format!(
             "{} buffers of {room} bytes need {mib} MiB: give DPDK more memory or ports fewer buffers",
             shape.count
         ))

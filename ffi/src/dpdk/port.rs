@@ -183,7 +183,13 @@ fn attach(device: &str) -> Result<u16, Error> {
     // SAFETY: the EAL runs; the string is read during the call only.
     let result = unsafe { raw::rte_dev_probe(text.as_ptr()) };
     if result < 0 {
-        return Err(Error::from_result(device, "open the device", result).with_hint(no_such_device(device)));
+        let mut error =
+            Error::from_result(device, "open the device", result).with_hint(no_such_device(device));
+        if error.errno == libc::EFAULT {
+            // What the EAL says where no bus knows the name.
+            error.errno = libc::ENODEV;
+        }
+        return Err(error);
     }
     port_of(&text).ok_or_else(|| {
         if let Ok(name) = CString::new(name) {

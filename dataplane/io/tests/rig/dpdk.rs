@@ -62,6 +62,93 @@ fn ip(arguments: &[&str]) -> bool {
     run.is_ok_and(|status| status.success())
 }
 
+/// The kernel's side of a tap port.
+pub(crate) struct Tap {
+    pub(crate) name: String,
+}
+
+const OUR_V4: [u8; 4] = [10, 214, 7, 1];
+const THEIR_V4: [u8; 4] = [10, 214, 7, 2];
+const OUR_V6: [u8; 16] = [0xfd, 0x0d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+const THEIR_V6: [u8; 16] = [0xfd, 0x0d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+/// The kernel's port that is closed.
+const CLOSED: u16 = 9;
+
+impl Tap {
+    /// `None`, with a line that says why, where there can be none.
+    pub(crate) fn new() -> Option<Self> {
+        let usable = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
+        if let Err(error) = usable {
+            eprintln!("skipped: /dev/net/tun: {error}");
+            return None;
+        }
+        Some(Self { name: format!("twt{}", std::process::id()) })
+    }
+
+    /// Gives the kernel its addresses, and ours as neighbours.
+    pub(crate) fn configure(&self) {
+        let ours = "02:00:00:00:00:0c";
+        for arguments in [
+            ["addr", "add", "10.214.7.2/24", "dev", &self.name].as_slice(),
+            &["addr", "add", "fd0d::2/64", "dev", &self.name, "nodad"],
+            &["link", "set", &self.name, "up"],
+            &["neigh", "replace", "10.214.7.1", "lladdr", ours, "dev", &self.name],
+            &["neigh", "replace", "fd0d::1", "lladdr", ours, "dev", &self.name],
+        ] {
+            assert!(ip(arguments), "ip {arguments:?}");
+        }
+    }
+
+    /// A SYN to a closed port, its checksums zero.
+    pub(crate) fn syn(&self, kernel: [u8; 6], version: u8) -> Vec<u8> {
+        let (ethertype, header) = if version == 4 {
+            let fixed = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
+            (0x0800, [&fixed[..], &OUR_V4, &THEIR_V4].concat())
+        } else {
+            (0x86dd, [&[0x60, 0, 0, 0, 0, 20, 6, 64][..], &OUR_V6, &THEIR_V6].concat())
+        };
+        // The tap's two ends have one ethernet address.
+        let mut frame = ethernet(kernel, [2, 0, 0, 0, 0, 0x0c], ethertype);
+        frame.extend(header);
+        frame.extend(40_000_u16.to_be_bytes());
+        frame.extend(CLOSED.to_be_bytes());
+        frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 5 << 4, 0x02, 0x20, 0, 0, 0, 0, 0]);
+        frame
+    }
+
+    /// Where `send_bad_checksum` sends to.
+    pub(crate) fn bad_port(&self) -> u16 {
+        4321
+    }
+
+    /// UDP by a raw socket of the kernel's side, with a checksum that is wrong.
+    pub(crate) fn send_bad_checksum(&self) {
+        let script = "import socket, struct\n\
+                      s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)\n\
+                      for _ in range(5): s.sendto(struct.pack('!4H', 1234, 4321, 12, 0x1234) + b'abcd', \
+                      ('10.214.7.1', 0))";
+        let done = Command::new("python3").args(["-c", script]).status();
+        assert!(done.is_ok_and(|status| status.success()));
+    }
+}
+
+/// True for a TCP segment with RST from the closed port.
+pub(crate) fn is_reset(frame: &[u8]) -> bool {
+    let l4 = match frame.get(12..14) {
+        Some([0x08, 0x00]) if frame.get(23) == Some(&6) => 34,
+        Some([0x86, 0xdd]) if frame.get(20) == Some(&6) => 54,
+        _ => return false,
+    };
+    frame.get(l4..l4 + 2) == Some(&CLOSED.to_be_bytes()[..]) && frame.get(l4 + 13).is_some_and(|f| f & 4 != 0)
+}
+
+/// True for a UDP packet over IPv4 to this port.
+pub(crate) fn is_for_port(frame: &[u8], port: u16) -> bool {
+    frame.get(12..14) == Some(&[8, 0][..])
+        && frame.get(23) == Some(&17)
+        && frame.get(36..38) == Some(&port.to_be_bytes()[..])
+}
+
 /// `dpdk-testpmd` in a process of its own; ended when dropped.
 pub(crate) struct Testpmd {
     child: Child,
