@@ -1,7 +1,7 @@
 //! Arithmetic on words, in machine code: what `lang`'s `arith` says, for those operators that are worth it.
 
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::{InstBuilder, MemFlags, Value, types};
+use cranelift_codegen::ir::{InstBuilder, InstructionData, MemFlags, Opcode, Value, ValueDef, types};
 use cranelift_frontend::FunctionBuilder;
 use lang::vm::code::{Bin, Un};
 
@@ -30,6 +30,14 @@ impl Arith<'_, '_> {
     }
 
     fn float(&mut self, word: Value) -> Value {
+        // A float that was only just made a word is that float.
+        if let ValueDef::Result(inst, _) = self.0.func.dfg.value_def(word)
+            && let InstructionData::LoadNoOffset { opcode: Opcode::Bitcast, arg, .. } =
+                self.0.func.dfg.insts[inst]
+            && self.0.func.dfg.value_type(arg) == types::F64
+        {
+            return arg;
+        }
         self.0.ins().bitcast(types::F64, MemFlags::new(), word)
     }
 

@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use abi::Entry;
 use cranelift_codegen::Context;
 use cranelift_codegen::control::ControlPlane;
 use cranelift_codegen::ir::condcodes::IntCC;
@@ -69,20 +70,20 @@ impl Translator {
             let Some(code) = image.code(entry) else { continue };
             bytes.resize(bytes.len().next_multiple_of(16), 0xcc);
             *slot = Some(bytes.len());
-            self.entry(code, &image.shared, &mut bytes)?;
+            self.entry(entry, code, &image.shared, &mut bytes)?;
         }
         let memory = CodeMemory::new(&bytes).map_err(|e| e.to_string())?;
         Ok(ChainCode::new(memory, entries, shape))
     }
 
     /// Appends the function of one entry.
-    fn entry(&mut self, code: &Code, shared: &Shared, out: &mut Vec<u8>) -> Result<(), String> {
+    fn entry(&mut self, entry: Entry, code: &Code, shared: &Shared, out: &mut Vec<u8>) -> Result<(), String> {
         self.context.clear();
         let call_conv = self.isa.default_call_conv();
         self.context.func =
             Function::with_name_signature(UserFuncName::default(), signature(call_conv, 2, 1));
         let builder = FunctionBuilder::new(&mut self.context.func, &mut self.builder);
-        Body::new(builder, code, shared, call_conv).translate();
+        Body::new(builder, entry, code, shared, call_conv).translate();
         let compiled = self
             .context
             .compile(&*self.isa, &mut ControlPlane::default())
@@ -126,6 +127,7 @@ impl Operands for Touched {
 /// One function in the making.
 struct Body<'a> {
     b: FunctionBuilder<'a>,
+    entry: Entry,
     code: &'a Code,
     shared: &'a Shared,
     regs: Vec<Variable>,
@@ -153,7 +155,13 @@ fn address(of: *const ()) -> i64 {
 }
 
 impl<'a> Body<'a> {
-    fn new(mut b: FunctionBuilder<'a>, code: &'a Code, shared: &'a Shared, call_conv: CallConv) -> Self {
+    fn new(
+        mut b: FunctionBuilder<'a>,
+        entry: Entry,
+        code: &'a Code,
+        shared: &'a Shared,
+        call_conv: CallConv,
+    ) -> Self {
         let regs = (0..code.regs).map(|_| b.declare_var(types::I64)).collect();
         let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, 8 * u32::from(code.regs.max(1)), 3);
         let spilled = b.create_sized_stack_slot(slot);
@@ -163,6 +171,7 @@ impl<'a> Body<'a> {
         let frame = Value::from_u32(0);
         Self {
             b,
+            entry,
             code,
             shared,
             regs,
@@ -391,7 +400,7 @@ impl<'a> Body<'a> {
     /// Nothing, for the calls that are not timed.
     fn mark(&mut self, at: usize, op: &Op) {
         let flags = MemFlags::trusted().with_can_move().with_readonly();
-        let is_sampled = self.b.ins().load(types::I64, flags, self.frame, FRAME_IS_SAMPLED);
+        let is_sampled = self.b.ins().load(types::I8, flags, self.frame, FRAME_IS_SAMPLED);
         let (marks, next) = (self.b.create_block(), self.b.create_block());
         self.b.ins().brif(is_sampled, marks, &[], next, &[]);
         self.b.set_cold_block(marks);

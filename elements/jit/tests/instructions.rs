@@ -8,12 +8,12 @@ mod count;
 
 use cost::{Way, done};
 
-/// What the compiled chain may cost over the one by hand. The aim is 1.2; it is at 1.38.
-const RATIO_MAX: f64 = 1.4;
+/// What the compiled chain may cost over the one by hand; it is at 1.19.
+const RATIO_MAX: f64 = 1.2;
 
 #[test]
 fn every_way_does_the_same() {
-    let [hand, compiled, interpreted, _] = Way::ALL.map(Way::chain);
+    let [hand, compiled, interpreted] = Way::HEADERS.map(Way::chain);
     let mut rejected = 0;
     for id in 0..2000 {
         let by_hand = done(&*hand, id);

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::cost::{Slim, Way, passage};
+use crate::cost::{Way, passage};
 
 /// Says in the environment of the counted process what to run: a way's number and how many passages.
 const TASK: &str = "TOWPATH_COST_TASK";
@@ -14,7 +14,7 @@ pub(crate) fn is_counted() -> bool {
     let (way, passages) = task.split_once(' ').unwrap_or(("0", "0"));
     let way = way.parse().ok().and_then(|at: usize| Way::ALL.get(at)).copied().unwrap_or(Way::Empty);
     let chain = way.chain();
-    let mut call = Slim::new();
+    let mut call = way.call();
     for id in 0..passages.parse().unwrap_or(0) {
         std::hint::black_box(passage(&*chain, &mut call, id));
     }

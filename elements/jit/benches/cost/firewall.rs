@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use abi::Chain;
 use lang::state::Store;
-use lang::{Loader, Overrides, SourceText};
-use towpath_jit::Jit;
+use lang::{Backend, Loader, Overrides, SourceText};
 use wire::proto::{Wire, put_key, put_varint};
 
 use super::{FIVE, Slim};
@@ -34,7 +33,7 @@ impl Loader for Proto {
 }
 
 /// The five elements for the one method, and the firewall behind them if it is wanted.
-pub(crate) fn chain(has_firewall: bool) -> Arc<dyn Chain> {
+pub(crate) fn chain(has_firewall: bool, backend: &mut dyn Backend) -> Arc<dyn Chain> {
     let last = if has_firewall {
         "- Logging - Firewall(call.payload.user.id, deny: [\"mallory\"])"
     } else {
@@ -44,7 +43,7 @@ pub(crate) fn chain(has_firewall: bool) -> Arc<dyn Chain> {
     let source = format!("proto \"shop.proto\"\n{source}");
     let mut compiled = lang::compile("firewall.adn", &source, &Proto, &Overrides::default())
         .unwrap_or_else(|e| panic!("{e}"));
-    compiled.link(&mut Store::new(1), &mut Jit::new());
+    compiled.link(&mut Store::new(1), backend);
     compiled.program.chains[0].clone()
 }
 

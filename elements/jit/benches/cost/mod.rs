@@ -34,10 +34,29 @@ pub(crate) enum Way {
     Compiled,
     Interpreted,
     Empty,
+    /// Compiled, for calls of one method with a message of 1 KiB that nobody looks at.
+    Closed,
+    /// The same with a firewall on a field of it.
+    Firewall,
+    /// As [`Self::Closed`].
+    ClosedInterpreted,
+    /// As [`Self::Firewall`].
+    FirewallInterpreted,
 }
 
 impl Way {
-    pub(crate) const ALL: [Self; 4] = [Self::Hand, Self::Compiled, Self::Interpreted, Self::Empty];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Hand,
+        Self::Compiled,
+        Self::Interpreted,
+        Self::Empty,
+        Self::Closed,
+        Self::Firewall,
+        Self::ClosedInterpreted,
+        Self::FirewallInterpreted,
+    ];
+    /// Those that look at headers only, and do the same.
+    pub(crate) const HEADERS: [Self; 3] = [Self::Hand, Self::Compiled, Self::Interpreted];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -45,6 +64,16 @@ impl Way {
             Self::Compiled => "compiled",
             Self::Interpreted => "interpreted",
             Self::Empty => "empty",
+            Self::Closed | Self::ClosedInterpreted => "without a firewall",
+            Self::Firewall | Self::FirewallInterpreted => "with it",
+        }
+    }
+
+    /// A call for its chain.
+    pub(crate) fn call(self) -> Slim {
+        match self {
+            Self::Hand | Self::Compiled | Self::Interpreted | Self::Empty => Slim::new(),
+            _ => firewall::call("u-12345678", firewall::LONG[0].1),
         }
     }
 
@@ -57,6 +86,10 @@ impl Way {
             Self::Empty => {
                 linked("service a\nservice b { endpoints: [\"127.0.0.1:1\"] }\na -> b: Null", &mut jit)
             }
+            Self::Closed => firewall::chain(false, &mut jit),
+            Self::Firewall => firewall::chain(true, &mut jit),
+            Self::ClosedInterpreted => firewall::chain(false, &mut Interpreter),
+            Self::FirewallInterpreted => firewall::chain(true, &mut Interpreter),
         }
     }
 }
@@ -65,7 +98,7 @@ impl Way {
 fn fault_draws() -> u32 {
     let compiled = lang::compile("cost.adn", FIVE, &NoFiles, &Overrides::default());
     let images = compiled.unwrap_or_else(|e| panic!("{e}")).images;
-    let begins = images[0].request.ops.iter().find_map(|op| match op {
+    let begins = images[0].place(Entry::Request).ops.iter().find_map(|op| match op {
         lang::vm::Op::Begin { element } => Some(*element),
         _ => None,
     });

@@ -56,6 +56,16 @@ impl Numbered for Text {
 
 impl Numbered for Side {
     const ALL: &'static [Self] = &[Self::Request, Self::Response, Self::Trailers];
+
+    #[inline]
+    fn of(number: u64) -> Option<Self> {
+        match number {
+            0 => Some(Self::Request),
+            1 => Some(Self::Response),
+            2 => Some(Self::Trailers),
+            _ => None,
+        }
+    }
 }
 
 impl Numbered for EpNum {
@@ -106,7 +116,11 @@ callbacks! {
     }
     text_is(run, field, b) -> u64 { u64::from(Text::of(field).is_some_and(|f| run.text_is(f, b))) }
     text_in(run, field, list) -> u64 { u64::from(Text::of(field).is_some_and(|f| run.text_in(f, list))) }
+    text_among(run, a, list) -> u64 { u64::from(run.is_in(a, list)) }
     texts_equal(run, a, b) -> u64 { u64::from(run.bytes(a) == run.bytes(b)) }
+
+    slot(run, site, slot) -> Pair { run.slot(short(site), short(slot)).into() }
+    slot_list(run, site, slot) -> u64 { run.slot_list(short(site), short(slot)) }
 
     healthy(run, list) -> u64 { run.healthy(list) }
     sample(run, list, n) -> u64 { run.sample(list, n) }
@@ -152,9 +166,9 @@ pub(crate) unsafe extern "C" fn next(frame: *mut Frame<'_>, list: u64, place: *m
 }
 
 /// What an element's draws begin with, as machine code writes it in one go.
-pub(crate) fn draws_word(element: u32) -> u64 {
+pub(crate) fn draws_word(element: u32, first: u32) -> u64 {
     const { assert!(size_of::<Draws>() == 8) };
-    let Draws { element, count } = Draws { element, count: 0 };
+    let Draws { element, count } = Draws { element, count: first };
     let [e, c] = [element.to_ne_bytes(), count.to_ne_bytes()];
     u64::from_ne_bytes([e[0], e[1], e[2], e[3], c[0], c[1], c[2], c[3]])
 }

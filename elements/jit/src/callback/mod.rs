@@ -25,10 +25,10 @@ use crate::memory::ChainCode;
 pub(crate) struct Frame<'a> {
     /// `Shared::consts`: the parameters of the chain.
     consts: *const u64,
-    is_sampled: u64,
     run: Run<'a>,
     code: &'a Code,
-    verdict: Verdict,
+    /// As the run ends, if not by going on.
+    verdict: Option<Verdict>,
 }
 
 const fn offset(of: usize) -> i32 {
@@ -41,7 +41,7 @@ const fn offset(of: usize) -> i32 {
 /// Where machine code finds the constants.
 pub(crate) const FRAME_CONSTS: i32 = offset(offset_of!(Frame<'_>, consts));
 /// Where machine code finds whether elements are timed.
-pub(crate) const FRAME_IS_SAMPLED: i32 = offset(offset_of!(Frame<'_>, is_sampled));
+pub(crate) const FRAME_IS_SAMPLED: i32 = offset(offset_of!(Frame<'_>, run.is_sampled));
 
 /// Where machine code writes whose draws are made, as an element begins.
 pub(crate) const FRAME_DRAWS: i32 = offset(offset_of!(Frame<'_>, run.draws));
@@ -59,8 +59,8 @@ type Enter = unsafe extern "C" fn(*mut Frame<'_>, u64) -> u64;
 pub(crate) struct Machine {
     image: Arc<Image>,
     state: Bound,
-    /// The code of each entry, in the order of [`ENTRIES`].
-    enters: [Option<Enter>; ENTRIES.len()],
+    /// The code of each entry, by its place in [`Entry`].
+    enters: [Option<Enter>; ENTRIES.len() + 1],
     /// Keeps that code alive. It is of this image's shape: the same instructions, registers and segments,
     /// and as many constants.
     #[expect(dead_code, reason = "it is its life that counts")]
@@ -71,10 +71,13 @@ impl Machine {
     /// Makes `image` run by `code`, which must be of its shape.
     pub(crate) fn new(image: Arc<Image>, state: Bound, code: Arc<ChainCode>) -> Self {
         assert!(*code.shape() == Shape::of(&image), "code of another shape");
-        let enters = ENTRIES.map(|entry| {
+        let mut enters = [None; ENTRIES.len() + 1];
+        for entry in ENTRIES {
             // SAFETY: an entry of the chain's code is such a function, made by `translate`.
-            code.entry(entry).map(|at| unsafe { std::mem::transmute::<*const c_void, Enter>(at) })
-        });
+            let enter =
+                code.entry(entry).map(|at| unsafe { std::mem::transmute::<*const c_void, Enter>(at) });
+            enters[entry as usize] = enter;
+        }
         Self { image, state, enters, code }
     }
 }
@@ -85,26 +88,20 @@ impl Chain for Machine {
     }
 
     fn run(&self, entry: Entry, segment: u16, call: &mut dyn CallView) -> Verdict {
-        let [request, pick, request_message, response_message, response] = self.enters;
         let image = &*self.image;
-        let (enter, code) = match entry {
-            Entry::Request => (request, &image.request),
-            Entry::Pick => (pick, &image.pick),
-            Entry::RequestMessage => (request_message, &image.request_message),
-            Entry::ResponseMessage => (response_message, &image.response_message),
-            Entry::Response => (response, &image.response),
-            Entry::ResponseHeaders => return Verdict::Forward,
+        let Some(enter) = self.enters[entry as usize] else { return Verdict::Forward };
+        let code = image.place(entry);
+        let mut frame = Frame {
+            consts: image.shared.consts.as_ptr(),
+            run: Run::new(&image.shared, &self.state, entry, call),
+            code,
+            verdict: None,
         };
-        let Some(enter) = enter else { return Verdict::Forward };
-        let shared = &self.image.shared;
-        let run = Run::new(shared, &self.state, code, entry, segment, call);
-        let is_sampled = u64::from(run.is_sampled());
-        let consts = shared.consts.as_ptr();
-        let mut frame = Frame { consts, is_sampled, run, code, verdict: Verdict::Forward };
+        frame.run.begin(code, segment);
         // SAFETY: the frame lives over the call and nothing else refers to it meanwhile. The code is alive
         // as long as `self`, and reads only constants that are there: it is of this image's shape.
         let has_verdict = unsafe { enter(&raw mut frame, u64::from(segment)) } != 0;
-        let verdict = if has_verdict { frame.verdict } else { Verdict::Forward };
+        let verdict = frame.verdict.filter(|_| has_verdict).unwrap_or(Verdict::Forward);
         frame.run.finish(code, verdict)
     }
 }
@@ -135,7 +132,7 @@ pub(crate) unsafe extern "C" fn step(frame: *mut Frame<'_>, at: u64, regs: *mut 
         Flow::Next => NEXT,
         Flow::Jump(_) => JUMP,
         Flow::End(verdict) => {
-            frame.verdict = verdict;
+            frame.verdict = Some(verdict);
             JUMP + 1
         }
     }

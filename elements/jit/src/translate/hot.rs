@@ -2,8 +2,8 @@
 
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{InstBuilder, MemFlags, Value, types};
-use lang::vm::Op;
 use lang::vm::code::{ALL_ENDPOINTS, Reg, StrBin};
+use lang::vm::{Op, first_draw};
 
 use super::Body;
 use crate::callback::FRAME_DRAWS;
@@ -75,6 +75,14 @@ impl Body<'_> {
                 let (side, key) = (self.number(side)?, self.r(key));
                 self.get_pair(d, hot::meta as *const (), &[side, key]);
             }
+            Op::Slot { d, site, slot } => {
+                let (site, slot) = (self.word(u64::from(site)), self.word(u64::from(slot)));
+                self.get_pair(d, hot::slot as *const (), &[site, slot]);
+            }
+            Op::SlotList { d, site, slot } => {
+                let (site, slot) = (self.word(u64::from(site)), self.word(u64::from(slot)));
+                self.get(d, hot::slot_list as *const (), &[site, slot]);
+            }
             Op::LoadWord { d, word } => {
                 let word = self.word(u64::from(word));
                 self.get(d, hot::load_word as *const (), &[word]);
@@ -84,7 +92,7 @@ impl Body<'_> {
                 self.tell(hot::store_word as *const (), &[word, a]);
             }
             Op::Begin { element } => {
-                let draws = self.word(hot::draws_word(element));
+                let draws = self.word(hot::draws_word(element, first_draw(self.entry)?));
                 self.b.ins().store(MemFlags::new().with_notrap(), draws, self.frame, FRAME_DRAWS);
             }
             Op::Random { d } => {
@@ -119,6 +127,10 @@ impl Body<'_> {
             Op::TextIn { field, d, list } => {
                 let (field, list) = (self.number(field)?, self.r(list));
                 self.get(d, hot::text_in as *const (), &[field, list]);
+            }
+            Op::StrIn { d, a, list } => {
+                let (a, list) = (self.r(a), self.r(list));
+                self.get(d, hot::text_among as *const (), &[a, list]);
             }
             Op::StrBin { op: StrBin::Eq, d, a, b } => {
                 let (a, b) = (self.r(a), self.r(b));

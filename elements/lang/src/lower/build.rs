@@ -7,7 +7,7 @@ use crate::hir::{Const, LocalId};
 use crate::schema::Coverage;
 use crate::source::{Sources, Span};
 use crate::ty::Ty;
-use crate::vm::code::{Code, Op, Reg, Shared, Un, const_list, slice_word};
+use crate::vm::code::{Code, Op, Reg, Shared, Un, const_list, const_text};
 
 use super::payload::Messages;
 use super::state::StateAt;
@@ -47,6 +47,8 @@ pub(super) struct Slot {
 pub(super) enum ParamAt {
     Const(Const),
     Word(Slot),
+    /// Only `request` reads it: the value that it has there.
+    Held(Val),
     /// No handler reads it.
     Unused,
 }
@@ -229,8 +231,9 @@ impl<'a> Builder<'a> {
         if let Some(word) = self.pools.texts.get(text) {
             return *word;
         }
-        let word = slice_word(self.shared.text.len(), text.len(), true);
-        self.shared.text.push_str(text);
+        let word = const_text(self.shared.texts.len(), text.len());
+        self.shared.texts.push(text.into());
+        self.shared.has_replaced |= text.contains(char::REPLACEMENT_CHARACTER);
         self.pools.texts.insert(text.to_owned(), word);
         word
     }
@@ -241,10 +244,10 @@ impl<'a> Builder<'a> {
             Const::Word(w) => *w,
             Const::Str(s) => self.text(s),
             Const::List(items) => {
-                let words: Vec<u64> = items.iter().map(|i| self.word(i)).collect();
-                let at = self.shared.lists.len();
-                self.shared.lists.extend_from_slice(&words);
-                const_list(at, words.len())
+                let words: Box<[u64]> = items.iter().map(|i| self.word(i)).collect();
+                let word = const_list(self.shared.lists.len(), words.len());
+                self.shared.lists.push(words);
+                word
             }
             Const::Map(_) | Const::None => 0,
         }

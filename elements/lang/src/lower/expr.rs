@@ -28,6 +28,7 @@ impl Builder<'_> {
                     let value = self.load_slot(slot);
                     self.unpacked(value, &e.ty)
                 }
+                Some(ParamAt::Held(value)) => value.clone(),
                 _ => Val::Unit,
             },
             HKind::State(at) => self.load_state(*at),
@@ -450,6 +451,11 @@ impl Builder<'_> {
             return found;
         }
         let value = self.expr(item);
+        let is_text = matches!(item.ty.bare(), Ty::Str | Ty::Bytes);
+        if is_text && !matches!(value, Val::Opt(_) | Val::Const(Const::None)) {
+            let (a, list) = (self.reg(&value), self.scalar(list));
+            return self.one(|d| Op::StrIn { d, a, list });
+        }
         let (d, result) = self.place_for(&Ty::Bool);
         self.load(d, 0);
         let mut ends = Vec::new();
@@ -462,6 +468,11 @@ impl Builder<'_> {
             value => self.reg(&value),
         };
         let list = self.scalar(list);
+        if is_text {
+            self.emit(Op::StrIn { d, a, list });
+            self.land(&ends);
+            return result;
+        }
         let (i, b) = (self.alloc(1), self.alloc(1));
         self.load(i, 0);
         let back = self.here();

@@ -53,7 +53,12 @@ impl Builder<'_> {
                 _ => Val::Reg(a),
             },
             Func::Floor => self.one(|d| Op::Un { op: Un::Floor, d, a }),
-            Func::Len if args.first().is_some_and(|x| matches!(x.ty, Ty::Str | Ty::Bytes)) => {
+            // A constant list's word tells its length, as a text's does.
+            Func::Len
+                if args.first().is_some_and(|x| {
+                    matches!(x.ty, Ty::Str | Ty::Bytes) || matches!(self.fold(x), Some(Const::List(_)))
+                }) =>
+            {
                 self.one(|d| Op::StrLen { d, a })
             }
             Func::Len => self.one(|d| Op::Len { d, a }),

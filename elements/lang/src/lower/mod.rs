@@ -127,6 +127,7 @@ pub(crate) fn chain(
     shared.keeps |= keeps.iter().any(|(_, e)| stays(e.ty.bare()));
 
     let mut plan = Plan::default();
+    let mut codes = Vec::new();
     for entry in ENTRIES {
         let mut b = Builder::new(shared, &mut pools, registry, sources, services, errors, coverage, first);
         b.kept.clone_from(&kept);
@@ -144,22 +145,13 @@ pub(crate) fn chain(
         match entry {
             Entry::Request => {
                 (plan.request, plan.request_payload, plan.request_payload_of) = (runs, held, held_of);
-                image.request = code;
             }
-            Entry::Pick => (plan.pick, image.pick) = (runs, code),
-            Entry::RequestMessage => {
-                (plan.request_message, plan.request_message_payload) = (runs, held);
-                image.request_message = code;
-            }
-            Entry::ResponseMessage => {
-                (plan.response_message, plan.response_message_payload) = (runs, held);
-                image.response_message = code;
-            }
-            _ => {
-                (plan.response, plan.response_payload, plan.response_payload_of) = (runs, held, held_of);
-                image.response = code;
-            }
+            Entry::Pick => plan.pick = runs,
+            Entry::RequestMessage => (plan.request_message, plan.request_message_payload) = (runs, held),
+            Entry::ResponseMessage => (plan.response_message, plan.response_message_payload) = (runs, held),
+            _ => (plan.response, plan.response_payload, plan.response_payload_of) = (runs, held, held_of),
         }
+        codes.push((entry, code));
     }
     plan.elements = links
         .iter()
@@ -167,6 +159,9 @@ pub(crate) fn chain(
         .collect();
     plan.call_words = if next == 1 && !shared.keeps { 0 } else { usize::from(next) };
     image.plan = plan;
+    for (entry, code) in codes {
+        image.set_code(entry, code);
+    }
     image
 }
 
@@ -263,12 +258,24 @@ fn layouts(
     let mut keeps = false;
     let mut next = 1_u16;
     for (at, link) in links.iter().enumerate() {
-        let mut layout = Layout::default();
-        let used: Vec<u16> = link.element.handlers.iter().flat_map(|h| visit::call_params(&h.body)).collect();
+        let request = handler(link, HandlerKind::Request);
+        let mut layout = Layout {
+            is_pick: request.is_some_and(|b| visit::only_chooses(b) && !visit::block_reads(b).any())
+                && !later_chooses.get(at).copied().unwrap_or(false)
+                && !link.dry,
+            ..Layout::default()
+        };
+        let used_in = |is_request: bool| -> Vec<u16> {
+            let handlers = link.element.handlers.iter();
+            let handlers = handlers.filter(|h| (h.kind == HandlerKind::Request) == is_request);
+            handlers.flat_map(|h| visit::call_params(&h.body)).collect()
+        };
+        let (in_request, later) = (used_in(true), used_in(false));
         for (index, (param, arg)) in link.element.params.iter().zip(&link.args).enumerate() {
             let folded =
                 Builder::new(shared, pools, registry, sources, services, errors, coverage, link).fold(arg);
-            let is_used = u16::try_from(index).is_ok_and(|i| used.contains(&i));
+            let is_in = |uses: &[u16]| u16::try_from(index).is_ok_and(|i| uses.contains(&i));
+            let is_kept = is_in(&later) || layout.is_pick && is_in(&in_request);
             layout.params.push(match folded {
                 Some(value) => ParamAt::Const(value),
                 None if !param.is_call => {
@@ -278,15 +285,19 @@ fn layouts(
                     );
                     ParamAt::Unused
                 }
-                None if is_used => {
+                None if is_kept || is_in(&in_request) => {
                     if matches!(arg.ty.bare(), Ty::Map(..)) {
                         errors.push(
                             Diagnostic::error(arg.span, "a map as call-parameter must be constant")
                                 .label("expected a constant, or one value of the map"),
                         );
                     }
-                    keeps |= stays(arg.ty.bare());
-                    ParamAt::Word(slot(&mut next, arg.ty.is_opt()))
+                    keeps |= is_kept && stays(arg.ty.bare());
+                    if is_kept {
+                        ParamAt::Word(slot(&mut next, arg.ty.is_opt()))
+                    } else {
+                        ParamAt::Held(Val::Unit)
+                    }
                 }
                 None => ParamAt::Unused,
             });
@@ -296,10 +307,6 @@ fn layouts(
         let mut places = Places { decls: states, next: &mut next, scalars: None };
         layout.states = b.place_states(link, &mut places);
         layout.scalars = places.scalars;
-        let request = handler(link, HandlerKind::Request);
-        layout.is_pick = request.is_some_and(|b| visit::only_chooses(b) && !visit::block_reads(b).any())
-            && !later_chooses.get(at).copied().unwrap_or(false)
-            && !link.dry;
         let elsewhere = layout.is_pick
             || [HandlerKind::Response, HandlerKind::RequestMessage, HandlerKind::ResponseMessage]
                 .iter()
@@ -357,6 +364,34 @@ impl<'a> Builder<'a> {
         self.land(&returns);
     }
 
+    /// Evaluates a link's call-parameters: into registers that stay for the handler, or into the call's words
+    /// where other handlers read them too.
+    fn call_params(&mut self, link: &'a Link, layout: &Layout) {
+        let mut keeps = false;
+        for (index, (arg, place)) in link.args.iter().zip(&layout.params).enumerate() {
+            if !matches!(place, ParamAt::Word(_) | ParamAt::Held(_)) {
+                continue;
+            }
+            let mark = self.next;
+            self.in_argument = true;
+            let value = self.expr(arg);
+            self.in_argument = false;
+            if let ParamAt::Word(slot) = place {
+                let value = self.packed(value, &arg.ty);
+                self.store_slot(*slot, &value);
+                keeps |= stays(arg.ty.bare());
+                self.next = mark;
+            } else if let Some(param) = self.params.get_mut(index) {
+                *param = ParamAt::Held(value);
+                // What made it is not to be taken back by its first use.
+                self.here();
+            }
+        }
+        if keeps {
+            self.emit(Op::Keep);
+        }
+    }
+
     /// If the link's `when` was kept: jumps if it did not hold.
     fn unless_when(&mut self, layout: &Layout) -> Vec<usize> {
         let Some(word) = layout.when else { return Vec::new() };
@@ -375,7 +410,7 @@ fn request_reads(links: &[Link], layouts: &[Layout]) -> Reads {
             reads = reads.or(visit::block_reads(body));
         }
         let args = link.args.iter().zip(&layout.params);
-        for (arg, _) in args.filter(|(_, at)| matches!(at, ParamAt::Word(_))) {
+        for (arg, _) in args.filter(|(_, at)| matches!(at, ParamAt::Word(_) | ParamAt::Held(_))) {
             reads = reads.and(arg);
         }
         reads = link.when.iter().fold(reads, Reads::and);
@@ -420,21 +455,8 @@ fn request<'a>(
             skip.push(b.emit(Op::JumpUnless { a, to: 0 }));
             b.next = 0;
         }
-        let mut keeps = false;
-        for (arg, place) in link.args.iter().zip(&layout.params) {
-            if let ParamAt::Word(slot) = place {
-                b.in_argument = true;
-                let value = b.expr(arg);
-                b.in_argument = false;
-                let value = b.packed(value, &arg.ty);
-                b.store_slot(*slot, &value);
-                keeps |= stays(arg.ty.bare());
-                b.next = 0;
-            }
-        }
-        if keeps {
-            b.emit(Op::Keep);
-        }
+        b.call_params(link, layout);
+        let held = b.next;
         for (state, place) in link.element.states.iter().zip(&layout.states) {
             let (Init::Value(init), StateAt::Word(_) | StateAt::Text(_)) = (&state.init, place) else {
                 continue;
@@ -444,7 +466,7 @@ fn request<'a>(
             if !matches!(value, Val::Const(Const::Word(0) | Const::None)) {
                 b.store_state_at(place, &value);
             }
-            b.next = 0;
+            b.next = held;
         }
         if let Some(body) = body {
             b.handler(body, links, false);

@@ -9,7 +9,7 @@ use crate::diag::Diagnostic;
 use crate::hir::{Const, End, HExpr, Path, Root};
 use crate::schema::{Direction, Method};
 use crate::ty::Ty;
-use crate::vm::code::{Op, slice_word};
+use crate::vm::code::{EMPTY_TEXT, Op};
 use crate::vm::message::{Act, Field, Key, Kind, Node, Reading, Slot};
 use crate::vm::rewrite::{Step, Target, Write};
 
@@ -137,7 +137,7 @@ impl Tree {
                     let below = self.node(&entry);
                     let value = entry.map_entry_value_field();
                     self.at(below, &value, |place| place.slots.push(slot));
-                    self.give(below, slot, Some(default_word(&value).unwrap_or(slice_word(0, 0, true))));
+                    self.give(below, slot, Some(default_word(&value).unwrap_or(EMPTY_TEXT)));
                     self.at(node, &field, |place| place.entries.push((key.clone(), slot, below)));
                 }
                 _ => {
@@ -289,7 +289,7 @@ pub(super) fn kind_of(field: &FieldDescriptor) -> Kind {
 fn default_word(field: &FieldDescriptor) -> Option<u64> {
     match kind_of(field) {
         Kind::Message | Kind::Group => None,
-        Kind::String | Kind::Bytes => Some(slice_word(0, 0, true)),
+        Kind::String | Kind::Bytes => Some(EMPTY_TEXT),
         // All other defaults that are implicit are zero; an open enumeration's first number is.
         _ => Some(0),
     }

@@ -16,7 +16,8 @@ use super::rewrite::{Target, Write};
 use crate::state::{Bucket, Window};
 
 pub use super::place::{
-    ALL_ENDPOINTS, HEALTHY_ENDPOINTS, Where, const_list, is_const_list, slice_parts, slice_word,
+    ALL_ENDPOINTS, EMPTY_TEXT, HEALTHY_ENDPOINTS, Where, const_list, const_text, is_const_list, slice_parts,
+    slice_word,
 };
 
 /// A register.
@@ -451,6 +452,12 @@ pub enum Op {
         a: Reg,
         b: Reg,
     },
+    /// Whether a text is one of a list.
+    StrIn {
+        d: Reg,
+        a: Reg,
+        list: Reg,
+    },
     StrFn {
         op: StrFn,
         d: Reg,
@@ -809,10 +816,12 @@ pub struct EndpointText {
 #[derive(Clone, Debug, Default)]
 pub struct Shared {
     pub consts: Vec<u64>,
-    /// Every constant text, one after the other.
-    pub text: String,
-    /// The items of constant lists.
-    pub lists: Vec<u64>,
+    /// Every constant text.
+    pub texts: Vec<Box<str>>,
+    /// Some constant text holds what bytes that are no UTF-8 read as.
+    pub has_replaced: bool,
+    /// The items of every constant list.
+    pub lists: Vec<Box<[u64]>>,
     /// Weights of `weighted`, summed up.
     pub tables: Vec<Vec<u64>>,
     pub cells: Vec<CellSite>,
@@ -834,4 +843,19 @@ pub struct Shared {
     pub enums: Vec<Vec<(u64, String)>>,
     /// Word 0 of the call says how many bytes of scratch stay.
     pub keeps: bool,
+}
+
+impl Shared {
+    /// The constant text at a place; empty past the end.
+    #[inline]
+    pub fn text(&self, at: usize) -> &str {
+        // Rather than `get`: its `None` costs a test more.
+        if at < self.texts.len() { &self.texts[at] } else { "" }
+    }
+
+    /// The constant list at a place; empty past the end.
+    #[inline]
+    pub fn list(&self, at: usize) -> &[u64] {
+        if at < self.lists.len() { &self.lists[at] } else { &[] }
+    }
 }

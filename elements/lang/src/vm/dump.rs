@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use abi::Entry;
+
 use super::Image;
-use super::code::{Code, Op, is_const_list, slice_parts};
+use super::code::{Code, Op, Where, is_const_list, slice_parts};
 
 impl Image {
     /// The listing of every entry that has code.
@@ -16,14 +18,14 @@ impl Image {
             let _ = writeln!(out, "  words {}", self.plan.call_words);
         }
         let entries = [
-            ("request", &self.request),
-            ("pick", &self.pick),
-            ("request message", &self.request_message),
-            ("response message", &self.response_message),
-            ("response", &self.response),
+            ("request", Entry::Request),
+            ("pick", Entry::Pick),
+            ("request message", Entry::RequestMessage),
+            ("response message", Entry::ResponseMessage),
+            ("response", Entry::Response),
         ];
-        for (name, code) in entries {
-            if !code.ops.is_empty() {
+        for (name, entry) in entries {
+            if let Some(code) = self.code(entry) {
                 self.entry(&mut out, name, code);
             }
         }
@@ -47,12 +49,12 @@ impl Image {
         let _ = match op {
             Op::Const { k, .. } => {
                 let word = self.shared.consts.get(usize::from(*k)).copied().unwrap_or(0);
-                let (_, at, len) = slice_parts(word);
-                match self.shared.text.get(at..at + len) {
+                let (place, at, _) = slice_parts(word);
+                match place {
                     _ if is_const_list(word) => {
-                        write!(out, "  // {:?}", self.shared.lists.get(at..at + len).unwrap_or(&[]))
+                        write!(out, "  // {:?}", self.shared.list(at))
                     }
-                    Some(text) if word >> 63 == 1 => write!(out, "  // {text:?}"),
+                    Where::Consts => write!(out, "  // {:?}", self.shared.text(at)),
                     _ => write!(out, "  // {word:#x} = {:e}", f64::from_bits(word)),
                 }
             }

@@ -1,5 +1,7 @@
 //! The loop over the instructions.
 
+use std::ops::Range;
+
 use abi::{
     CallView, Compress, EndpointIdx, Entry, Flag, LogValue, Note, Num, Reject, ServiceIdx, SinkIdx, Spill,
     Status, Suspend, Text, Unreadable, Verdict,
@@ -9,10 +11,11 @@ use crate::state::Bound;
 
 use super::arith;
 use super::code::{
-    ALL_ENDPOINTS, Code, EpNum, Fmt, LogField, LogSite, Op, Segment, Shared, StrBin, StrFn, Where,
-    slice_parts, slice_word,
+    ALL_ENDPOINTS, Code, EMPTY_TEXT, EpNum, Fmt, LogField, LogSite, Op, Segment, Shared, StrBin, StrFn,
+    Where, slice_parts, slice_word,
 };
 use super::compare::VALUES_MAX;
+use super::place::{constant_place, is_constant, slice_range};
 use super::state::Atomic;
 use super::text::{base64, cut, digest, in_cidr, ip_of, lower, mask, unit, write_word, xxh64};
 
@@ -34,11 +37,12 @@ pub(crate) fn run(
     segment: u16,
     call: &mut dyn CallView,
 ) -> Verdict {
+    let run = Run::new(shared, state, entry, call);
     match code.regs {
-        0..=16 => Run::new(shared, state, code, entry, segment, call).exec::<16>(code, segment),
-        17..=32 => Run::new(shared, state, code, entry, segment, call).exec::<32>(code, segment),
-        33..=64 => Run::new(shared, state, code, entry, segment, call).exec::<64>(code, segment),
-        _ => Run::new(shared, state, code, entry, segment, call).exec::<256>(code, segment),
+        0..=16 => run.exec::<16>(code, segment),
+        17..=32 => run.exec::<32>(code, segment),
+        33..=64 => run.exec::<64>(code, segment),
+        _ => run.exec::<256>(code, segment),
     }
 }
 
@@ -59,8 +63,23 @@ pub enum Flow {
 pub struct Draws {
     /// What its draws are told apart by.
     pub element: u32,
-    /// How many it has made.
+    /// How many it has made, from [`first_draw`] on.
     pub count: u32,
+}
+
+/// The draws of one element in one entry.
+const DRAWS_MAX: u32 = 0xffff;
+
+/// Draws of different entries, attempts and messages are different draws: the number of the first, unless
+/// it depends on the attempt.
+pub fn first_draw(entry: Entry) -> Option<u32> {
+    match entry {
+        Entry::Request => Some(0),
+        Entry::RequestMessage => Some(3 << 30),
+        Entry::ResponseMessage => Some(3 << 30 | 1 << 29),
+        Entry::Pick => None,
+        Entry::ResponseHeaders | Entry::Response => Some(2 << 30),
+    }
 }
 
 /// One run of one chain for one call: what instructions work on besides their registers.
@@ -78,11 +97,10 @@ pub struct Run<'a> {
     entry: Entry,
     /// The atomic step at hand.
     pub(super) atomic: Atomic,
-    is_sampled: bool,
+    /// Whether this call's elements are timed; machine code reads it.
+    pub is_sampled: bool,
     /// What tells draws of one message from another's.
     pub(super) message: u32,
-    /// The outcome is known: there may be no message, and the handlers run all the same.
-    pub(super) is_response: bool,
     /// Where texts of this run end. What is copied of a message is bounded by the message, and moves it.
     pub(super) text_max: usize,
     /// A text or a list was longer than a run holds. Whatever was decided was decided on a part, so it does
@@ -95,51 +113,58 @@ fn idx(word: u64) -> EndpointIdx {
 }
 
 impl<'a> Run<'a> {
-    /// A run of `code`, from its start or, if `segment` is not 0, from where it was suspended.
-    pub fn new(
-        shared: &'a Shared,
-        state: &'a Bound,
-        code: &Code,
-        entry: Entry,
-        segment: u16,
-        call: &'a mut dyn CallView,
-    ) -> Self {
-        let mut scratch = Spill::default();
-        if code.scratch {
-            let kept = if shared.keeps { kept_bytes(call) } else { 0 };
-            scratch = std::mem::take(call.spill());
-            if segment == 0 {
-                scratch.words.clear();
-                scratch.bytes.truncate(kept);
-            }
-        }
-        let is_sampled = call.is_sampled();
-        let text_max = scratch.bytes.len() + TEXT_BYTES_MAX;
+    /// A run, to be begun with [`Self::begin`].
+    #[inline]
+    pub fn new(shared: &'a Shared, state: &'a Bound, entry: Entry, call: &'a mut dyn CallView) -> Self {
         Self {
             shared,
             state,
             call,
-            scratch,
+            scratch: Spill::default(),
             text_at: 0,
             draws: Draws::default(),
             entry,
             atomic: Atomic::default(),
-            is_sampled,
+            is_sampled: false,
             message: 0,
-            is_response: entry == Entry::Response,
-            text_max,
+            text_max: TEXT_BYTES_MAX,
             is_cut: false,
         }
     }
 
+    /// Makes ready for `code`, from its start or, if `segment` is not 0, from where it was suspended.
+    #[inline]
+    pub fn begin(&mut self, code: &Code, segment: u16) {
+        if code.scratch {
+            self.borrow(segment);
+        }
+        self.is_sampled = self.call.is_sampled();
+    }
+
+    /// Takes the call's memory: with what the passage keeps, and what a suspension left there.
+    fn borrow(&mut self, segment: u16) {
+        let kept = if self.shared.keeps { kept_bytes(self.call) } else { 0 };
+        self.scratch = std::mem::take(self.call.spill());
+        if segment == 0 {
+            self.scratch.words.clear();
+            self.scratch.bytes.truncate(kept);
+        }
+        self.text_max = self.scratch.bytes.len() + TEXT_BYTES_MAX;
+    }
+
     /// Ends the run: its verdict, or that of a run that could not see all. Gives the call its memory back; what
     /// a suspension wrote there stays.
+    #[inline]
     pub fn finish(&mut self, code: &Code, verdict: Verdict) -> Verdict {
         let verdict = if self.is_cut { self.cut_verdict(verdict) } else { verdict };
-        if !code.scratch {
-            return verdict;
+        if code.scratch {
+            self.give_back(matches!(verdict, Verdict::Suspend(_)));
         }
-        if !matches!(verdict, Verdict::Suspend(_)) {
+        verdict
+    }
+
+    fn give_back(&mut self, is_suspended: bool) {
+        if !is_suspended {
             let kept = if self.shared.keeps { kept_bytes(self.call) } else { 0 };
             self.scratch.words.clear();
             self.scratch.bytes.truncate(kept);
@@ -148,7 +173,6 @@ impl<'a> Run<'a> {
             }
         }
         *self.call.spill() = std::mem::take(&mut self.scratch);
-        verdict
     }
 
     /// What becomes of a run that saw a part only. An outcome that stands already changes as by `reject`; a
@@ -167,13 +191,14 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether this call's elements are timed.
-    pub fn is_sampled(&self) -> bool {
-        self.is_sampled
+    /// The outcome is known: there may be no message, and the handlers run all the same.
+    pub(super) fn is_response(&self) -> bool {
+        self.entry == Entry::Response
     }
 
     fn exec<const N: usize>(mut self, code: &Code, segment: u16) -> Verdict {
         let mut regs = [0_u64; N];
+        self.begin(code, segment);
         let mut at = self.enter(code, segment, &mut regs);
         let verdict = loop {
             let Some(op) = at.and_then(|at| code.ops.get(at)) else { break Verdict::Forward };
@@ -313,6 +338,7 @@ impl<'a> Run<'a> {
                 };
                 set!(d, u64::from(holds));
             }
+            Op::StrIn { d, a, list } => set!(d, u64::from(self.is_in(r!(a), r!(list)))),
             Op::StrFn { op, d, a, b } => set!(d, self.str_fn(op, r!(a), r!(b))),
             Op::ParseInt { d, a } => {
                 pair!(d, self.text(r!(a)).trim().parse::<i64>().ok().map(i64::cast_unsigned));
@@ -390,7 +416,7 @@ impl<'a> Run<'a> {
             Op::KeepSlot { site, slot, word, is_text } => self.keep(site, slot, word, is_text),
 
             Op::Begin { element } => {
-                self.draws = Draws { element, count: 0 };
+                self.draws = Draws { element, count: self.first_draw() };
             }
             Op::Passed { elements } => self.call.set_passed(elements),
             Op::UnlessPassed { element, to } => {
@@ -463,28 +489,30 @@ impl<'a> Run<'a> {
     }
 
     /// The text of a word.
+    #[inline]
     pub(super) fn text(&self, word: u64) -> &str {
         text_of(self.shared, &self.scratch, word)
     }
 
     /// The bytes of a text, or of what is none.
+    #[inline]
     pub fn bytes(&self, word: u64) -> &[u8] {
         bytes_of(self.shared, &self.scratch, word)
     }
 
     /// The next draw of this element.
+    #[inline]
     pub fn draw(&mut self) -> u64 {
-        // Draws of different entries, attempts and messages are different draws.
-        let base = match self.entry {
-            Entry::Request => 0,
-            Entry::RequestMessage => 3 << 30,
-            Entry::ResponseMessage => 3 << 30 | 1 << 29,
-            Entry::Pick => 1 << 30 | (u32::try_from(self.call.num(Num::Attempt)).unwrap_or(0) & 0x3ff) << 16,
-            _ => 2 << 30,
-        };
         let Draws { element, count } = self.draws;
-        self.draws.count = (count + 1) & 0xffff;
-        self.call.draw(element.wrapping_add(self.message), base | count)
+        self.draws.count = count & !DRAWS_MAX | count.wrapping_add(1) & DRAWS_MAX;
+        self.call.draw(element.wrapping_add(self.message), count)
+    }
+
+    fn first_draw(&self) -> u32 {
+        first_draw(self.entry).unwrap_or_else(|| {
+            let attempt = u32::try_from(self.call.num(Num::Attempt)).unwrap_or(0);
+            1 << 30 | (attempt & 0x3ff) << 16
+        })
     }
 
     fn spill(&mut self, regs: &[u64], to: Segment) {
@@ -570,10 +598,22 @@ impl<'a> Run<'a> {
     }
 
     /// Replaces a header by a text, or removes it.
+    #[inline]
     pub fn set_metadata(&mut self, side: abi::Side, key: u64, value: Option<u64>) {
+        if !is_constant(key & value.unwrap_or(key)) {
+            return self.set_made_metadata(side, key, value);
+        }
+        let key = self.shared.text(constant_place(key));
+        let value = value.map(|v| self.shared.text(constant_place(v)).as_bytes());
+        // A refused write is counted by the shard.
+        self.call.set_metadata(side, key, value);
+    }
+
+    /// The same of texts that are not both constant.
+    #[inline(never)]
+    fn set_made_metadata(&mut self, side: abi::Side, key: u64, value: Option<u64>) {
         let key = text_of(self.shared, &self.scratch, key);
         let value = value.map(|v| bytes_of(self.shared, &self.scratch, v));
-        // A refused write is counted by the shard.
         self.call.set_metadata(side, key, value);
     }
 
@@ -606,12 +646,12 @@ impl<'a> Run<'a> {
         match op {
             // A part of a text is a text in the same place.
             StrFn::Trim => {
-                let skipped = text.len() - text.trim_start().len();
-                return part(a, skipped, text.trim().len());
+                let (skipped, len) = (text.len() - text.trim_start().len(), text.trim().len());
+                return self.part(a, skipped, len);
             }
             StrFn::Prefix => {
                 let end = text.char_indices().nth(n).map_or(text.len(), |(at, _)| at);
-                return part(a, 0, end);
+                return self.part(a, 0, end);
             }
             StrFn::Digest => {
                 let hex = digest(self.bytes(a));
@@ -622,14 +662,14 @@ impl<'a> Run<'a> {
         let len = self.bytes(a).len();
         if at + 2 * len + 4 > self.text_max {
             self.is_cut = true;
-            return slice_word(0, 0, true);
+            return EMPTY_TEXT;
         }
         // The result goes behind everything there is, so source and result do not overlap.
         let (place, from, _) = slice_parts(a);
         self.scratch.bytes.resize(at + 2 * len + 4, 0);
         let (source, out) = self.scratch.bytes.split_at_mut(at);
         let source = match place {
-            Where::Consts => self.shared.text.as_bytes().get(from..from + len),
+            Where::Consts => Some(self.shared.text(from).as_bytes()),
             _ => source.get(from..from + len),
         };
         let written = match op {
@@ -639,6 +679,21 @@ impl<'a> Run<'a> {
         };
         self.scratch.bytes.truncate(at + written);
         slice_word(at, written, false)
+    }
+
+    /// `len` bytes of a text from `skipped`, in the same place where that is possible.
+    pub(super) fn part(&mut self, word: u64, skipped: usize, len: usize) -> u64 {
+        match slice_range(word) {
+            (false, range) => slice_word(range.start + skipped, len, false),
+            (true, range) => {
+                let text = self.shared.text(range.start);
+                if len == text.len() {
+                    return word;
+                }
+                let part = text.as_bytes().get(skipped..skipped + len).unwrap_or(&[]);
+                push_text(&mut self.scratch.bytes, part, self.text_max, &mut self.is_cut)
+            }
+        }
     }
 
     fn text_part(&mut self, fmt: Fmt, word: u64) {
@@ -651,9 +706,8 @@ impl<'a> Run<'a> {
                 (Where::Scratch, at, len) if at + len <= self.scratch.bytes.len() => {
                     self.scratch.bytes.extend_from_within(at..at + len);
                 }
-                (Where::Consts, at, len) => {
-                    let text = self.shared.text.get(at..at + len).unwrap_or("");
-                    self.scratch.bytes.extend_from_slice(text.as_bytes());
+                (Where::Consts, at, _) => {
+                    self.scratch.bytes.extend_from_slice(self.shared.text(at).as_bytes());
                 }
                 _ => {}
             },
@@ -726,18 +780,25 @@ fn log_value<'t>(shared: &'t Shared, scratch: &'t Spill, regs: &[u64], field: &L
     }
 }
 
+#[inline]
 pub(super) fn text_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> &'t str {
-    let (place, at, len) = slice_parts(word);
-    match place {
-        Where::Consts => shared.text.get(at..at + len).unwrap_or(""),
-        _ => scratch.bytes.get(at..at + len).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or(""),
+    match slice_range(word) {
+        (true, range) => shared.text(range.start),
+        (false, range) => made_text(scratch, range),
     }
 }
 
+/// A text of the call's memory.
+fn made_text(scratch: &Spill, range: Range<usize>) -> &str {
+    scratch.bytes.get(range).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("")
+}
+
+#[inline]
 pub(super) fn bytes_of<'t>(shared: &'t Shared, scratch: &'t Spill, word: u64) -> &'t [u8] {
-    let (place, at, len) = slice_parts(word);
-    let bytes = if place == Where::Consts { shared.text.as_bytes() } else { &scratch.bytes };
-    bytes.get(at..at + len).unwrap_or(&[])
+    match slice_range(word) {
+        (true, range) => shared.text(range.start).as_bytes(),
+        (false, range) => scratch.bytes.get(range).unwrap_or(&[]),
+    }
 }
 
 /// Copies bytes that came from outside: they become text.
@@ -750,12 +811,6 @@ fn push_text(to: &mut Vec<u8>, bytes: &[u8], text_max: usize, is_cut: &mut bool)
         Err(_) => to.extend_from_slice(cut(&String::from_utf8_lossy(bytes), room).as_bytes()),
     }
     slice_word(at, to.len() - at, false)
-}
-
-/// `len` bytes of a text from `skipped`.
-pub(super) fn part(word: u64, skipped: usize, len: usize) -> u64 {
-    let (place, at, _) = slice_parts(word);
-    slice_word(at + skipped, len, place == Where::Consts)
 }
 
 fn status_of(word: u64) -> Status {

@@ -6,7 +6,7 @@
 use abi::{EndpointIdx, EndpointStat};
 
 use super::code::{HEALTHY_ENDPOINTS, Where, slice_parts, slice_word};
-use super::exec::{Run, part};
+use super::exec::Run;
 use super::text::{below, mix, unit, xxh64};
 
 /// The most items a stored list has.
@@ -41,7 +41,7 @@ impl Run<'_> {
             (Where::Scratch, at, len) => {
                 (place < len).then(|| self.scratch.words.get(at + place).copied())?
             }
-            (Where::Consts, at, len) => (place < len).then(|| self.shared.lists.get(at + place).copied())?,
+            (Where::Consts, at, _) => self.shared.list(at).get(place).copied(),
             (Where::AllEndpoints, ..) => Some(place as u64),
             (Where::HealthyEndpoints, ..) => Some(place as u64).filter(|e| self.is_healthy(*e)),
         }
@@ -93,7 +93,7 @@ impl Run<'_> {
             at = words.len();
             match place {
                 Where::Scratch if from + len <= at => words.extend_from_within(from..from + len),
-                Where::Consts => words.extend(self.shared.lists.iter().skip(from).take(len)),
+                Where::Consts => words.extend_from_slice(self.shared.list(from)),
                 _ => {}
             }
         }
@@ -244,7 +244,8 @@ impl Run<'_> {
         self.is_cut |= is_cut;
         let mut out = slice_word(self.scratch.words.len(), 0, false);
         for (skipped, len) in parts.into_iter().take(found) {
-            out = self.push(out, part(text, skipped, len));
+            let part = self.part(text, skipped, len);
+            out = self.push(out, part);
         }
         out
     }

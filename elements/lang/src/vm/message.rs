@@ -257,11 +257,17 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// The root of a method: `Err` if it is not known and should be.
-    pub(crate) fn root(&self, service: &str, method: &str) -> Option<Option<u16>> {
-        if let (true, [(.., node)]) = (self.is_exact, self.roots.as_slice()) {
-            return Some(*node);
+    /// The root of every call there is, where they are all of one method.
+    #[inline]
+    pub(crate) fn only_root(&self) -> Option<Option<u16>> {
+        match (self.is_exact, self.roots.as_slice()) {
+            (true, [(.., node)]) => Some(*node),
+            _ => None,
         }
+    }
+
+    /// The root of a method: none if it is not known and should be.
+    pub(crate) fn root(&self, service: &str, method: &str) -> Option<Option<u16>> {
         match self.roots.binary_search_by(|(s, m, _)| (s.as_str(), m.as_str()).cmp(&(service, method))) {
             Ok(at) => self.roots.get(at).map(|(.., node)| *node),
             Err(_) => (!self.is_strict).then_some(None),
@@ -303,6 +309,21 @@ fn put(words: &mut [u64], at: u32, tag: u64, value: u64) {
 #[inline]
 fn word(words: &[u64], at: u32) -> u64 {
     words.get(at as usize).copied().unwrap_or(0)
+}
+
+/// Most texts are ASCII, as many bytes at once are seen to be.
+#[inline(never)]
+fn is_utf8(bytes: &[u8]) -> bool {
+    const BLOCK: usize = 64;
+    let is_ascii = match bytes.len().checked_sub(BLOCK) {
+        None => bytes.is_ascii(),
+        // What is no whole block would be looked at byte by byte: rather some bytes twice.
+        Some(last) => {
+            let blocks = bytes.len() - bytes.len() % BLOCK;
+            bytes.split_at(blocks).0.is_ascii() && bytes.split_at(last).1.is_ascii()
+        }
+    };
+    is_ascii || std::str::from_utf8(bytes).is_ok()
 }
 
 /// One pass.
@@ -354,16 +375,27 @@ impl<'a> Scan<'a> {
                 Some(field) if field.kind.wire() == wire => self.field(field, reader, base, depth)?,
                 Some(field) if wire == Wire::Len && field.repeated && field.kind.is_scalar() => {
                     let (_, packed) = reader.slice()?;
-                    let mut packed = Reader::new(packed);
-                    while !packed.is_done() {
-                        let value = field.kind.read(&mut packed)?;
-                        self.act(&field.acts, value, tag::READY);
-                    }
+                    self.packed(field, packed)?;
                 }
                 _ => reader.skip(number, wire, depth)?,
             }
         }
         if group.is_some() { Err(Malformed) } else { Ok(()) }
+    }
+
+    /// Values in one field.
+    #[inline(never)]
+    fn packed(&mut self, field: &Field, values: &[u8]) -> Result<(), Malformed> {
+        // Where no byte says that more follow, each is a varint; if nobody wants them, that is all.
+        if field.acts.is_empty() && field.kind.wire() == Wire::Varint && values.is_ascii() {
+            return Ok(());
+        }
+        let mut packed = Reader::new(values);
+        while !packed.is_done() {
+            let value = field.kind.read(&mut packed)?;
+            self.act(&field.acts, value, tag::READY);
+        }
+        Ok(())
     }
 
     #[inline]
@@ -377,7 +409,7 @@ impl<'a> Scan<'a> {
         match field.kind {
             Kind::String | Kind::Bytes => {
                 let (at, bytes) = reader.slice()?;
-                if field.kind == Kind::String && std::str::from_utf8(bytes).is_err() {
+                if field.kind == Kind::String && !is_utf8(bytes) {
                     return Err(Malformed);
                 }
                 if !field.acts.is_empty() {
@@ -401,6 +433,7 @@ impl<'a> Scan<'a> {
         }
     }
 
+    #[inline(never)]
     fn message(&mut self, field: &Field, bytes: &[u8], at: usize, depth: u32) -> Result<(), Malformed> {
         let depth = depth.checked_sub(1).ok_or(Malformed)?;
         let mut node = field.node;

@@ -25,9 +25,12 @@ use abi::{CallView, Chain, Entry, Plan, Verdict};
 
 use crate::state::{Bound, StateDecl};
 pub use code::{Code, Op, Shared};
-pub use exec::{Draws, Flow, Run};
+pub use exec::{Draws, Flow, Run, first_draw};
 pub use operands::Operands;
 pub use pattern::Pattern;
+
+/// Entries there are.
+const ENTRIES: usize = Entry::Response as usize + 1;
 
 /// A chain as byte code: what a rule says, without the state it will keep.
 #[derive(Debug, Default)]
@@ -36,32 +39,26 @@ pub struct Image {
     pub plan: Plan,
     /// Constants, names and sites.
     pub shared: Shared,
-    /// `Entry::Request`.
-    pub request: Code,
-    /// `Entry::Pick`.
-    pub pick: Code,
-    /// `Entry::RequestMessage`.
-    pub request_message: Code,
-    /// `Entry::ResponseMessage`.
-    pub response_message: Code,
-    /// `Entry::Response`.
-    pub response: Code,
+    /// By entry.
+    codes: [Code; ENTRIES],
     /// State of its elements that outlives a passage; instructions name it by its place here.
     pub states: Vec<StateDecl>,
 }
 
 impl Image {
+    /// The code of an entry, which may be empty.
+    #[inline]
+    pub fn place(&self, entry: Entry) -> &Code {
+        &self.codes[entry as usize]
+    }
+
+    pub(crate) fn set_code(&mut self, entry: Entry, code: Code) {
+        self.codes[entry as usize] = code;
+    }
+
     /// The code of an entry; `None` where there is nothing to run.
     pub fn code(&self, entry: Entry) -> Option<&Code> {
-        let code = match entry {
-            Entry::Request => &self.request,
-            Entry::Pick => &self.pick,
-            Entry::RequestMessage => &self.request_message,
-            Entry::ResponseMessage => &self.response_message,
-            Entry::Response => &self.response,
-            Entry::ResponseHeaders => return None,
-        };
-        (!code.ops.is_empty()).then_some(code)
+        Some(self.place(entry)).filter(|code| !code.ops.is_empty())
     }
 
     /// Every entry that has something to run.

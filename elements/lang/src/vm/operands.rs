@@ -116,6 +116,7 @@ impl Op {
             | Self::Sample { a, b, .. }
             | Self::Nth { a, b, .. }
             | Self::StrBin { a, b, .. }
+            | Self::StrIn { a, list: b, .. }
             | Self::StrFn { a, b, .. }
             | Self::EpLabel { a, key: b, .. }
             | Self::EpReport { a, key: b, .. }
@@ -233,6 +234,7 @@ impl Op {
             | Self::Hash { d, .. }
             | Self::Share { d, .. }
             | Self::StrBin { d, .. }
+            | Self::StrIn { d, .. }
             | Self::StrFn { d, .. }
             | Self::TextEnd { d }
             | Self::MessageEnd { d }

@@ -19,14 +19,17 @@ impl Run<'_> {
     /// Reads the message at hand, all of it. None: go on.
     pub(super) fn decode(&mut self, site: u16) -> Option<Verdict> {
         let reading = self.shared.readings.get(usize::from(site))?;
+        // A call that failed has no answer: its handlers see an empty one.
+        let is_missing = self.is_response() && self.call.payload().is_none();
         let words = reading.words as usize;
         if self.scratch.words.len() < words {
             self.scratch.words.resize(words, 0);
         }
         let slots = self.scratch.words.get_mut(..words)?;
-        let root = reading.root(self.call.text(Text::Service), self.call.text(Text::Method));
-        // A call that failed has no answer: its handlers see an empty one.
-        let is_missing = self.is_response && self.call.payload().is_none();
+        let root = match reading.only_root() {
+            Some(root) => Some(root),
+            None => reading.root(self.call.text(Text::Service), self.call.text(Text::Method)),
+        };
         if root.is_none() && !is_missing {
             return Some(Verdict::Unreadable(Unreadable::UnknownMethod));
         }
@@ -51,7 +54,7 @@ impl Run<'_> {
     }
 
     /// What is in a slot. Texts and messages are copied when they are first asked for.
-    pub(super) fn slot(&mut self, site: u16, slot: u16) -> Option<u64> {
+    pub fn slot(&mut self, site: u16, slot: u16) -> Option<u64> {
         let slot = *self.reading(site)?.slots.get(usize::from(slot))?;
         let at = slot.at as usize;
         let value = *self.scratch.words.get(at + 1)?;
@@ -70,7 +73,7 @@ impl Run<'_> {
     }
 
     /// The list in a slot.
-    pub(super) fn slot_list(&mut self, site: u16, slot: u16) -> u64 {
+    pub fn slot_list(&mut self, site: u16, slot: u16) -> u64 {
         let Some(Slot { at, items_max, is_lossy, .. }) =
             self.reading(site).and_then(|r| r.slots.get(usize::from(slot))).copied()
         else {
@@ -104,7 +107,7 @@ impl Run<'_> {
     pub(super) fn payload(&mut self) -> Result<u64, Verdict> {
         let payload = match self.call.payload() {
             Some(payload) => payload,
-            None if self.is_response => &[],
+            None if self.is_response() => &[],
             None => return Err(Verdict::Unreadable(Unreadable::NotOne)),
         };
         let at = self.scratch.bytes.len();
@@ -161,7 +164,7 @@ impl Run<'_> {
         let target = write.target(self.call.text(Text::Service), self.call.text(Text::Method))?;
         let payload = match self.call.payload() {
             Some(payload) => payload,
-            None if self.is_response => return None,
+            None if self.is_response() => return None,
             None => return Some(Verdict::Unreadable(Unreadable::NotOne)),
         };
         let mut field = Vec::new();
@@ -230,7 +233,7 @@ impl Run<'_> {
 
     /// Writes the message at hand. None: go on.
     pub(super) fn set_payload(&mut self, bytes: u64, site: Option<u16>) -> Option<Verdict> {
-        if self.is_response && self.call.payload().is_none() {
+        if self.is_response() && self.call.payload().is_none() {
             return None;
         }
         if !self.call.set_payload(bytes_of(self.shared, &self.scratch, bytes)) {

@@ -11,7 +11,15 @@ pub fn slice_word(at: usize, len: usize, in_consts: bool) -> u64 {
     flag | ((at as u64 & 0x3fff_ffff) << 32) | (len as u64 & 0xffff_ffff)
 }
 
-/// The word of a constant list.
+/// The word of a constant text: its place among [`super::code::Shared::texts`], and how many bytes it has.
+pub fn const_text(at: usize, len: usize) -> u64 {
+    slice_word(at, len, true)
+}
+
+/// The word of the empty text.
+pub const EMPTY_TEXT: u64 = IN_CONSTS | 0x3fff_ffff << 32;
+
+/// The word of a constant list: its place among [`super::code::Shared::lists`], and how many items it has.
 pub fn const_list(at: usize, len: usize) -> u64 {
     slice_word(at, len, true) | VIRTUAL
 }
@@ -39,10 +47,37 @@ pub enum Where {
     HealthyEndpoints,
 }
 
+/// How many items, or bytes, a text or stored list has.
+#[inline]
+pub(super) fn slice_len(word: u64) -> usize {
+    usize::try_from(word & 0xffff_ffff).unwrap_or(0)
+}
+
+/// True if every text or list of these words, joined by `&`, is constant.
+#[inline]
+pub(super) fn is_constant(words: u64) -> bool {
+    words & IN_CONSTS != 0
+}
+
+/// Which of the constant texts or lists a word is.
+#[inline]
+pub(super) fn constant_place(word: u64) -> usize {
+    usize::try_from((word >> 32) & 0x3fff_ffff).unwrap_or(0)
+}
+
+/// Where the items of a stored list or the bytes of a text are: among the constants, where texts and lists
+/// are numbered, if `true` comes with it; else in the call's memory.
+#[inline]
+pub(super) fn slice_range(word: u64) -> (bool, std::ops::Range<usize>) {
+    let at = constant_place(word);
+    (is_constant(word), at..at + slice_len(word))
+}
+
 /// Takes a text's or list's word apart: where, from which item, how many.
+#[inline]
 pub fn slice_parts(word: u64) -> (Where, usize, usize) {
     let at = usize::try_from((word >> 32) & 0x3fff_ffff).unwrap_or(0);
-    let len = usize::try_from(word & 0xffff_ffff).unwrap_or(0);
+    let len = slice_len(word);
     let place = match (word & IN_CONSTS != 0, word & VIRTUAL != 0) {
         (true, _) => Where::Consts,
         (false, false) => Where::Scratch,

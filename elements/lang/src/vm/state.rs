@@ -7,7 +7,7 @@ use abi::{EndpointIdx, Note, Num};
 
 use super::arith;
 use super::code::{
-    CellKind, CellOp, CellPlace, KeyKind, MapSite, Op, Reg, ServiceText, ValueKind, slice_word,
+    CellKind, CellOp, CellPlace, EMPTY_TEXT, KeyKind, MapSite, Op, Reg, ServiceText, ValueKind, slice_word,
 };
 use super::exec::{Flow, Run, bytes_of};
 use super::text::xxh64;
@@ -272,7 +272,7 @@ impl Run<'_> {
         let at = self.scratch.bytes.len();
         if at + text::CALL_BYTES_MAX > self.text_max {
             self.is_cut = true;
-            return slice_word(0, 0, true);
+            return EMPTY_TEXT;
         }
         if let Some(words) = self.call.words().get_mut(range) {
             text::get(Cell::from_mut(words).as_slice_of_cells(), &mut self.scratch.bytes);
