@@ -13,7 +13,7 @@ import sys
 import time
 
 import scenes
-from harness import process, testservice, tools, towpath
+from harness import lab, process, testservice, tools, towpath
 
 OFFICIAL = (
     "empty_unary cacheable_unary large_unary client_compressed_unary server_compressed_unary client_streaming "
@@ -78,7 +78,7 @@ def start_server(language, program, port=0):
     except process.NotReady:
         child.kill()
         raise
-    return child.kill, f"127.0.0.1:{found.group(1)}"
+    return child.kill, f"{lab.host()}:{found.group(1)}"
 
 
 def run_client(tally, title, language, program, address, cases, seconds=120):
@@ -174,7 +174,7 @@ def main():
     parser.add_argument("--scenario", default="", help="scenarios whose name contains this")
     parser.add_argument("--full", action="store_true", help="the slow scenarios too")
     options = parser.parse_args()
-    backends = [None] if options.direct else names(options.backend, towpath.BACKENDS, parser)
+    backends = [None] if options.direct else names(options.backend, (*towpath.BACKENDS, *lab.RAW), parser)
     known = (*tools.LANGUAGES, "wire")
     clients, servers = names(options.clients, known, parser), names(options.servers, known, parser)
     cases = names(options.cases, OFFICIAL + FURTHER, parser)
@@ -201,10 +201,15 @@ def main():
         if reason:
             tally.skip("uring", f"uring does not start here: {reason.splitlines()[-1]}")
             continue
-        if options.only != "scenarios":
-            matrix(tally, backend, clients, servers, programs, cases)
-        if backend and options.only != "matrix":
-            scenes.run_all(tally, backend, programs, options.full, options.scenario)
+        reason = lab.missing() if backend in lab.RAW else None
+        if reason:
+            tally.skip(backend, reason)
+            continue
+        with lab.entered(backend):
+            if options.only != "scenarios":
+                matrix(tally, backend, clients, servers, programs, cases)
+            if backend and options.only != "matrix":
+                scenes.run_all(tally, backend, programs, options.full, options.scenario)
     report(tally)
     return 1 if tally.failed else 0
 

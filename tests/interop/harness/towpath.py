@@ -5,10 +5,12 @@ import os
 import re
 import shutil
 import signal
+import socket
 import tempfile
 import urllib.request
 from pathlib import Path
 
+from . import lab
 from .process import ROOT, NotReady, Process, bounded
 
 BACKENDS = ("uring", "epoll")
@@ -54,9 +56,13 @@ class Node:
         self.dir = Path(tempfile.mkdtemp(prefix="towpath-test-"))
         self.adn = self.dir / "app.adn"
         self.adn.write_text(adn)
-        command = [binary(), "run", self.adn, "--backend", backend, "--admin", "127.0.0.1:0"]
+        raw = lab.current
+        kind = backend.partition("-")[0]
+        command = [*(raw.prefix() if raw else []), binary(), "run", self.adn, "--backend", kind, "--admin", "127.0.0.1:0"]
         if listen and "--listen" not in args:
-            command += ["--listen", "127.0.0.1:0"]
+            command += ["--listen", f"{lab.NODE_ADDRESS}:{lab.PORT}" if raw else "127.0.0.1:0"]
+        if raw:
+            config += raw.config()
         (self.dir / "node.toml").write_text(f'[admin]\nsocket = "{self.dir}/admin.sock"\n{config}')
         command += ["--config", self.dir / "node.toml", *args]
         self.process = Process(command, name="towpath")
@@ -75,6 +81,8 @@ class Node:
         return f"{self.address[0]}:{self.address[1]}"
 
     def metrics_text(self):
+        if lab.current:  # its loopback is not ours
+            return unix_get(f"{self.dir}/admin.sock", "/metrics")
         url = f"http://{self.admin[0]}:{self.admin[1]}/metrics"
         with urllib.request.urlopen(url, timeout=5) as answer:
             return answer.read().decode()
@@ -120,6 +128,18 @@ class Node:
 
     def __exit__(self, *_):
         self.stop()
+
+
+def unix_get(path, what):
+    """The body of an HTTP answer over a unix socket."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(5)
+        sock.connect(path)
+        sock.sendall(f"GET {what} HTTP/1.1\r\nHost: towpath\r\nConnection: close\r\n\r\n".encode())
+        parts = []
+        while part := sock.recv(65536):
+            parts.append(part)
+    return b"".join(parts).partition(b"\r\n\r\n")[2].decode()
 
 
 def _address(line, word):

@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 
-from . import h2
+from . import h2, lab
 
 ECHO_PATH = "/towpath.test.Echo/Unary"
 
@@ -166,7 +166,7 @@ class Listener:
 
     def __init__(self, serve, port=0):
         self.serve = serve
-        self.sock = socket.create_server(("127.0.0.1", port), backlog=256, reuse_port=False)
+        self.sock = socket.create_server((lab.host(), port), backlog=256, reuse_port=False)
         self.address = self.sock.getsockname()
         self.open, self.stopped = set(), False
         self.accepted = 0

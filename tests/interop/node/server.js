@@ -110,7 +110,7 @@ const streams = Number(arg('max_streams', '0'));
 if (streams) options['grpc.max_concurrent_streams'] = streams;
 const server = new grpc.Server(options);
 server.addService(testing.TestService.service, handlers);
-server.bindAsync(`127.0.0.1:${arg('port', '0')}`, grpc.ServerCredentials.createInsecure(), (error, port) => {
+server.bindAsync(`${process.env.TOWPATH_TEST_HOST || '127.0.0.1'}:${arg('port', '0')}`, grpc.ServerCredentials.createInsecure(), (error, port) => {
   if (error) throw error;
   console.log(`listening ${port}`);
 });

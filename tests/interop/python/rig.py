@@ -1,5 +1,6 @@
 """What the element scenes stand on: grpcio backends that remember, callers that tell everything, one node."""
 
+import os
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from harness import towpath  # noqa: E402
 from harness.process import ROOT  # noqa: E402
 
+HOST = os.environ.get("TOWPATH_TEST_HOST", "127.0.0.1")
 PROTO = ROOT / "tests" / "interop" / "proto" / "interop" / "test.proto"
 
 
@@ -51,7 +53,7 @@ class Backend(test_pb2_grpc.TestServiceServicer):
         self.name, self.load = name, 0
         self.server = grpc.server(futures.ThreadPoolExecutor(64), options=[("grpc.so_reuseport", 0)])
         test_pb2_grpc.add_TestServiceServicer_to_server(self, self.server)
-        self.endpoint = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        self.endpoint = f"{HOST}:{self.server.add_insecure_port(f'{HOST}:0')}"
         self.server.start()
 
     def begin(self, context):

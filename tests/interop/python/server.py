@@ -1,6 +1,7 @@
 """The interop test service in grpcio, with the extra features of PROTOCOL.md."""
 
 import argparse
+import os
 import time
 from concurrent import futures
 
@@ -105,7 +106,7 @@ def main():
         arguments.append(("grpc.max_concurrent_streams", options.max_streams))
     server = grpc.server(futures.ThreadPoolExecutor(400), options=arguments)
     test_pb2_grpc.add_TestServiceServicer_to_server(TestService(), server)
-    port = server.add_insecure_port(f"127.0.0.1:{options.port}")
+    port = server.add_insecure_port(f"{os.environ.get('TOWPATH_TEST_HOST', '127.0.0.1')}:{options.port}")
     server.start()
     print(f"listening {port}", flush=True)
     server.wait_for_termination()

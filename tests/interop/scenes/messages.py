@@ -3,7 +3,7 @@
 import struct
 import time
 
-from harness import process, testservice, towpath, wire
+from harness import lab, process, testservice, towpath, wire
 from harness.process import ROOT
 
 from . import require, same, scene, until
@@ -146,7 +146,7 @@ def libraries_notice_nothing(backend, programs):
     )
     server = process.Process([*program.server, "--port", "0"], program.env, name="python server")
     try:
-        endpoint = "127.0.0.1:" + server.ready(r"^listening (\d+)$", 20).group(1)
+        endpoint = f"{lab.host()}:" + server.ready(r"^listening (\d+)$", 20).group(1)
         policy = (
             f'proto "{PROTO}"\nservice client\nservice server {{ endpoints: ["{endpoint}"] }}\n{text}'
             "client -> server: LoadBalancing - Every\n"

@@ -152,7 +152,8 @@ impl generated::TestService for TestService {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = argument("port").unwrap_or_else(|| "0".into());
     let streams: Option<u32> = argument("max_streams").map(|count| count.parse()).transpose()?;
-    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await?;
+    let host = std::env::var("TOWPATH_TEST_HOST").unwrap_or_else(|_| "127.0.0.1".into());
+    let listener = tokio::net::TcpListener::bind(format!("{host}:{port}")).await?;
     println!("listening {}", listener.local_addr()?.port());
     let service = generated::TestServiceServer::new(TestService)
         .accept_compressed(Gzip)
