@@ -130,7 +130,7 @@ def towpath(link, pktgen):
 
 def send(link, pktgen, args):
     own = [pktgen, "packet", "--core", str(SEND_CORE), "--json", "-", "--size", str(args.size)]
-    own += ["--for", f"{args.seconds}s", "--port", link.device("send")]
+    own += ["--for", f"{args.seconds}s", "--backend", getattr(link, "backend", "dpdk"), "--port", link.device("send")]
     done = subprocess.run(link.inside("send") + own, capture_output=True, text=True, timeout=args.seconds + 40)
     if done.returncode != 0:
         raise RuntimeError(f"nothing came back: {done.stderr.strip()}")

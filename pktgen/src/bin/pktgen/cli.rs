@@ -40,6 +40,36 @@ pub(crate) enum BackendArg {
     Dpdk,
 }
 
+/// What drives a raw port.
+#[derive(Clone, Copy, ValueEnum, Debug)]
+pub(crate) enum RawArg {
+    /// DPDK: takes every frame.
+    Dpdk,
+    /// AF_XDP: takes frames to --to-ip, and leaves the rest to the kernel.
+    Xdp,
+}
+
+/// How the kernel hands frames to AF_XDP.
+#[derive(Clone, Copy, ValueEnum, Debug)]
+pub(crate) enum ModeArg {
+    /// In the driver if it can.
+    Auto,
+    /// Generic.
+    Skb,
+    /// In the driver, copied.
+    Drv,
+}
+
+impl From<ModeArg> for io::xdp::Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Auto => Self::Auto,
+            ModeArg::Skb => Self::Skb,
+            ModeArg::Drv => Self::Drv,
+        }
+    }
+}
+
 /// How a thread with nothing to do waits.
 #[derive(Clone, Copy, ValueEnum, Debug)]
 pub(crate) enum PollArg {
@@ -170,14 +200,20 @@ pub(crate) struct EchoArgs {
 
 /// Send ethernet frames by a raw port and count what comes back; or be what returns them.
 ///
-/// A port is a DPDK device: a string such as net_memif0,role=client,socket=/tmp/m.sock or a PCI address. Frames
-/// are UDP to the discard port, numbered; sizes are without the frame's check sequence. The thread never sleeps:
-/// give it a core of its own.
+/// A port is a DPDK device, a string such as net_memif0,role=client,socket=/tmp/m.sock or a PCI address, or with
+/// --backend xdp an interface. Frames are UDP to the discard port, numbered; sizes are without the frame's check
+/// sequence. The thread never sleeps: give it a core of its own.
 #[derive(Args, Debug)]
 pub(crate) struct PacketArgs {
     /// The port; given twice: frames leave by the first and come back by the second.
     #[arg(long, value_name = "DEVICE", required = true)]
     pub(crate) port: Vec<String>,
+    /// What drives it.
+    #[arg(long, value_enum, default_value = "dpdk")]
+    pub(crate) backend: RawArg,
+    /// How the kernel hands frames to AF_XDP.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub(crate) mode: ModeArg,
     /// Send nothing: return every TCP and UDP packet with its ethernet addresses swapped, and report what each
     /// step has cost.
     #[arg(long, conflicts_with_all = ["rate", "size", "flows"])]

@@ -6,7 +6,6 @@
 mod call;
 mod cli;
 mod echo;
-#[cfg(feature = "dpdk")]
 mod packet;
 mod port;
 mod units;
@@ -19,14 +18,7 @@ fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Call(args) => call::run(&args),
         cli::Command::Echo(args) => echo::run(&args),
-        #[cfg(feature = "dpdk")]
         cli::Command::Packet(args) => packet::run(&args),
-        #[cfg(not(feature = "dpdk"))]
-        cli::Command::Packet(_) => {
-            Err("this build has no DPDK: apt-get install dpdk libdpdk-dev libclang-dev \
-                                        pkg-config, then cargo build --features dpdk"
-                .to_owned())
-        }
     };
     outcome.unwrap_or_else(|message| {
         eprintln!("pktgen: {message}");

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use io::Poll;
-use io::dpdk::{Config, Memory, Port, Queue, start};
+use io::xdp::{BoundQueue, Port, PortConfig};
 use pktgen::packet::{Forward, Forwarded, Generate, Generated, Plan, Stage, Template};
 use pktgen::summary::grouped;
 use serde_json::{Value, json};
 use shard::Device;
 
 use crate::call::stop_flag;
-use crate::cli::PacketArgs;
+use crate::cli::{PacketArgs, RawArg};
 
 const SEND_FOR: Duration = Duration::from_secs(10);
 const EVERYBODY: [u8; 6] = [0xff; 6];
@@ -25,22 +25,65 @@ pub(crate) fn run(args: &PacketArgs) -> Result<ExitCode, String> {
     if args.forward && args.port.len() > 1 {
         return Err("--forward returns frames by the port they came by: give one --port".to_owned());
     }
-    let stop = stop_flag()?;
+    match args.backend {
+        RawArg::Xdp => on_xdp(args),
+        RawArg::Dpdk => on_dpdk(args),
+    }
+}
+
+fn on_xdp(args: &PacketArgs) -> Result<ExitCode, String> {
+    pin(args)?;
+    let mut queues = Vec::new();
+    for interface in &args.port {
+        // A returner swaps ethernet addresses only: its frames come back to the address they went to.
+        let addresses = [args.to_ip.into()];
+        let config =
+            PortConfig { poll: Poll::Busy, mode: args.mode.into(), ..PortConfig::new(interface, &addresses) };
+        let port = Port::open(&config).map_err(|error| error.to_string())?;
+        eprintln!("pktgen packet: {}", port.description());
+        queues.extend(port.into_queues().into_iter().map(BoundQueue::start));
+    }
+    drive(args, queues)
+}
+
+#[cfg(not(feature = "dpdk"))]
+fn on_dpdk(_: &PacketArgs) -> Result<ExitCode, String> {
+    Err("this build has no DPDK: apt-get install dpdk libdpdk-dev libclang-dev pkg-config, then cargo build \
+         --features dpdk; or use --backend xdp"
+        .to_owned())
+}
+
+#[cfg(feature = "dpdk")]
+fn on_dpdk(args: &PacketArgs) -> Result<ExitCode, String> {
+    use io::dpdk::{Config, Memory, Port, start};
     let devices: Vec<&str> = args.port.iter().map(String::as_str).collect();
     start(&devices, Memory::Auto).map_err(|error| error.to_string())?;
-    if let Some(core) = args.core
-        && !io::pin(core)
-    {
-        return Err(format!("core {core} is not ours to use; the affinity mask says which are"));
-    }
-    let mut ports = Vec::new();
-    let mut queues = Vec::new();
+    pin(args)?;
+    // Frames for others too: a generator sees what comes back, whomever it is for.
+    let config = Config { poll: Poll::Busy, promiscuous: true, ..Config::default() };
+    let (mut ports, mut queues) = (Vec::new(), Vec::new());
     for device in devices {
-        let (port, queue) = open(device)?;
+        let mut port = Port::open(device, &config).map_err(|error| error.to_string())?;
+        let seat = port.seat(0).ok_or_else(|| format!("{device}: it has no queue"))?;
+        queues.push(seat.open().map_err(|error| error.to_string())?);
         eprintln!("pktgen packet: {}", port.line());
         ports.push(port);
-        queues.push(queue);
     }
+    drive(args, queues)
+}
+
+fn pin(args: &PacketArgs) -> Result<(), String> {
+    match args.core {
+        Some(core) if !io::pin(core) => {
+            Err(format!("core {core} is not ours to use; the affinity mask says which are"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Sends or returns frames by the first queue; the second, if there is one, is where they come back.
+fn drive<D: Device>(args: &PacketArgs, mut queues: Vec<D>) -> Result<ExitCode, String> {
+    let stop = stop_flag()?;
     for queue in &mut queues {
         wait_for_link(queue, args.wait, &stop)?;
     }
@@ -57,16 +100,7 @@ pub(crate) fn run(args: &PacketArgs) -> Result<ExitCode, String> {
     Ok(if worked { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn open(device: &str) -> Result<(Port, Queue), String> {
-    // Frames for others too: a generator sees what comes back, whomever it is for.
-    let config = Config { poll: Poll::Busy, promiscuous: true, ..Config::default() };
-    let mut port = Port::open(device, &config).map_err(|error| error.to_string())?;
-    let seat = port.seat(0).ok_or_else(|| format!("{device}: it has no queue"))?;
-    let queue = seat.open().map_err(|error| error.to_string())?;
-    Ok((port, queue))
-}
-
-fn wait_for_link(queue: &mut Queue, wait: Duration, stop: &AtomicBool) -> Result<(), String> {
+fn wait_for_link(queue: &mut impl Device, wait: Duration, stop: &AtomicBool) -> Result<(), String> {
     let end = queue.now().after(wait);
     while !queue.link_up() {
         if queue.now() > end || stop.load(Ordering::Relaxed) {
@@ -78,7 +112,11 @@ fn wait_for_link(queue: &mut Queue, wait: Duration, stop: &AtomicBool) -> Result
 }
 
 /// Returns frames until the time is over or the user ends it; for how long, too.
-fn forward(mut forward: Forward<Queue>, run_for: Option<Duration>, stop: &AtomicBool) -> (Forwarded, u64) {
+fn forward<D: Device>(
+    mut forward: Forward<D>,
+    run_for: Option<Duration>,
+    stop: &AtomicBool,
+) -> (Forwarded, u64) {
     /// The clock and the flag are looked at once in so many turns.
     const TURNS: u32 = 256;
     let mut first = None;
@@ -98,7 +136,7 @@ fn forward(mut forward: Forward<Queue>, run_for: Option<Duration>, stop: &Atomic
     (done, first.map_or(0, |first| last.since_ns(first)))
 }
 
-fn generate(args: &PacketArgs, sender: Queue, receiver: Option<Queue>, stop: &AtomicBool) -> Generated {
+fn generate<D: Device>(args: &PacketArgs, sender: D, receiver: Option<D>, stop: &AtomicBool) -> Generated {
     let (mac, to_mac) = (sender.info().mac, args.to_mac.unwrap_or(EVERYBODY));
     let size_max = sender.info().mtu + 14;
     let size = usize::try_from(args.size).unwrap_or(size_max).min(size_max);
