@@ -73,6 +73,8 @@ counters! {
     bad_tcp_options,
     /// TCP checksums.
     bad_tcp_checksum,
+    /// TCP segments beyond the window of a connection that has just begun.
+    bad_tcp_window,
     /// ICMP messages that do not parse, or with a wrong checksum.
     bad_icmp,
     /// ARP packets and neighbour discovery that do not parse or do not come from a neighbour.

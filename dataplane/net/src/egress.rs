@@ -24,6 +24,7 @@ impl<D: Device> Stack<D> {
         let now = self.out.device.now();
         self.out.is_stuck = false;
         self.expire(now);
+        self.time_wait.expire(now);
         let mut dirty = core::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
             self.send(index, now);

@@ -113,6 +113,7 @@ struct Segment {
     numbers: u64,
     is_up: bool,
     sockets: Vec<Socket>,
+    record: Option<Vec<Vec<u8>>>,
 }
 
 /// The segment. Cloning gives another handle to it.
@@ -122,7 +123,15 @@ pub struct Hub(Rc<RefCell<Segment>>);
 impl Hub {
     /// A segment without ports.
     pub fn new(clock: Clock, faults: Faults, seed: u64) -> Self {
-        let segment = Segment { clock, faults, state: seed, numbers: 0, is_up: true, sockets: Vec::new() };
+        let segment = Segment {
+            clock,
+            faults,
+            state: seed,
+            numbers: 0,
+            is_up: true,
+            sockets: Vec::new(),
+            record: None,
+        };
         Self(Rc::new(RefCell::new(segment)))
     }
 
@@ -155,6 +164,11 @@ impl Hub {
         firsts.min().map(|(due, _)| Instant(*due))
     }
 
+    /// What has been sent since the last call; the first call begins.
+    pub fn record(&self) -> Vec<Vec<u8>> {
+        self.0.borrow_mut().record.replace(Vec::new()).unwrap_or_default()
+    }
+
     /// Puts a frame on the segment that none of its ports has sent.
     pub fn send(&self, frame: &[u8]) {
         self.0.borrow_mut().send(usize::MAX, frame);
@@ -178,6 +192,9 @@ impl Segment {
     fn send(&mut self, from: usize, frame: &[u8]) {
         if !self.is_up || frame.len() < ETHERNET {
             return;
+        }
+        if let Some(record) = &mut self.record {
+            record.push(frame.to_vec());
         }
         for at in 0..self.sockets.len() {
             let is_own = self.sockets.get(from).is_some_and(|own| own.info.mac == self.sockets[at].info.mac);

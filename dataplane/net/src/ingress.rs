@@ -70,6 +70,10 @@ impl<D: Device> Stack<D> {
     /// Gives a segment to its connection's socket, and nobody else's.
     fn feed(&mut self, index: u32, packet: &[u8], mac: Mac, segment: &Segment, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
+        if conn.exceeds(segment) {
+            self.counters.bad_tcp_window += 1;
+            return;
+        }
         let Some(tcp) = &mut conn.tcp else { return };
         let before = tcp.state();
         let mut gate = Gate {

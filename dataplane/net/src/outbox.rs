@@ -112,6 +112,7 @@ impl<D: Device> Outbox<D> {
 pub(crate) struct Sent {
     pub(crate) seq: u32,
     pub(crate) ack: u32,
+    pub(crate) flags: u8,
 }
 
 /// What smoltcp takes for its device during one call: at most one packet in, to one neighbour out.
@@ -148,7 +149,8 @@ impl<D: Device> TxToken for Outgoing<'_, D> {
         let tcp = if to.ethertype == IPV6 { 40 } else { 20 };
         out.send(counters, to, len, |packet| {
             let result = f(packet);
-            *sent = Sent { seq: be32(packet, tcp + 4), ack: be32(packet, tcp + 8) };
+            let flags = packet.get(tcp + 13).copied().unwrap_or(0);
+            *sent = Sent { seq: be32(packet, tcp + 4), ack: be32(packet, tcp + 8), flags };
             result
         })
     }

@@ -101,7 +101,8 @@ impl TimeWait {
         }
     }
 
-    fn expire(&mut self, now: Instant) {
+    /// Forgets flows whose time is over.
+    pub(crate) fn expire(&mut self, now: Instant) {
         while self.ring.front().is_some_and(|entry| entry.until <= now) {
             self.pop();
         }
@@ -122,7 +123,7 @@ mod tests {
     use super::*;
     use core::net::IpAddr;
 
-    const LAST: Sent = Sent { seq: 1000, ack: 5000 };
+    const LAST: Sent = Sent { seq: 1000, ack: 5000, flags: ACK };
 
     fn flow(port: u16) -> Flow {
         Flow { remote: IpAddr::from([10, 7, 0, 1]), remote_port: port, local: 0, local_port: 80 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod frames;
+
 use hashbrown::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -237,6 +239,7 @@ impl World {
     pub(crate) fn assert_empty(&mut self) {
         self.run(30 * SECOND);
         for host in &mut self.hosts {
+            host.turn();
             host.held.clear();
             let s = host.stack.snapshot();
             assert_eq!(
