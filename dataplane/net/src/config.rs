@@ -67,11 +67,12 @@ pub struct Limits {
     pub half_open_source_max: u32,
     /// How long a connection may stay half-open.
     pub half_open_timeout: Duration,
-    /// Memory for all connections' receive and send rings. A new connection gets a share of what is left.
+    /// What all connections' receive and send rings should stay below; the more connections there are, the
+    /// smaller the rings of a new one.
     pub ring_budget_bytes: usize,
     /// The largest ring; a power of two.
     pub ring_bytes_max: usize,
-    /// The smallest ring, given also when the budget is used up; a power of two.
+    /// The smallest ring, given also beyond the budget; a power of two. At least two packets fit.
     pub ring_bytes_min: usize,
     /// Buffers that carry received bytes to the shard. Touched on demand.
     pub rx_buffers: u32,
@@ -102,9 +103,9 @@ impl Default for Limits {
             half_open_max: 1024,
             half_open_source_max: 256,
             half_open_timeout: Duration::from_secs(5),
-            ring_budget_bytes: 128 << 20,
+            ring_budget_bytes: 64 << 20,
             ring_bytes_max: 64 << 10,
-            ring_bytes_min: 4 << 10,
+            ring_bytes_min: 8 << 10,
             rx_buffers: 512,
             rx_buffer_bytes: 16 << 10,
             connect_timeout: Duration::from_secs(2),

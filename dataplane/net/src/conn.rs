@@ -42,6 +42,11 @@ pub(crate) struct Conn {
     pub(crate) end: Option<Why>,
     /// When something of ours is due: the handshake's end, or a closed connection's last moment.
     pub(crate) deadline: Option<Instant>,
+    /// When its socket, or it, next has something to do.
+    pub(crate) due: Option<Instant>,
+    /// When it is woken: often before `due`, because moving an alarm with every segment costs more than
+    /// waking once too often.
+    pub(crate) alarm: Option<Instant>,
     /// The last segment sent.
     pub(crate) sent: Sent,
     /// Where the receive ring ends, as long as the last segment sent was a SYN: see [`Conn::exceeds`].
@@ -72,6 +77,8 @@ impl Conn {
             stage,
             end: None,
             deadline: None,
+            due: None,
+            alarm: None,
             sent: Sent::default(),
             ring_end: None,
             paused: false,

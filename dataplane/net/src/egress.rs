@@ -104,21 +104,29 @@ impl<D: Device> Stack<D> {
         true
     }
 
-    /// Sees to it that the connection is looked at when it next has to be. A timer that is set for earlier
-    /// stays: looking once too often is cheaper than moving it with every segment.
+    /// Sees to it that the connection is looked at when it next has to be.
     fn set_timer(&mut self, index: u32, at: Option<Instant>, now: Instant) {
-        let Some(conn) = self.slots.slot(index) else { return };
+        let Some(conn) = self.slots.slot_mut(index) else { return };
         let least = now.after_ns(if conn.waits { WAITING_NS } else { AGAIN_NS });
         let at = at.map(|at| at.max(least));
-        let Some(at) = [at, conn.deadline].into_iter().flatten().min() else { return };
-        if self.timers.of(index).is_none_or(|set| at < set) {
-            self.timers.set(index, at);
+        conn.due = [at, conn.deadline].into_iter().flatten().min();
+        if let Some(due) = conn.due
+            && conn.alarm.is_none_or(|alarm| due < alarm)
+        {
+            conn.alarm = Some(due);
+            self.timers.set(index, due);
         }
     }
 
     fn expire(&mut self, now: Instant) {
         while let Some(index) = self.timers.due(now) {
             let Some(conn) = self.slots.slot_mut(index) else { continue };
+            conn.alarm = conn.due.filter(|due| *due > now);
+            if let Some(alarm) = conn.alarm {
+                // Put off meanwhile; its socket, which is out of the cache by now, need not be asked.
+                self.timers.set(index, alarm);
+                continue;
+            }
             if conn.deadline.is_some_and(|at| at <= now) {
                 conn.deadline = None;
                 self.miss_deadline(index, now);

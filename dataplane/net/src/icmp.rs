@@ -78,7 +78,8 @@ impl<D: Device> Stack<D> {
     /// Takes note of a frame another shard of the port has received and answered.
     pub fn inject(&mut self, frame: &[u8]) {
         let now = self.out.device.now();
-        self.take_frame(frame, Origin::Copy, now);
+        let parsed = self.rules.parse(frame);
+        self.take_parsed(frame, parsed, Origin::Copy, now);
     }
 
     pub(crate) fn take_arp(&mut self, frame: &[u8], origin: Origin, now: Instant) -> Result<(), Bad> {

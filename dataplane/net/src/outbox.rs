@@ -6,9 +6,10 @@ use core::net::IpAddr;
 use shard::{Burst, Device};
 use smoltcp::phy::{self, Checksum, ChecksumCapabilities, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant as TcpInstant;
+use smoltcp::wire::{IpAddress, TcpPacket, TcpSeqNumber};
 
 use crate::Counters;
-use crate::parse::{ETHERNET, Mac, be32};
+use crate::parse::{ETHERNET, FIN, Mac, SYN, be32, v4_at, v6_at};
 
 pub(crate) const IPV4: u16 = 0x0800;
 pub(crate) const ARP: u16 = 0x0806;
@@ -107,12 +108,56 @@ impl<D: Device> Outbox<D> {
     }
 }
 
-/// The last segment a socket sent, as far as time-wait and ICMP errors need it.
+/// The last segment a socket sent, as far as time-wait, ICMP errors and the next segment need it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Sent {
     pub(crate) seq: u32,
     pub(crate) ack: u32,
     pub(crate) flags: u8,
+    /// SND.NXT of RFC 9293: the end of all that was ever sent, once a SYN was.
+    next: Option<u32>,
+}
+
+impl Sent {
+    #[cfg(test)]
+    pub(crate) fn test(seq: u32, ack: u32) -> Self {
+        Self { seq, ack, flags: 0, next: None }
+    }
+
+    /// Takes note of a segment on its way out and mends it.
+    ///
+    /// After a retransmission timeout smoltcp 0.14 numbers segments without payload from where it
+    /// retransmits (`remote_last_seq`), not from SND.NXT as RFC 9293 section 3.10.7.4 has it. If the peer has
+    /// received more than that, such an acknowledgement is out of its window and ignored; and if both ends
+    /// have lost something, each ignores the other's acknowledgements until both give up.
+    fn note(
+        &mut self,
+        segment: &mut TcpPacket<&mut [u8]>,
+        ends: impl Fn() -> Option<(IpAddress, IpAddress)>,
+    ) {
+        self.flags = segment.as_ref().get(13).copied().unwrap_or(0);
+        self.seq = be32(segment.as_ref(), 4);
+        self.ack = be32(segment.as_ref(), 8);
+        let len = u32::try_from(segment.segment_len()).unwrap_or(0);
+        let end = self.seq.wrapping_add(len);
+        match self.next {
+            Some(next) if len == 0 && next.wrapping_sub(self.seq).cast_signed() > 0 => {
+                self.seq = next;
+                segment.set_seq_number(TcpSeqNumber(next.cast_signed()));
+                if let Some((from, to)) = ends() {
+                    segment.fill_checksum(&from, &to);
+                }
+            }
+            // A single byte may be a probe of a closed window or of an idle peer: these do not count.
+            Some(next) if len > 1 || self.flags & FIN != 0 => {
+                if end.wrapping_sub(next).cast_signed() > 0 {
+                    self.next = Some(end);
+                }
+            }
+            None if self.flags & SYN != 0 => self.next = Some(end),
+            _ => {}
+        }
+    }
 }
 
 /// What smoltcp takes for its device during one call: at most one packet in, to one neighbour out.
@@ -146,11 +191,18 @@ impl RxToken for Incoming<'_> {
 impl<D: Device> TxToken for Outgoing<'_, D> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
         let Self { out, counters, to, sent } = self;
-        let tcp = if to.ethertype == IPV6 { 40 } else { 20 };
+        let is_v6 = to.ethertype == IPV6;
+        let computes = !out.fills_checksums;
         out.send(counters, to, len, |packet| {
             let result = f(packet);
-            let flags = packet.get(tcp + 13).copied().unwrap_or(0);
-            *sent = Sent { seq: be32(packet, tcp + 4), ack: be32(packet, tcp + 8), flags };
+            if let Some((header, segment)) = packet.split_at_mut_checked(if is_v6 { 40 } else { 20 }) {
+                let ends = || match is_v6 {
+                    _ if !computes => None,
+                    true => Some((v6_at(header, 8).into(), v6_at(header, 24).into())),
+                    false => Some((v4_at(header, 12).into(), v4_at(header, 16).into())),
+                };
+                sent.note(&mut TcpPacket::new_unchecked(segment), ends);
+            }
             result
         })
     }

@@ -18,7 +18,7 @@ use crate::icmp::Shared;
 use crate::listen::Backlog;
 use crate::neighbours::Neighbours;
 use crate::outbox::{Gate, Outbox, Sent};
-use crate::parse::{Flow, Rules};
+use crate::parse::{Bad, Flow, Parsed, Rules};
 use crate::pool::Pool;
 use crate::ports::Ports;
 use crate::rate::Rate;
@@ -51,7 +51,9 @@ pub struct Stack<D: Device> {
     pub(crate) timers: Timers,
     pub(crate) pool: Rc<Pool>,
     /// Received frames on their way through.
-    pub(crate) rx: Option<Burst<D::Frame>>,
+    pub(crate) rx: Burst<D::Frame>,
+    /// The same, parsed.
+    pub(crate) batch: Vec<(D::Frame, Result<Parsed, Bad>)>,
     /// Connections that may have events.
     pub(crate) ready: VecDeque<u32>,
     /// Connections with received bytes and no buffer to tell them in.
@@ -79,7 +81,9 @@ impl<D: Device> Stack<D> {
         let rules =
             Rules { mac: info.mac, mtu: info.mtu, checked: info.checksums.rx, routes: Routes::new(&config) };
         let steering = info.steering.clone();
-        let limits = config.limits;
+        let mut limits = config.limits;
+        limits.ring_bytes_min = limits.ring_bytes_min.max((2 * info.mtu).next_power_of_two());
+        limits.ring_bytes_max = limits.ring_bytes_max.max(limits.ring_bytes_min);
         let mut out = Outbox::new(device);
         let mut counters = Counters::default();
         let mut tcp = TcpConfig::new(HardwareAddress::Ip);
@@ -106,7 +110,8 @@ impl<D: Device> Stack<D> {
             ports: Ports::new(config.ports, config.seed),
             timers: Timers::default(),
             pool: Pool::new(limits.rx_buffers, limits.rx_buffer_bytes),
-            rx: Some(Burst::new()),
+            rx: Burst::new(),
+            batch: Vec::with_capacity(Burst::<D::Frame>::MAX),
             ready: VecDeque::new(),
             starved: Vec::new(),
             dirty: Vec::new(),
@@ -221,6 +226,7 @@ impl<D: Device> Stack<D> {
         if is_waiting && self.time_wait.insert(flow, sent, now) {
             self.counters.time_wait_evicted += 1;
         }
+        (conn.due, conn.alarm) = (None, None);
         self.sockets.give(tcp);
         self.timers.clear(index);
     }

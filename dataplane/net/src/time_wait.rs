@@ -123,7 +123,9 @@ mod tests {
     use super::*;
     use core::net::IpAddr;
 
-    const LAST: Sent = Sent { seq: 1000, ack: 5000, flags: ACK };
+    fn last() -> Sent {
+        Sent::test(1000, 5000)
+    }
 
     fn flow(port: u16) -> Flow {
         Flow { remote: IpAddr::from([10, 7, 0, 1]), remote_port: port, local: 0, local_port: 80 }
@@ -136,16 +138,16 @@ mod tests {
     #[test]
     fn stragglers_are_answered_and_a_new_connection_may_take_over() {
         let mut table = TimeWait::new(10);
-        table.insert(flow(1), LAST, Instant(0));
+        table.insert(flow(1), last(), Instant(0));
         let mut meet = |flags, seq, len| table.meet(&segment(1, flags, seq, len), Instant(1));
-        assert_eq!(meet(FIN | ACK, 4999, 0), Straggler::Acknowledge(LAST));
-        assert_eq!(meet(ACK, 4900, 99), Straggler::Acknowledge(LAST));
-        assert_eq!(meet(SYN, 4000, 0), Straggler::Acknowledge(LAST), "an old SYN");
+        assert_eq!(meet(FIN | ACK, 4999, 0), Straggler::Acknowledge(last()));
+        assert_eq!(meet(ACK, 4900, 99), Straggler::Acknowledge(last()));
+        assert_eq!(meet(SYN, 4000, 0), Straggler::Acknowledge(last()), "an old SYN");
         assert_eq!(meet(ACK, 5000, 0), Straggler::Ignore);
         assert_eq!(meet(RST, 5000, 0), Straggler::Ignore);
         assert_eq!(meet(SYN, 5001, 0), Straggler::None);
         assert_eq!(table.len(), 0);
-        table.insert(flow(1), LAST, Instant(2));
+        table.insert(flow(1), last(), Instant(2));
         assert!(table.has(&flow(1)));
         assert_eq!(table.meet(&segment(1, FIN, 0, 0), Instant(KEPT_NS + 2)), Straggler::None, "expired");
     }
@@ -154,12 +156,12 @@ mod tests {
     fn the_oldest_is_forgotten_first_and_none_is_left_behind() {
         let mut table = TimeWait::new(4);
         let evicted =
-            (0..10).filter(|port| table.insert(flow(*port), LAST, Instant(u64::from(*port)))).count();
+            (0..10).filter(|port| table.insert(flow(*port), last(), Instant(u64::from(*port)))).count();
         assert_eq!((evicted, table.len()), (6, 4));
         // The same flow again takes a second place in the ring, and only the later one counts.
-        table.insert(flow(9), LAST, Instant(20));
+        table.insert(flow(9), last(), Instant(20));
         assert!(table.has(&flow(9)) && !table.has(&flow(6)));
-        assert_eq!(table.meet(&segment(9, FIN, 0, 0), Instant(KEPT_NS + 10)), Straggler::Acknowledge(LAST));
+        assert_eq!(table.meet(&segment(9, FIN, 0, 0), Instant(KEPT_NS + 10)), Straggler::Acknowledge(last()));
         assert_eq!(table.meet(&segment(9, FIN, 0, 0), Instant(KEPT_NS + 20)), Straggler::None);
         assert_eq!((table.len(), table.ring.len()), (0, 0));
     }

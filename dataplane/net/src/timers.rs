@@ -19,12 +19,6 @@ impl Timers {
         self.heap.first().map(|(at, _)| *at)
     }
 
-    /// The deadline of `index`.
-    pub(crate) fn of(&self, index: u32) -> Option<Instant> {
-        let place = *self.place.get(index as usize)?;
-        self.heap.get(place as usize).map(|(at, _)| *at)
-    }
-
     /// Sets the deadline of `index`, or moves it.
     pub(crate) fn set(&mut self, index: u32, at: Instant) {
         if self.place.len() <= index as usize {
@@ -145,7 +139,6 @@ mod tests {
                 }
             }
             assert_eq!(timers.next().map(|at| at.0), model.iter().flatten().min().copied());
-            assert_eq!(timers.of(index).map(|at| at.0), model[index as usize]);
         }
     }
 }
