@@ -51,6 +51,8 @@ pub(crate) struct Link {
     pub(crate) dry: Option<Span>,
     /// What stands before it is `|`.
     pub(crate) wire: Option<Span>,
+    /// What the names of its file begin with, `shop.` where it is used as `shop`.
+    pub(crate) scope: String,
     /// Name and arguments.
     pub(crate) span: Span,
 }

@@ -208,3 +208,46 @@ fn a_chain_that_could_hold_up_a_turn_does_not_compile() {
     let narrow = Overrides { chain_cost_max: Some(50), ..Overrides::default() };
     assert!(compile("x", &app(one), &NoFiles, &narrow).is_err());
 }
+
+/// Two files with elements of one name, each under a name of its own.
+#[test]
+fn a_file_is_used_under_a_name() {
+    struct Files;
+    impl Loader for Files {
+        fn read(&self, _from: &str, path: &str) -> Result<SourceText, String> {
+            let guard = |status: &str| {
+                format!(
+                    "chain all = Guard(\"x\") - Null
+                     element Guard(key: string) {{ request {{ if call.metadata[key] != None {{ reject({status}, \"no\") }} }} }}"
+                )
+            };
+            let text = match path {
+                "a.adn" => guard("ABORTED") + "\nuse \"c.adn\" as c\nchain deep = c.all - Guard(\"y\")",
+                "b.adn" => guard("UNAVAILABLE") + "\nservice extra { endpoints: [\"127.0.0.1:7\"] }",
+                "c.adn" => guard("INTERNAL"),
+                "self.adn" => "use \"self.adn\" as me".to_owned(),
+                _ => return Err("no such file".to_owned()),
+            };
+            Ok(SourceText { name: path.to_owned(), text })
+        }
+        fn resolve(&self, host_port: &str) -> Result<Vec<std::net::SocketAddr>, String> {
+            Err(host_port.to_owned())
+        }
+    }
+    let app = |rest: &str| {
+        format!("use \"a.adn\" as a\nuse \"b.adn\" as b\nservice f\nservice s {{ endpoints: [\"127.0.0.1:1\"] }}\n{rest}\n")
+    };
+    let compile = |text: &str| compile("app.adn", text, &Files, &Overrides::default());
+    let source = app("f -> s: a.Guard(\"k\") - b.all - a.deep - LoadBalancing\nf -> extra: LoadBalancing");
+    let compiled = compile(&source).unwrap_or_else(|e| panic!("{e}"));
+    let names: Vec<&str> = compiled.images[0].plan.elements.iter().map(|e| e.name.as_str()).collect();
+    assert_eq!(names, ["a.Guard", "b.Guard", "Null", "a.c.Guard", "Null", "a.Guard", "LoadBalancing"]);
+    for (rule, expected) in [
+        ("f -> s: Guard(\"k\")", "unknown element `Guard`"),
+        ("f -> s: a.Gard(\"k\")", "did you mean `a.Guard`?"),
+        ("use \"self.adn\" as x\nf -> s: Null", "\"self.adn\" uses itself"),
+    ] {
+        let errors = compile(&app(rule)).unwrap_err().to_string();
+        assert!(errors.contains(expected), "{errors}");
+    }
+}

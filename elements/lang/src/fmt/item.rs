@@ -93,6 +93,9 @@ impl Shape<'_> {
 
     fn link(&mut self) -> Doc {
         let mut out = vec![self.take()];
+        while self.is(".") {
+            out.extend([self.take(), self.take()]);
+        }
         if self.is("(") {
             out.push(self.args());
         }

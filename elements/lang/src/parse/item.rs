@@ -177,7 +177,11 @@ impl Parser<'_> {
     }
 
     fn link(&mut self, wire: Option<Span>) -> Parsed<Link> {
-        let name = self.ident("an element")?;
+        let mut name = self.ident("an element")?;
+        while self.eat(".") {
+            let rest = self.ident("an element of that file")?;
+            name = Ident { text: format!("{}.{}", name.text, rest.text), span: name.span.to(rest.span) };
+        }
         let args = if self.eat("(") { Some(self.args()?) } else { None };
         let span = name.span.to(self.last_span());
         let mut when = None;
@@ -189,7 +193,7 @@ impl Parser<'_> {
         }
         let is_source = self.nth_is(1, "->") || self.nth_is(1, ",");
         let dry = if self.is_word("dry") && !is_source { Some(self.bump().span) } else { None };
-        Ok(Link { name, args, when, dry, wire, span })
+        Ok(Link { name, args, when, dry, wire, scope: String::new(), span })
     }
 
     /// After `(`: arguments to `)`.

@@ -30,6 +30,19 @@ impl World<'_> {
         is_right.then_some(out)
     }
 
+    /// The name of what a link means: of its own file before that of a file around it.
+    fn full_name(&self, link: &ast::Link) -> String {
+        let mut scope = link.scope.as_str();
+        loop {
+            let name = format!("{scope}{}", link.name.text);
+            if scope.is_empty() || self.chains.contains_key(&name) || self.elements.contains_key(&name) {
+                return name;
+            }
+            let outer = scope.trim_end_matches('.').rfind('.').map_or(0, |at| at + 1);
+            scope = scope.get(..outer).unwrap_or("");
+        }
+    }
+
     fn expand(&mut self, links: &[ast::Link], trail: &mut Vec<String>, out: &mut Vec<Link>) -> bool {
         let mut is_right = true;
         for link in links {
@@ -48,7 +61,7 @@ impl World<'_> {
                 ));
                 return false;
             }
-            if self.chains.contains_key(&link.name.text) {
+            if self.chains.contains_key(&self.full_name(link)) {
                 is_right &= self.expand_chain(link, trail, out);
                 continue;
             }
@@ -61,7 +74,7 @@ impl World<'_> {
     }
 
     fn expand_chain(&mut self, link: &ast::Link, trail: &mut Vec<String>, out: &mut Vec<Link>) -> bool {
-        let name = &link.name.text;
+        let name = &self.full_name(link);
         for (what, span) in [
             ("arguments", link.args.as_ref().map(|_| link.span)),
             ("`when`", link.when.as_ref().map(|w| w.span)),
@@ -100,7 +113,7 @@ impl World<'_> {
     }
 
     fn link(&mut self, link: &ast::Link) -> Option<Link> {
-        let Some(element) = self.elements.get(&link.name.text).cloned() else {
+        let Some(element) = self.elements.get(&self.full_name(link)).cloned() else {
             if self.failed.contains(&link.name.text) {
                 return None;
             }

@@ -52,7 +52,10 @@ struct World<'a> {
     chains: BTreeMap<String, (Ident, Vec<ast::Link>)>,
     rules: Vec<RuleItem>,
     parsed: Vec<(ast::Element, Owner)>,
-    files: Vec<String>,
+    /// Files read, each with what its names begin with.
+    files: Vec<(String, String)>,
+    /// Those that are being read, one used by the other.
+    using: Vec<String>,
     /// Names of items that could not be read.
     failed: Vec<String>,
     /// Links looked at for the rule at hand.
@@ -88,6 +91,7 @@ pub(crate) fn compile(
         rules: Vec::new(),
         parsed: Vec::new(),
         files: Vec::new(),
+        using: Vec::new(),
         failed: Vec::new(),
         steps: 0,
         protos: Protos::default(),
@@ -97,12 +101,12 @@ pub(crate) fn compile(
         written: BTreeMap::new(),
         covered: BTreeMap::new(),
     };
-    world.file(name, source, Owner::Application);
+    world.file(name, source, Owner::Application, "");
     for file in &overrides.every {
-        world.file(&file.name, &file.text, Owner::Operator);
+        world.file(&file.name, &file.text, Owner::Operator, "");
     }
     for (element, text) in std::ELEMENTS {
-        world.file(&format!("std/{element}.adn"), text, Owner::Standard);
+        world.file(&format!("std/{element}.adn"), text, Owner::Standard, "");
     }
     world.finish(name)
 }
@@ -112,7 +116,8 @@ impl World<'_> {
         self.errors.push(error);
     }
 
-    fn file(&mut self, name: &str, text: &str, owner: Owner) {
+    /// Reads a file, whose chains and elements get names that begin with `scope`.
+    fn file(&mut self, name: &str, text: &str, owner: Owner, scope: &str) {
         if text.len() > SOURCE_BYTES_MAX {
             let file = self.sources.add(name, "");
             self.error(
@@ -124,19 +129,30 @@ impl World<'_> {
             );
             return;
         }
-        self.files.push(name.to_owned());
+        // Its services and rules are the application's, whatever it is called here.
+        let is_known = self.files.iter().any(|(known, _)| known == name);
+        self.files.push((name.to_owned(), scope.to_owned()));
+        self.using.push(name.to_owned());
         let file = self.sources.add(name, text);
         let parsed = parse(text, file);
         self.errors.extend(parsed.errors);
         self.failed.extend(parsed.failed);
         for item in parsed.items {
-            self.item(name, item, owner);
+            if !is_known || matches!(item, Item::Use { .. } | Item::Chain { .. } | Item::Element(_)) {
+                self.item(name, item, owner, scope);
+            }
         }
+        self.using.pop();
     }
 
-    fn item(&mut self, file: &str, item: Item, owner: Owner) {
+    fn item(&mut self, file: &str, item: Item, owner: Owner, scope: &str) {
+        let scoped = |mut links: Vec<ast::Link>| {
+            links.iter_mut().for_each(|link| scope.clone_into(&mut link.scope));
+            links
+        };
+        let named = |name: Ident| Ident { text: format!("{scope}{}", name.text), ..name };
         match item {
-            Item::Use { path, alias } => self.use_file(file, &path, alias.as_ref(), owner),
+            Item::Use { path, alias } => self.use_file(file, &path, alias.as_ref(), owner, scope),
             Item::Proto { path } => {
                 if let Err(why) = self.protos.add(self.loader, file, &path.text) {
                     let error = Diagnostic::error(path.span, why.message);
@@ -168,6 +184,7 @@ impl World<'_> {
                 self.services.push((name, entries));
             }
             Item::Chain { name, links } => {
+                let (name, links) = (named(name), scoped(links));
                 if let Some((first, _)) = self.chains.get(&name.text) {
                     let first = first.span;
                     self.error(
@@ -180,6 +197,7 @@ impl World<'_> {
                 self.chains.insert(name.text.clone(), (name, links));
             }
             Item::Rule(rule) => {
+                let rule = ast::Rule { links: scoped(rule.links), ..rule };
                 if owner == Owner::Operator && !rule.every {
                     self.error(
                         Diagnostic::error(rule.span, "a file of `every` rules has no other rules")
@@ -189,20 +207,26 @@ impl World<'_> {
                 }
                 self.rules.push(RuleItem { rule, owner });
             }
-            Item::Element(element) => self.parsed.push((element, owner)),
+            Item::Element(element) => {
+                let element = ast::Element { name: named(element.name), ..element };
+                self.parsed.push((element, owner));
+            }
         }
     }
 
-    fn use_file(&mut self, from: &str, path: &Ident, alias: Option<&Ident>, owner: Owner) {
-        if let Some(alias) = alias {
-            self.error(Diagnostic::unsupported(alias.span, "`use … as`"));
-        }
+    fn use_file(&mut self, from: &str, path: &Ident, alias: Option<&Ident>, owner: Owner, scope: &str) {
+        let scope = alias.map_or(scope.to_owned(), |alias| format!("{scope}{}.", alias.text));
         match self.loader.read(from, &path.text) {
-            Ok(source) if self.files.contains(&source.name) => {}
+            Ok(source) if self.files.iter().any(|(name, as_what)| *name == source.name && *as_what == scope) => {}
+            Ok(source) if alias.is_some() && self.using.contains(&source.name) => self.error(
+                Diagnostic::error(path.span, format!("\"{}\" uses itself", path.text))
+                    .label("a file under another name cannot use those it is used by"),
+            ),
+            Ok(source) if self.using.contains(&source.name) => {}
             Ok(_) if self.files.len() >= FILES_MAX => {
                 self.error(Diagnostic::error(path.span, format!("more than {FILES_MAX} files")));
             }
-            Ok(source) => self.file(&source.name, &source.text, owner),
+            Ok(source) => self.file(&source.name, &source.text, owner, &scope),
             Err(why) => {
                 self.error(Diagnostic::error(path.span, format!("cannot use \"{}\"", path.text)).label(why))
             }
@@ -265,9 +289,10 @@ impl World<'_> {
         for (element, owner) in &parsed {
             let name = &element.name;
             let is_std = *owner == Owner::Standard;
-            if !is_std && std::ELEMENTS.iter().any(|(n, _)| *n == name.text) {
+            let own = name.text.rsplit('.').next().unwrap_or("");
+            if !is_std && std::ELEMENTS.iter().any(|(n, _)| *n == own) {
                 self.error(
-                    Diagnostic::error(name.span, format!("`{}` is a standard element", name.text))
+                    Diagnostic::error(name.span, format!("`{own}` is a standard element"))
                         .label("expected another name"),
                 );
                 continue;
