@@ -7,6 +7,7 @@ use crate::rng::Rng;
 pub const PROTO: &str = r#"
 syntax = "proto3";
 package shop;
+enum Tier { FREE = 0; GOLD = 1; BANNED = -1; }
 message Sub { string name = 1; int64 n = 2; Sub sub = 3; optional string note = 4; }
 message Item {
     string name = 1;
@@ -17,6 +18,9 @@ message Item {
     bool flag = 6;
     double x = 7;
     repeated sint64 numbers = 8;
+    map<string, string> labels = 9;
+    repeated Sub subs = 10;
+    Tier tier = 11;
     uint64 count = 300;
 }
 service Catalog {
@@ -92,7 +96,22 @@ fn unknown(rng: &mut Rng, out: &mut Vec<u8>) {
 pub fn message(rng: &mut Rng) -> Vec<u8> {
     let mut out = Vec::new();
     for _ in 0..rng.below(9) {
-        match rng.below(10) {
+        match rng.below(14) {
+            10 => {
+                let mut entry = Vec::new();
+                bytes(&mut entry, 1, text(rng).as_bytes());
+                bytes(&mut entry, 2, text(rng).as_bytes());
+                bytes(&mut out, 9, &entry);
+            }
+            11 => bytes(&mut out, 10, &sub(rng, 1)),
+            12 => {
+                tag(&mut out, 11, 0);
+                varint(&mut out, [0, 1, u64::MAX, 7][rng.below(4)]);
+            }
+            // Rarely more than a chain sees.
+            13 if rng.once_in(4) => {
+                (0..60 + rng.below(10)).for_each(|_| bytes(&mut out, 3, text(rng).as_bytes()));
+            }
             0 => bytes(&mut out, 1, text(rng).as_bytes()),
             1 => {
                 tag(&mut out, 2, 0);

@@ -91,6 +91,7 @@ pub(crate) enum Cell {
     MapUint(String),
     MapBucket(String),
     MapEndpoint(String),
+    MapStr(String),
 }
 
 /// A name in scope.
@@ -133,7 +134,15 @@ pub fn program(rng: &mut Rng) -> String {
         let link = element(rng, at, has_proto, &mut elements);
         links.push(link);
     }
-    for standard in ["LoadBalancing", "Logging", "Compression", "FaultInjection(0.3, delay: 2ms)"] {
+    for standard in [
+        "Split({ catalog: 3, canary: 1 }, by: call.metadata[\"x-tenant\"])",
+        "Firewall(call.metadata[\"x-a\"], deny: [\"Acme\"], allow: [\"a\", \"b\"]) dry",
+        "StickyRouting(call.metadata[\"x-b\"])",
+        "LoadBalancing",
+        "Logging",
+        "Compression",
+        "FaultInjection(0.3, delay: 2ms)",
+    ] {
         if rng.once_in(4) {
             let place = rng.below(links.len() + 1);
             links.insert(place, standard.to_owned());
@@ -165,16 +174,17 @@ fn element(rng: &mut Rng, at: usize, has_proto: bool, out: &mut String) -> Strin
     params.push("pi: int = -5".to_owned());
     declared.push(Name { name: "pi".into(), ty: T::Int, can_assign: false });
     for n in 0..maker.rng.below(4) {
-        let ty = LETS[maker.rng.below(LETS.len() - 1)];
+        let ty = if maker.rng.once_in(5) { T::ListStr } else { LETS[maker.rng.below(LETS.len() - 1)] };
         let is_call = ty == T::OptStr || maker.rng.once_in(3);
+        let written = if ty == T::ListStr && maker.rng.once_in(3) { "set<string>" } else { ty.name() };
         let name = format!("p{n}");
         if is_call {
             let value = maker.expr(ty, 2);
-            params.push(format!("{name}: call => {}", ty.name()));
+            params.push(format!("{name}: call => {written}"));
             args.push(format!("{name}: {value}"));
         } else {
             let value = maker.constant(ty);
-            params.push(format!("{name}: {} = {value}", ty.name()));
+            params.push(format!("{name}: {written} = {value}"));
             if maker.rng.once_in(2) {
                 args.push(format!("{name}: {}", maker.constant(ty)));
             }
@@ -212,10 +222,15 @@ fn element(rng: &mut Rng, at: usize, has_proto: bool, out: &mut String) -> Strin
 impl Maker<'_> {
     fn states(&mut self, out: &mut String) {
         for n in 0..self.rng.below(4) {
-            let ty = SCALARS[self.rng.below(SCALARS.len())];
+            let is_text = self.rng.once_in(3);
+            let ty = match self.rng.below(2) {
+                0 if is_text => T::OptStr,
+                _ if is_text => T::Str,
+                _ => SCALARS[self.rng.below(SCALARS.len())],
+            };
             let name = format!("s{n}");
-            let init = self.constant(ty);
-            let scope = self.rng.pick(&["call", "call", "shard", "node"]);
+            let scope = if is_text { "call" } else { self.rng.pick(&["call", "call", "shard", "node"]) };
+            let init = if scope == "call" { self.expr(ty, 1) } else { self.constant(ty) };
             let _ = writeln!(out, "    state {scope} {name}: {} = {init}", ty.name());
             let name = Name { name, ty, can_assign: true };
             // Two of eight bytes are what one atomic step holds.
@@ -230,7 +245,8 @@ impl Maker<'_> {
             let name = format!("c{n}");
             let size =
                 self.rng.pick(&["max 2, evict", "max 3, refuse", "max 2, share", "max 100, evict, ttl 5ms"]);
-            let (text, cell) = match self.rng.below(6) {
+            let (text, cell) = match self.rng.below(7) {
+                6 => (format!("{name}: map<string, string>[{size}]"), Cell::MapStr(name)),
                 0 => (format!("{name} = counter()"), Cell::Counter(name)),
                 1 => (format!("{name} = bucket(100/s, burst: 3)"), Cell::Bucket(name)),
                 2 => (format!("{name} = window(10ms)"), Cell::Window(name)),

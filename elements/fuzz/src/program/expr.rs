@@ -94,12 +94,15 @@ impl Maker<'_> {
             T::Uint => &["count"],
             T::Float => &["x"],
             T::Str => &["name"],
-            T::OptStr => &["note", "sub.name", "sub.sub.name", "sub.note"],
-            T::OptInt => &["sub.n"],
-            T::ListStr => &["tags"],
+            T::OptStr => &["note", "sub.name", "sub.sub.name", "sub.note", "labels[\"a\"]", "subs[0].name"],
+            T::OptInt => &["sub.n", "subs[1].n"],
+            T::ListStr => &["tags", "tags.limit(66)"],
             T::Duration | T::Status | T::OptEndpoint => return None,
         };
         let field = self.rng.pick(fields);
+        if ty == T::OptStr && self.rng.once_in(6) {
+            return Some(self.rng.pick(&["call.payload?.nowhere.deep", "call.payload?.note"]).to_owned());
+        }
         Some(format!("call.payload.{field}"))
     }
 
@@ -139,7 +142,11 @@ impl Maker<'_> {
     }
 
     fn truth(&mut self, d: usize) -> String {
-        match self.rng.below(14) {
+        match self.rng.below(18) {
+            14 => format!("matches({}, \"^[a-c]+|[0-9]$\")", self.expr(T::Str, d)),
+            15 => format!("any({}, s => s == {})", self.list(d), self.leaf(T::Str)),
+            16 => format!("chance(0.4, {})", self.expr(T::Str, d)),
+            17 if self.has_proto => format!("call.payload.tier {} GOLD", self.rng.pick(&["==", "!="])),
             0 => format!("!({})", self.expr(T::Bool, d)),
             1 => format!("({} && {})", self.expr(T::Bool, d), self.expr(T::Bool, d)),
             2 => format!("({} || {})", self.expr(T::Bool, d), self.expr(T::Bool, d)),
@@ -185,6 +192,14 @@ impl Maker<'_> {
                 None => self.leaf(T::Bool),
             },
             _ => self.leaf(T::Bool),
+        }
+    }
+
+    /// A list of texts of which the type is plain.
+    fn list(&mut self, d: usize) -> String {
+        match self.named(T::ListStr) {
+            Some(name) if self.rng.once_in(2) => name,
+            _ => format!("split({}, \"{}\")", self.expr(T::Str, d), self.rng.pick(&[",", " ", ""])),
         }
     }
 
@@ -247,7 +262,22 @@ impl Maker<'_> {
     }
 
     fn text(&mut self, d: usize) -> String {
-        match self.rng.below(9) {
+        match self.rng.below(13) {
+            9 => format!("digest({})", self.expr(T::Str, d)),
+            10 => format!("({}[{}] ?? {})", self.list(d), self.rng.below(4), self.leaf(T::Str)),
+            11 => match self.cell(|c| if let Cell::MapStr(n) = c { Some(n) } else { None }) {
+                Some(name) => format!("({name}[{}] ?? {})", self.expr(T::Str, d), self.leaf(T::Str)),
+                None => self.leaf(T::Str),
+            },
+            12 => {
+                let arms: Vec<String> = (0..3).map(|n| format!("{n} => {}", self.constant(T::Str))).collect();
+                format!(
+                    "(match {} {{ {} _ => {} }})",
+                    self.leaf(T::Uint),
+                    arms.join(" "),
+                    self.expr(T::Str, d)
+                )
+            }
             0 => format!("lower({})", self.expr(T::Str, d)),
             1 => format!("trim({})", self.expr(T::Str, d)),
             2 => format!("prefix({}, {})", self.expr(T::Str, d), self.rng.below(9)),
@@ -305,7 +335,10 @@ impl Maker<'_> {
                 },
                 _ => "call.endpoint".to_owned(),
             },
-            T::ListStr => match self.rng.below(3) {
+            T::ListStr => match self.rng.below(6) {
+                3 => format!("split({}, \",\")", self.expr(T::Str, d)),
+                4 => format!("filter({}, s => s < {})", self.list(d), self.leaf(T::Str)),
+                5 => format!("call.metadata.all(\"{}\").limit(2)", self.rng.pick(&KEYS[..5])),
                 0 => format!("call.metadata.all(\"{}\")", self.rng.pick(&KEYS[..5])),
                 1 => format!("[{}, {}]", self.expr(T::Str, d), self.expr(T::Str, d)),
                 _ => self.constant(T::ListStr),

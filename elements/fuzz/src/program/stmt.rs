@@ -148,7 +148,12 @@ impl Maker<'_> {
     }
 
     fn effect(&mut self) -> String {
-        match self.rng.below(4) {
+        match self.rng.below(5) {
+            4 => format!(
+                "count(\"labelled\", {}, k: {}, l: call.method)",
+                self.leaf_uint(),
+                self.expr(T::Str, 1)
+            ),
             0 => {
                 let ty =
                     [T::Int, T::Float, T::Str, T::OptStr, T::Duration, T::Status, T::Bool][self.rng.below(7)];
@@ -165,6 +170,9 @@ impl Maker<'_> {
     }
 
     fn write(&mut self) -> String {
+        if self.has_proto && self.rng.once_in(6) {
+            return self.made();
+        }
         if self.has_proto && self.rng.once_in(3) {
             let (field, ty) = [
                 ("name", T::Str),
@@ -192,6 +200,34 @@ impl Maker<'_> {
         }
     }
 
+    /// A write of what is made here.
+    fn made(&mut self) -> String {
+        let sub = |m: &mut Self| {
+            let (name, n) = (m.expr(T::Str, 1), m.expr(T::Int, 1));
+            format!("Sub {{ name: {name}, n: {n}, note: {} }}", m.expr(T::OptStr, 0))
+        };
+        match self.rng.below(7) {
+            0 => format!("call.payload.labels[\"a\"] = {}", self.expr(T::OptStr, 1)),
+            1 => format!(
+                "call.payload.labels = {{ \"a\": {}, {}: \"b\" }}",
+                self.expr(T::Str, 1),
+                self.expr(T::Str, 1)
+            ),
+            2 => format!("call.payload.sub = {}", sub(self)),
+            3 => format!("call.payload.subs = [{}, {}]", sub(self), sub(self)),
+            4 => format!("call.payload.tags = {}", self.expr(T::ListStr, 1)),
+            5 => format!("call.payload?.nowhere = {}", self.expr(T::Str, 1)),
+            _ => {
+                let (name, tags) = (self.expr(T::Str, 1), self.expr(T::ListStr, 1));
+                format!(
+                    "call.payload = Item {{ name: {name}, tags: {tags}, tier: GOLD, sub: {}, flag: {} }}",
+                    sub(self),
+                    self.expr(T::Bool, 1)
+                )
+            }
+        }
+    }
+
     fn cell_use(&mut self) -> String {
         if self.cells.is_empty() {
             return self.effect();
@@ -215,6 +251,7 @@ impl Maker<'_> {
                     _ => format!("{name}[{key}] = {}", self.expr(T::Uint, 1)),
                 }
             }
+            Cell::MapStr(name) => format!("{name}[{}] = {}", self.expr(T::Str, 1), self.expr(T::OptStr, 1)),
             Cell::MapBucket(name) => {
                 format!("if !{name}[{}].take() {{ count(\"full\") }}", self.expr(T::Str, 1))
             }
