@@ -20,6 +20,8 @@ pub(crate) enum Tok {
     /// An index into [`Lexed::strings`].
     Str(u32),
     Punct(&'static str),
+    /// Something that has been complained about.
+    Broken,
     Eof,
 }
 
@@ -159,10 +161,17 @@ impl Lexer<'_> {
             return Some(Tok::Punct(if *p == "→" { "->" } else { p }));
         }
         self.at += c.len_utf8();
-        let error = Diagnostic::error(self.span(start), format!("`{}` means nothing here", c.escape_debug()));
+        if c == '\'' {
+            return Some(self.single_quoted(start));
+        }
+        if c == '#' {
+            self.take_while(|c| c != '\n');
+        }
+        let error = Diagnostic::error(self.span(start), format!("`{c}` means nothing here"));
         let error = match c {
-            '\'' => error.help("strings stand in double quotes"),
             '&' => error.help("did you mean `&&`?"),
+            '#' => error.help("a comment begins with `//`"),
+            '@' => error.help("an element's documentation stands before it: `/// …`"),
             '“' | '”' => error.help("use the plain quote \""),
             '–' | '—' => error.help("links are joined by the plain minus `-`"),
             _ => error,
@@ -203,7 +212,7 @@ impl Lexer<'_> {
             self.out.errors.push(
                 Diagnostic::error(span, "this number is too large").label(format!("at most {}", u64::MAX)),
             );
-            return Some(Tok::Int(0));
+            return Some(Tok::Broken);
         }
         if self.peek() == Some('%') {
             self.at += 1;
@@ -234,7 +243,7 @@ impl Lexer<'_> {
                 Some(near) => error.help(format!("did you mean `{digits}{near}`?")),
                 None => error,
             });
-            return Some(Tok::Int(0));
+            return Some(Tok::Broken);
         };
         let amount = match tok {
             Tok::Int(n) => n as f64,
@@ -300,9 +309,25 @@ impl Lexer<'_> {
         Some(Tok::Str(u32::try_from(self.out.strings.len() - 1).unwrap_or(0)))
     }
 
+    /// `'text'`: read as if it were right.
+    fn single_quoted(&mut self, start: usize) -> Tok {
+        let begin = self.at;
+        self.take_while(|c| c != '\'' && c != '\n');
+        let text = self.text.get(begin..self.at).unwrap_or("").to_owned();
+        if self.peek() == Some('\'') {
+            self.at += 1;
+        }
+        let error = Diagnostic::error(self.span(start), "strings stand in double quotes");
+        self.out.errors.push(error.help(format!("write \"{text}\"")));
+        self.out.strings.push(vec![Piece::Text(text)]);
+        Tok::Str(u32::try_from(self.out.strings.len() - 1).unwrap_or(0))
+    }
+
     fn unended(&mut self, start: usize) -> Option<Tok> {
         self.take_while(|c| c != '\n');
         let span = self.span(start);
+        // What seemed wrong within it is no matter.
+        self.out.errors.retain(|e| e.span.file != span.file || e.span.start < span.start);
         self.out.errors.push(
             Diagnostic::error(span, "this string does not end on its line")
                 .label("expected a closing \"")

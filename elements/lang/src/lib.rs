@@ -13,6 +13,7 @@
 mod ast;
 mod check;
 mod diag;
+mod elsewhere;
 pub mod explain;
 pub mod fmt;
 #[cfg(test)]

@@ -235,7 +235,9 @@ fn a_file_is_used_under_a_name() {
         }
     }
     let app = |rest: &str| {
-        format!("use \"a.adn\" as a\nuse \"b.adn\" as b\nservice f\nservice s {{ endpoints: [\"127.0.0.1:1\"] }}\n{rest}\n")
+        format!(
+            "use \"a.adn\" as a\nuse \"b.adn\" as b\nservice f\nservice s {{ endpoints: [\"127.0.0.1:1\"] }}\n{rest}\n"
+        )
     };
     let compile = |text: &str| compile("app.adn", text, &Files, &Overrides::default());
     let source = app("f -> s: a.Guard(\"k\") - b.all - a.deep - LoadBalancing\nf -> extra: LoadBalancing");

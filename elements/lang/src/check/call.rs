@@ -4,6 +4,7 @@ use abi::{Num, Text};
 
 use crate::ast::{HandlerKind, Ident};
 use crate::diag::Diagnostic;
+use crate::elsewhere;
 use crate::hir::{EndpointField, Func, HExpr, HKind};
 use crate::source::Span;
 use crate::ty::{HeaderSide, Ty};
@@ -157,7 +158,13 @@ impl Checker<'_> {
             "size" => self.size(span),
             "payload" => self.payload(false, span),
             "claims" => self.wrong(Diagnostic::unsupported(name.span, &format!("`call.{field}`"))),
-            _ => self.no_field(&Ty::Call, name, &FIELDS),
+            field => match elsewhere::field(field) {
+                Some(hint) => {
+                    let error = Diagnostic::error(name.span, format!("the call has no field `{field}`"));
+                    self.wrong(error.help(hint))
+                }
+                None => self.no_field(&Ty::Call, name, &FIELDS),
+            },
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::ast::{self, Arg, TypeExpr};
 use crate::diag::Diagnostic;
+use crate::elsewhere;
 use crate::hir::{Element, Func, HExpr, HKind, Handler, Param};
 use crate::source::Span;
 use crate::suggest::nearest;
@@ -18,19 +19,28 @@ impl Checker<'_> {
     /// Checks an element; its errors are told, and it is marked as broken.
     pub(crate) fn element(mut self, element: &ast::Element, is_std: bool) -> Element {
         let errors_before = self.errors.len();
-        for param in &element.params {
+        for (at, param) in element.params.iter().enumerate() {
+            let first = element.params.iter().take(at).find(|p| p.name.text == param.name.text);
+            self.twice(&param.name, first.map(|p| p.name.span));
             self.param(param);
         }
-        for state in &element.states {
+        for (at, state) in element.states.iter().enumerate() {
+            let first = element.states.iter().take(at).find(|s| s.name.text == state.name.text);
+            let param = element.params.iter().find(|p| p.name.text == state.name.text);
+            self.twice(&state.name, first.map(|s| s.name.span).or(param.map(|p| p.name.span)));
             self.state(state);
         }
         self.fits(&element.name);
         let mut handlers: Vec<Handler> = Vec::new();
         for handler in &element.handlers {
-            if handlers.iter().any(|h| h.kind == handler.kind) {
+            if let Some(first) =
+                element.handlers.iter().find(|h| h.kind == handler.kind && h.span != handler.span)
+                && handlers.iter().any(|h| h.kind == handler.kind)
+            {
                 self.error(
                     Diagnostic::error(handler.span, "this handler stands twice")
-                        .label("the second of its kind"),
+                        .label("the second of its kind")
+                        .also(first.span, "the first one"),
                 );
                 continue;
             }
@@ -51,10 +61,13 @@ impl Checker<'_> {
         }
     }
 
+    fn twice(&mut self, name: &ast::Ident, first: Option<Span>) {
+        let Some(first) = first else { return };
+        let error = Diagnostic::error(name.span, format!("`{}` stands twice", name.text));
+        self.error(error.label("the second one").also(first, "the first one"));
+    }
+
     fn param(&mut self, param: &ast::Param) {
-        if self.params.iter().any(|p| p.name == param.name.text) {
-            self.error(Diagnostic::error(param.name.span, format!("`{}` stands twice", param.name.text)));
-        }
         let ty = self.type_of(&param.ty);
         if matches!(ty, Ty::Cell(_)) {
             self.error(Diagnostic::error(param.ty.span, format!("a parameter cannot be a {ty}")));
@@ -78,11 +91,12 @@ impl Checker<'_> {
             "map" => 2,
             _ => 0,
         };
-        if args.len() != wanted {
+        let is_foreign = wanted == 0 && !args.is_empty() && elsewhere::ty(&ty.name).is_some();
+        if args.len() != wanted && !is_foreign {
             self.error(
                 Diagnostic::error(
                     ty.span,
-                    format!("`{}` takes {wanted} types, {} given", ty.name, args.len()),
+                    format!("`{}` takes {}, {} given", ty.name, counted(wanted, "type"), args.len()),
                 )
                 .label("expected as in list<string>, map<string, uint>"),
             );
@@ -121,10 +135,14 @@ impl Checker<'_> {
                     if let Some(ty) = self.proto_ty(name, ty.span) {
                         return if optional { ty.opt() } else { ty };
                     }
+                    let types = self.proto_names();
                     let known = TYPES.into_iter().chain(["list", "map"]).chain(ENUMS.iter().map(|e| e.name));
-                    self.error(
-                        Diagnostic::error(ty.span, format!("unknown type `{name}`")).nearest(name, known),
-                    );
+                    let known = known.chain(types.iter().map(String::as_str));
+                    let error = Diagnostic::error(ty.span, format!("unknown type `{name}`"));
+                    self.error(match elsewhere::ty(name) {
+                        Some(ty) => error.help(format!("did you mean `{ty}`?")),
+                        None => error.nearest(name, known),
+                    });
                     return Ty::Error;
                 }
             },
@@ -165,6 +183,10 @@ impl Checker<'_> {
             if value.is_none() {
                 *value = param.default.clone();
             }
+            // Of a type that is wrong already, nobody knows what it needs.
+            if value.is_none() && param.ty.is_error() {
+                return None;
+            }
             if value.is_none() {
                 self.error(
                     Diagnostic::error(span, format!("`{}` needs `{}`", element.name, param.name))
@@ -192,7 +214,11 @@ impl Checker<'_> {
             }
             None => Diagnostic::error(
                 arg.span(),
-                format!("`{}` takes {} parameters, this is one too many", element.name, element.params.len()),
+                format!(
+                    "`{}` takes {}, this is one too many",
+                    element.name,
+                    counted(element.params.len(), "parameter")
+                ),
             ),
         };
         self.error(error.label(expected));
@@ -217,4 +243,10 @@ fn once(list: HExpr) -> HExpr {
     }
     let (ty, span) = (list.ty.clone(), list.span);
     HExpr { kind: HKind::Call(Func::Distinct, vec![list]), ty, span }
+}
+
+/// `1 type`, `2 types`.
+pub(super) fn counted(n: usize, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{plural}")
 }

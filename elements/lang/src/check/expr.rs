@@ -2,6 +2,7 @@
 
 use crate::ast::{BinOp, Block, Expr, ExprKind, Part, UnOp};
 use crate::diag::Diagnostic;
+use crate::elsewhere;
 use crate::hir::{Const, HBin, HExpr, HKind};
 use crate::source::Span;
 use crate::ty::{ENUMS, Ty};
@@ -166,6 +167,12 @@ impl Checker<'_> {
         known.extend(self.params.iter().map(|p| p.name.clone()));
         known.extend(self.states.iter().map(|s| s.name.clone()));
         let mut error = Diagnostic::error(span, format!("unknown name `{name}`"));
+        if let Some(hint) = elsewhere::name(name) {
+            return self.wrong(error.help(hint));
+        }
+        if self.has_call() && super::call::FIELDS.contains(&name) {
+            return self.wrong(error.help(format!("did you mean `call.{name}`?")));
+        }
         match want.map(Ty::bare) {
             Some(Ty::Status) => {
                 known.extend(abi::Status::all().map(|s| s.name().to_owned()));
@@ -181,9 +188,6 @@ impl Checker<'_> {
             }
             _ => {
                 known.push("call".to_owned());
-                if self.has_call() && super::call::FIELDS.contains(&name) {
-                    return self.wrong(error.help(format!("did you mean `call.{name}`?")));
-                }
                 let variant_of = ENUMS.iter().find(|e| e.variants.contains(&name));
                 if let Some(def) = variant_of {
                     return self.wrong(
@@ -451,6 +455,7 @@ impl Checker<'_> {
                     (HBin::Add, Ty::Str, _) | (HBin::Add, _, Ty::Str) => {
                         error.help("texts are joined by interpolation: \"{a}{b}\"")
                     }
+                    (_, Ty::Instant, r) if r.is_number() => error.help("write a unit, as in `5ms`"),
                     _ => match hint(&r, &l) {
                         Some(hint) => error.help(hint),
                         None => error,

@@ -2,6 +2,7 @@
 
 use crate::ast::{Arg, Expr, ExprKind, HandlerKind};
 use crate::diag::Diagnostic;
+use crate::elsewhere;
 use crate::hir::{Const, Each, Effect, Func, HExpr, HKind, LocalId};
 use crate::source::Span;
 use crate::suggest::nearest;
@@ -143,8 +144,14 @@ impl Checker<'_> {
             }
             (ty, text, _) => {
                 let error = Diagnostic::error(name.span, format!("{ty} has no function `{text}`"));
-                let error =
-                    if FUNCS.contains(&text) { error.help(format!("write `{text}(x, …)`")) } else { error };
+                let error = match elsewhere::function(text) {
+                    _ if FUNCS.contains(&text) => error.help(format!("write `{text}(x, …)`")),
+                    Some(hint) => error.help(hint),
+                    None => error,
+                };
+                for arg in args.iter().filter(|arg| !matches!(&*arg.value.kind, ExprKind::Lambda { .. })) {
+                    self.expr(&arg.value, Some(&Ty::Error));
+                }
                 self.wrong(error)
             }
         }
@@ -203,7 +210,12 @@ impl Checker<'_> {
                         text.span,
                         format!("expected a string, bytes or a list, found {}", text.ty),
                     );
-                    return self.wrong(error);
+                    let is_absent = text.ty.is_opt();
+                    return self.wrong(if is_absent {
+                        error.help("it may be absent: use `??`, `let … else` or `match`")
+                    } else {
+                        error
+                    });
                 }
                 HExpr { kind: HKind::Call(Func::Len, vec![text]), ty: Ty::Uint, span }
             }
@@ -252,7 +264,11 @@ impl Checker<'_> {
             "service" => self.service(args, span),
             _ => {
                 let known = FUNCS.into_iter().chain(EFFECTS);
-                let error = Diagnostic::error(at, format!("unknown function `{name}`")).nearest(name, known);
+                let error = Diagnostic::error(at, format!("unknown function `{name}`"));
+                let error = match elsewhere::function(name) {
+                    Some(hint) => error.help(hint),
+                    None => error.nearest(name, known),
+                };
                 for arg in args {
                     if !matches!(&*arg.value.kind, ExprKind::Lambda { .. }) {
                         self.expr(&arg.value, None);
@@ -288,7 +304,10 @@ impl Checker<'_> {
                 _ => {
                     let message = match &arg.name {
                         Some(name) => format!("`{what}` has no parameter `{}` left", name.text),
-                        None => format!("`{what}` takes {} values, this is one too many", names.len()),
+                        None => {
+                            let takes = super::element::counted(names.len(), "value");
+                            format!("`{what}` takes {takes}, this is one too many")
+                        }
                     };
                     let error = Diagnostic::error(arg.span(), message).label(shape());
                     let near = arg.name.as_ref().and_then(|n| nearest(&n.text, names.iter().copied()));
@@ -546,6 +565,14 @@ impl Checker<'_> {
                 Effect::Count { name, by: Box::new(by), labels }
             }
             "observe" => {
+                let label =
+                    |arg: &&Arg| arg.name.as_ref().is_some_and(|n| !matches!(n.text.as_str(), "name" | "x"));
+                if let Some(label) = args.iter().find(label) {
+                    let error = Diagnostic::error(label.span(), "what is observed has no labels");
+                    return self.wrong(
+                        error.label("expected `observe(name, x)`").help("`count(name, n, k: v)` has"),
+                    );
+                }
                 let Some(found) = self.matched(name, args, &["name", "x"], 2, span) else {
                     return error_at(span);
                 };

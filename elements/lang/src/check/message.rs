@@ -46,6 +46,15 @@ impl Checker<'_> {
         found.pop().map(|(_, ty)| ty)
     }
 
+    /// The names of the protos' types.
+    pub(super) fn proto_names(&self) -> Vec<String> {
+        let Some(pool) = self.pool else { return Vec::new() };
+        messages(pool)
+            .map(|m| m.name().to_owned())
+            .chain(pool.all_enums().map(|e| e.name().to_owned()))
+            .collect()
+    }
+
     fn ambiguous(&mut self, name: &str, mut full: Vec<String>, span: Span) {
         full.truncate(NAMED_MAX);
         let error = Diagnostic::error(span, format!("`{name}` means several types of the proto"));

@@ -265,6 +265,8 @@ fn hint(have: &Ty, want: &Ty) -> Option<String> {
         }
         (Ty::NoneLit, _) => "only a `T?` may be None".to_owned(),
         (Ty::Num | Ty::Float | Ty::Uint, Ty::Duration) => "write a unit, as in `5ms`".to_owned(),
+        (Ty::Duration, Ty::Instant) => "`now() + …` is an instant".to_owned(),
+        (Ty::Instant, Ty::Duration) => "the time to an instant is `… - now()`".to_owned(),
         (Ty::Num | Ty::Float | Ty::Uint, Ty::Rate) => "write a rate, as in `1000/s`".to_owned(),
         (Ty::Duration, Ty::Float | Ty::Int | Ty::Uint) => "divide by a duration: `x / 1ms`".to_owned(),
         (Ty::Rate, Ty::Float) => "a rate's number is `.per_second`".to_owned(),

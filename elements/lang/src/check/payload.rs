@@ -246,6 +246,11 @@ impl Checker<'_> {
         let error = |text: &str| Diagnostic::error(target.span, text);
         let wrong = match (&path.root, &path.key) {
             (Root::Kept, _) => error("the request has left").label("read-only in `response`"),
+            (Root::Value(of), _) if matches!(of.kind, HKind::Index(..)) => {
+                error("an item of a list is not written by itself")
+                    .label("cannot be assigned")
+                    .help("write the list: `call.payload.items = [Item { … }]`")
+            }
             (Root::Value(_), _) => error("this message is a value")
                 .label("cannot be assigned")
                 .help("write the whole path, as in `call.payload.user.name = …`"),

@@ -35,9 +35,6 @@ fn made(init: &Expr) -> Option<Cell> {
 impl Checker<'_> {
     pub(super) fn state(&mut self, state: &ast::State) {
         let declared = state.ty.as_ref().map(|t| self.type_of(t));
-        if self.states.iter().any(|s| s.name == state.name.text) {
-            self.error(Diagnostic::error(state.name.span, format!("`{}` stands twice", state.name.text)));
-        }
         self.context = if state.scope == Scope::Call { Context::CallParam } else { Context::Constant };
         self.in_init = true;
         let cell = match &declared {
@@ -122,7 +119,8 @@ impl Checker<'_> {
 
     /// The `node` scalars of an element are read and changed as one: they must fit together.
     pub(super) fn fits(&mut self, element: &Ident) {
-        let scalars: Vec<&State> = self.states.iter().filter(|s| s.is_node_scalar()).collect();
+        let scalars: Vec<&State> =
+            self.states.iter().filter(|s| s.is_node_scalar() && !s.ty.is_error()).collect();
         let (mut words, mut bytes) = (0, 0);
         for state in &scalars {
             let size = scalar_bytes(&state.ty);

@@ -278,6 +278,7 @@ fn layouts(
             let is_kept = is_in(&later) || layout.is_pick && is_in(&in_request);
             layout.params.push(match folded {
                 Some(value) => ParamAt::Const(value),
+                None if arg.ty.is_error() => ParamAt::Unused,
                 None if !param.is_call => {
                     errors.push(
                         Diagnostic::error(arg.span, format!("`{}` must be constant", param.name))

@@ -125,6 +125,7 @@ impl Parser<'_> {
             Tok::Float(x) => ExprKind::Float(x),
             Tok::Duration(ns) => ExprKind::Duration(ns),
             Tok::Rate(r) => ExprKind::Rate(r),
+            Tok::Broken => ExprKind::Broken,
             Tok::Str(at) => {
                 self.bump();
                 return self.interpolated(at, span);

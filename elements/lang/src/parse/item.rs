@@ -45,7 +45,7 @@ impl Parser<'_> {
         }
     }
 
-    fn begins_item(&self) -> bool {
+    pub(super) fn begins_item(&self) -> bool {
         let follows = matches!(self.nth(1).tok, Tok::Ident | Tok::Str(_));
         follows && ITEM_WORDS.iter().any(|w| self.is_word(w))
     }
@@ -78,6 +78,12 @@ impl Parser<'_> {
     fn service(&mut self) -> Parsed<Item> {
         let name = self.name("the service's name")?;
         self.name = Some(name.text.clone());
+        if self.is("-") {
+            let error =
+                Diagnostic::error(name.span.to(self.token().span), "a name with a minus stands in quotes");
+            self.error(error.label("expected \"…\"").help("as in `service \"product-page\"`"));
+            return Err(Told);
+        }
         let mut entries = Vec::new();
         if self.eat("{") {
             while !self.eat("}") {
@@ -309,6 +315,16 @@ impl Parser<'_> {
             Scope::Shard
         } else if self.eat_word("node") {
             Scope::Node
+        } else if self.token().tok == Tok::Ident && matches!(self.nth(1).tok, Tok::Punct(":" | "=")) {
+            let name = self.text_of(self.token().span);
+            let error = Diagnostic::error(self.token().span, format!("where does `{name}` live?"))
+                .label("expected `call`, `shard` or `node` before it")
+                .help(
+                    "`call`: one for each call; `shard`: one for each core; `node`: one for the whole node",
+                );
+            self.error(error);
+            // It goes on as what its type can be.
+            if self.nth_is_word(2, "map") { Scope::Shard } else { Scope::Call }
         } else {
             return self.expected("where the state lives: `call`, `shard` or `node`");
         };

@@ -11,6 +11,7 @@ mod tests;
 
 use crate::ast::{Ident, Item};
 use crate::diag::Diagnostic;
+use crate::elsewhere;
 use crate::lex::{Lexed, Piece, Tok, Token, lex};
 use crate::source::Span;
 
@@ -152,9 +153,31 @@ impl<'a> Parser<'a> {
     fn expected<T>(&mut self, what: &str) -> Parsed<T> {
         let error = Diagnostic::error(self.token().span, format!("expected {what}, found {}", self.found()))
             .label(format!("expected {what}"));
-        let error = if self.is(";") { error.help("statements need no separator") } else { error };
-        self.error(error);
+        let help = match self.nth(0).tok {
+            Tok::Punct("+" | "-") if self.at > 0 && self.previous_is_same() => Some("write `x += 1`"),
+            Tok::Ident if self.follows_number() => Some("a unit follows its number directly, as in `5ms`"),
+            _ => elsewhere::found(self.text_of(self.token().span), what),
+        };
+        self.error(match help {
+            Some(help) => error.help(help),
+            None => error,
+        });
         Err(Told)
+    }
+
+    fn follows_number(&self) -> bool {
+        let before = self.at.checked_sub(1).and_then(|at| self.lexed.tokens.get(at));
+        let is_unit = matches!(
+            self.text_of(self.token().span),
+            "ns" | "us" | "ms" | "s" | "m" | "h" | "d" | "B" | "KiB" | "MiB"
+        );
+        is_unit && before.is_some_and(|t| matches!(t.tok, Tok::Int(_) | Tok::Float(_)))
+    }
+
+    /// `++`, `--`.
+    fn previous_is_same(&self) -> bool {
+        let before = self.at.checked_sub(1).and_then(|at| self.lexed.tokens.get(at));
+        before.is_some_and(|t| t.tok == self.token().tok)
     }
 
     fn expect(&mut self, punct: &str, after: &str) -> Parsed<Span> {

@@ -1,6 +1,8 @@
 //! Blocks and statements.
 
 use crate::ast::{Arm, AssignOp, Block, Pattern, Stmt};
+use crate::diag::Diagnostic;
+use crate::elsewhere;
 use crate::lex::Tok;
 
 use super::{ERRORS_MAX, Parsed, Parser, Told};
@@ -17,6 +19,14 @@ impl Parser<'_> {
             while !p.is("}") {
                 if p.token().tok == Tok::Eof {
                     return p.expected("`}`");
+                }
+                if p.token().starts_line && p.begins_item() {
+                    let error =
+                        Diagnostic::error(p.token().span, format!("expected `}}`, found {}", p.found()))
+                            .label("expected `}` before it")
+                            .also(start, "this block has no end");
+                    p.error(error);
+                    return Err(Told);
                 }
                 match p.stmt() {
                     Ok(stmt) => stmts.push(stmt),
@@ -74,15 +84,37 @@ impl Parser<'_> {
     fn stmt(&mut self) -> Parsed<Stmt> {
         let start = self.token().span;
         if self.eat_word("let") {
+            if self.is_word("mut") && self.nth(1).tok == Tok::Ident {
+                let error = Diagnostic::error(self.bump().span, "every `let` may be assigned again");
+                self.error(error.label("leave this away"));
+            }
             let name = self.ident("a name")?;
+            if self.is(":") {
+                let from = self.bump().span;
+                self.type_expr()?;
+                let span = from.to(self.last_span());
+                let error = Diagnostic::error(span, "a `let` has the type of its value");
+                self.error(error.label("leave this away"));
+            }
             self.expect("=", "and a value")?;
             let value = self.expr()?;
             let or_else = if self.eat_word("else") { Some(self.block_or_stmt()?) } else { None };
             return Ok(Stmt::Let { name, value, or_else });
         }
         if self.is_word("return") {
-            return Ok(Stmt::Return(self.bump().span));
+            let span = self.bump().span;
+            let literal = matches!(
+                self.token().tok,
+                Tok::Int(_) | Tok::Float(_) | Tok::Str(_) | Tok::Duration(_) | Tok::Rate(_)
+            );
+            if (literal || self.is_word("true") || self.is_word("false")) && !self.token().starts_line {
+                let value = self.expr()?;
+                let error = Diagnostic::error(value.span, "a handler has no value").label("leave this away");
+                self.error(error.help("`reject(Status, \"text\")` ends the call, `return` the handler"));
+            }
+            return Ok(Stmt::Return(span));
         }
+        self.foreign()?;
         if self.eat_word("for") {
             let name = self.ident("a name for each item")?;
             if !self.eat_word("in") {
@@ -110,6 +142,42 @@ impl Parser<'_> {
             return Ok(Stmt::Expr(place));
         };
         Ok(Stmt::Assign { place, op, value: self.expr()? })
+    }
+
+    /// Statements of other languages, told and read over.
+    fn foreign(&mut self) -> Parsed<()> {
+        let (token, next) = (self.token(), self.nth(1));
+        if self.is_word("if") && self.nth_is_word(1, "let") {
+            let error = Diagnostic::error(token.span.to(next.span), "there is no `if let`")
+                .label("expected a condition");
+            self.error(error.help("`match x { Some(y) => …  None => … }`, or `let y = x else { … }`"));
+            return Err(Told);
+        }
+        if token.tok != Tok::Ident {
+            return Ok(());
+        }
+        // A name that is assigned, called or has fields is somebody's own.
+        let is_own = matches!(next.tok, Tok::Punct("=" | "+=" | "-=" | "." | "["));
+        let Some((what, help)) = elsewhere::statement(self.text_of(token.span)).filter(|_| !is_own) else {
+            return Ok(());
+        };
+        self.error(Diagnostic::error(token.span, what).label("not known here").help(help));
+        // Its condition and block go with it.
+        while !matches!(self.token().tok, Tok::Eof | Tok::Punct("{" | "}")) {
+            self.bump();
+            if self.token().starts_line {
+                break;
+            }
+        }
+        let mut depth = 0_u32;
+        while self.is("{") || depth > 0 && self.token().tok != Tok::Eof {
+            match self.bump().tok {
+                Tok::Punct("{") => depth += 1,
+                Tok::Punct("}") => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        Err(Told)
     }
 
     /// After the scrutinee: `{ pattern => stmt … }`.

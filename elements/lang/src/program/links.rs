@@ -168,7 +168,9 @@ impl World<'_> {
         if (0.0..=1.0).contains(&share) {
             return;
         }
-        let error = Diagnostic::error(value.span, format!("`{name}` is {share}"));
+        // 1e300 is no row of three hundred zeros.
+        let shown = if share.abs() < 1e6 { share.to_string() } else { format!("{share:e}") };
+        let error = Diagnostic::error(value.span, format!("`{name}` is {shown}"));
         let label = format!("{name} is 0..1");
         self.error(if share > 1.0 && share <= 100.0 {
             error.label(format!("{label}; did you mean {share}%?"))

@@ -217,7 +217,8 @@ impl World<'_> {
     fn use_file(&mut self, from: &str, path: &Ident, alias: Option<&Ident>, owner: Owner, scope: &str) {
         let scope = alias.map_or(scope.to_owned(), |alias| format!("{scope}{}.", alias.text));
         match self.loader.read(from, &path.text) {
-            Ok(source) if self.files.iter().any(|(name, as_what)| *name == source.name && *as_what == scope) => {}
+            Ok(source)
+                if self.files.iter().any(|(name, as_what)| *name == source.name && *as_what == scope) => {}
             Ok(source) if alias.is_some() && self.using.contains(&source.name) => self.error(
                 Diagnostic::error(path.span, format!("\"{}\" uses itself", path.text))
                     .label("a file under another name cannot use those it is used by"),
