@@ -27,15 +27,19 @@ mod dpdk {
         "rte_eth_dev_(set_link_up|set_link_down|default_mac_addr_set|rss_.*)",
         "rte_eth_(rx|tx)_(queue_setup|burst|prepare)",
         "rte_eth_(macaddr_get|promiscuous_.*|allmulticast_enable|stats_.*|xstats_get.*|iterator_.*)",
-        "rte_flow_(validate|create|destroy)",
-        "rte_cryptodev_.*",
-        "rte_compressdev_.*",
-        "rte_crypto_op_(pool_create|alloc|free)",
+        "rte_flow_destroy",
+        "rte_compressdev_(get_dev_id|capability_get|info_get|configure|queue_pair_setup|start|stop)",
+        "rte_compressdev_(enqueue_burst|dequeue_burst|private_xform_create|private_xform_free)",
         "rte_comp_op_(pool_create|alloc|free)",
+        "rte_cryptodev_(get_dev_id|info_get|configure|queue_pair_setup|start|stop)",
+        "rte_cryptodev_(enqueue_burst|dequeue_burst|sym_session_pool_create|sym_session_free)",
+        "rte_cryptodev_sym_get_private_session_size",
+        "rte_crypto_op_(pool_create|alloc|free)",
+        "rte_mempool_free",
         "fopencookie",
         "towpath_.*",
     ];
-    const TYPES: &[&str] = &["rte_flow_(item|action)_(eth|ipv4|ipv6|tcp|udp|queue)"];
+    const TYPES: &[&str] = &["rte_(comp|crypto)_op_status"];
     /// Packed and aligned at once, or bit fields that bindgen cannot lay out; none is used.
     const OPAQUE: &[&str] = &[
         "rte_arp_hdr",

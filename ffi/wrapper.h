@@ -3,6 +3,7 @@
 #define _GNU_SOURCE
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <rte_compressdev.h>
 #include <rte_crypto.h>
@@ -49,7 +50,9 @@ K(RTE_MBUF_F_TX_TCP_CKSUM);
 K(RTE_MBUF_F_TX_UDP_CKSUM);
 K(RTE_MBUF_F_TX_TCP_SEG);
 K(RTE_PKTMBUF_HEADROOM);
-K(RTE_MEMPOOL_CACHE_MAX_SIZE);
+K(RTE_COMP_FF_SHAREABLE_PRIV_XFORM);
+K(RTE_COMP_FF_HUFFMAN_FIXED);
+K(RTE_COMP_FF_HUFFMAN_DYNAMIC);
 
 /* Where the fields of a mbuf are: their order within unions differs between releases, their names do not. */
 static const size_t K_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr);
@@ -79,4 +82,146 @@ static inline int towpath_link(uint16_t port, int *up, uint32_t *mbps) {
 	*up = link.link_status == RTE_ETH_LINK_UP;
 	*mbps = link.link_speed;
 	return result;
+}
+
+/* compressdev: one stateless operation, whole input and output in one buffer each. Our own word about it follows
+ * the struct. */
+struct towpath_comp_private {
+	uint64_t token;
+	uint32_t transform;
+};
+static const size_t K_COMP_OP_PRIVATE = sizeof(struct towpath_comp_private);
+
+static inline void towpath_comp_op_fill(struct rte_comp_op *op, void *xform, struct rte_mbuf *src,
+					struct rte_mbuf *dst, struct towpath_comp_private own) {
+	op->op_type = RTE_COMP_OP_STATELESS;
+	op->private_xform = xform;
+	op->m_src = src;
+	op->m_dst = dst;
+	op->src.offset = 0;
+	op->src.length = src->pkt_len;
+	op->dst.offset = 0;
+	op->flush_flag = RTE_COMP_FLUSH_FINAL;
+	op->input_chksum = 0;
+	op->status = RTE_COMP_OP_STATUS_NOT_PROCESSED;
+	*(struct towpath_comp_private *)(op + 1) = own;
+}
+
+static inline struct towpath_comp_private towpath_comp_op_own(const struct rte_comp_op *op) {
+	return *(const struct towpath_comp_private *)(op + 1);
+}
+
+/* cryptodev: one AEAD operation in place. Nonce, associated data and our own words follow the structs: they have
+ * to stay where they are until the operation is done. */
+#define TOWPATH_AAD_MAX 32
+struct towpath_aead_own {
+	uint64_t token;
+	uint32_t session;
+};
+struct towpath_aead_private {
+	uint8_t iv[16];
+	uint8_t aad[TOWPATH_AAD_MAX];
+	struct towpath_aead_own own;
+};
+#define TOWPATH_AEAD_AT (sizeof(struct rte_crypto_op) + sizeof(struct rte_crypto_sym_op))
+#define TOWPATH_IV_LEN 12
+#define TOWPATH_TAG_LEN 16
+static const size_t K_AEAD_PRIVATE = sizeof(struct towpath_aead_private);
+static const size_t K_AEAD_AAD_MAX = TOWPATH_AAD_MAX;
+static const size_t K_AEAD_IV_LEN = TOWPATH_IV_LEN;
+static const size_t K_AEAD_TAG_LEN = TOWPATH_TAG_LEN;
+
+static inline void *towpath_aead_session(uint8_t device, int seal, const uint8_t *key, uint16_t key_len,
+					 uint16_t aad_len, struct rte_mempool *pool) {
+	struct rte_crypto_sym_xform xform = {0};
+	xform.type = RTE_CRYPTO_SYM_XFORM_AEAD;
+	xform.aead.op = seal ? RTE_CRYPTO_AEAD_OP_ENCRYPT : RTE_CRYPTO_AEAD_OP_DECRYPT;
+	xform.aead.algo = RTE_CRYPTO_AEAD_AES_GCM;
+	xform.aead.key.data = key;
+	xform.aead.key.length = key_len;
+	xform.aead.iv.offset = TOWPATH_AEAD_AT + offsetof(struct towpath_aead_private, iv);
+	xform.aead.iv.length = TOWPATH_IV_LEN;
+	xform.aead.digest_length = TOWPATH_TAG_LEN;
+	xform.aead.aad_length = aad_len;
+	return rte_cryptodev_sym_session_create(device, &xform, pool);
+}
+
+/* The first `len` bytes of `buffer` are the text, the tag is behind them. */
+static inline void towpath_aead_fill(struct rte_crypto_op *op, void *session, struct rte_mbuf *buffer, uint32_t len,
+				     const uint8_t *iv, const uint8_t *aad, size_t aad_len,
+				     struct towpath_aead_own words) {
+	struct towpath_aead_private *own =
+		rte_crypto_op_ctod_offset(op, struct towpath_aead_private *, TOWPATH_AEAD_AT);
+	memcpy(own->iv, iv, TOWPATH_IV_LEN);
+	memcpy(own->aad, aad, aad_len);
+	own->own = words;
+	rte_crypto_op_attach_sym_session(op, session);
+	op->sym->m_src = buffer;
+	op->sym->m_dst = NULL;
+	op->sym->aead.data.offset = 0;
+	op->sym->aead.data.length = len;
+	op->sym->aead.digest.data = rte_pktmbuf_mtod_offset(buffer, uint8_t *, len);
+	op->sym->aead.digest.phys_addr = rte_pktmbuf_iova_offset(buffer, len);
+	op->sym->aead.aad.data = own->aad;
+	op->sym->aead.aad.phys_addr = rte_crypto_op_ctophys_offset(
+		op, TOWPATH_AEAD_AT + offsetof(struct towpath_aead_private, aad));
+}
+
+static inline struct rte_mbuf *towpath_aead_buffer(const struct rte_crypto_op *op) { return op->sym->m_src; }
+
+static inline uint32_t towpath_aead_len(const struct rte_crypto_op *op) { return op->sym->aead.data.length; }
+
+static inline struct towpath_aead_own towpath_aead_own_of(struct rte_crypto_op *op) {
+	return rte_crypto_op_ctod_offset(op, struct towpath_aead_private *, TOWPATH_AEAD_AT)->own;
+}
+
+static inline uint8_t towpath_crypto_status(const struct rte_crypto_op *op) { return op->status; }
+
+/* A flow rule: packets to an address, a protocol (0: any) and a port (0: any) go to a queue, or (below 0) nowhere. */
+struct towpath_flow {
+	uint8_t to[16];
+	uint8_t ipv6;
+	uint8_t protocol;
+	uint16_t to_port;
+	int32_t queue;
+};
+
+static inline struct rte_flow *towpath_flow_create(uint16_t port, const struct towpath_flow *rule,
+						   struct rte_flow_error *error) {
+	struct rte_flow_attr attr = {.ingress = 1};
+	struct rte_flow_item_ipv4 ip4 = {0}, ip4_mask = {0};
+	struct rte_flow_item_ipv6 ip6 = {0}, ip6_mask = {0};
+	/* TCP and UDP have their ports at one place. */
+	struct rte_flow_item_tcp l4 = {0}, l4_mask = {0};
+	struct rte_flow_action_queue queue = {.index = (uint16_t)rule->queue};
+	struct rte_flow_item items[4] = {{.type = RTE_FLOW_ITEM_TYPE_ETH}};
+	struct rte_flow_action actions[2] = {{.type = RTE_FLOW_ACTION_TYPE_DROP}};
+	if (rule->ipv6) {
+		memcpy(&ip6.hdr.dst_addr, rule->to, 16);
+		memset(&ip6_mask.hdr.dst_addr, 0xff, 16);
+		ip6.hdr.proto = rule->protocol;
+		ip6_mask.hdr.proto = rule->protocol ? 0xff : 0;
+		items[1] = (struct rte_flow_item){.type = RTE_FLOW_ITEM_TYPE_IPV6, .spec = &ip6, .mask = &ip6_mask};
+	} else {
+		memcpy(&ip4.hdr.dst_addr, rule->to, 4);
+		memset(&ip4_mask.hdr.dst_addr, 0xff, 4);
+		ip4.hdr.next_proto_id = rule->protocol;
+		ip4_mask.hdr.next_proto_id = rule->protocol ? 0xff : 0;
+		items[1] = (struct rte_flow_item){.type = RTE_FLOW_ITEM_TYPE_IPV4, .spec = &ip4, .mask = &ip4_mask};
+	}
+	items[2].type = RTE_FLOW_ITEM_TYPE_END;
+	if (rule->protocol && rule->to_port) {
+		l4.hdr.dst_port = rte_cpu_to_be_16(rule->to_port);
+		l4_mask.hdr.dst_port = 0xffff;
+		items[2].type = rule->protocol == 6 ? RTE_FLOW_ITEM_TYPE_TCP : RTE_FLOW_ITEM_TYPE_UDP;
+		items[2].spec = &l4;
+		items[2].mask = &l4_mask;
+		items[3].type = RTE_FLOW_ITEM_TYPE_END;
+	}
+	if (rule->queue >= 0) {
+		actions[0].type = RTE_FLOW_ACTION_TYPE_QUEUE;
+		actions[0].conf = &queue;
+	}
+	actions[1].type = RTE_FLOW_ACTION_TYPE_END;
+	return rte_flow_create(port, &attr, items, actions, error);
 }

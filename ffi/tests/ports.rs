@@ -2,7 +2,9 @@
 #![cfg(feature = "dpdk")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use dpdk_sys::{Eal, Lcore, Mbuf, Memory, Options, Pool, Port, PortOptions, Shape, pools};
+use dpdk_sys::{
+    Eal, FlowAction, FlowMatch, L4, Lcore, Mbuf, Memory, Options, Pool, Port, PortOptions, Shape, pools,
+};
 
 fn eal() -> Eal {
     Eal::start(&Options { memory: Memory::Ordinary { mib: 256 }, pci: Vec::new() }).unwrap()
@@ -68,6 +70,9 @@ fn the_null_device_spreads(eal: Eal) {
     assert!(rss.key.starts_with(&[0x6d, 0x5a, 0x6d, 0x5a]), "{:?}", rss.key);
     assert!(rss.table.len().is_power_of_two());
     assert_eq!(rss.table[..5], [0, 1, 2, 3, 0]);
+    let to_us = FlowMatch { to: [10, 7, 0, 2].into(), l4: (L4::Tcp, 80) };
+    let error = port.flow_rule(to_us, FlowAction::Queue(1)).unwrap_err().to_string();
+    assert!(error.contains("cannot make a flow rule: "), "{error}");
     for index in 0..4 {
         let mut queue = port.queue(index).unwrap();
         let mut frames = Vec::new();

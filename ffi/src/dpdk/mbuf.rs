@@ -1,6 +1,7 @@
 //! An owned, linear packet buffer.
 
 use core::fmt;
+use core::mem;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
@@ -61,9 +62,22 @@ impl Mbuf {
     /// Takes over a buffer.
     ///
     /// # Safety
-    /// The caller owns it, it is of one segment, and its reference count is one.
-    pub(crate) unsafe fn from_raw(raw: NonNull<raw::rte_mbuf>) -> Self {
-        Self(raw)
+    /// It is not null, the caller owns it, it is of one segment, and its reference count is one.
+    pub(crate) unsafe fn from_raw(raw: *mut raw::rte_mbuf) -> Self {
+        // SAFETY: the caller vouches for it.
+        Self(unsafe { NonNull::new_unchecked(raw) })
+    }
+
+    /// The buffer; its owner is now who has the pointer.
+    pub(crate) fn into_raw(self) -> *mut raw::rte_mbuf {
+        let raw = self.0;
+        mem::forget(self);
+        raw.as_ptr()
+    }
+
+    /// The buffer, still owned by this.
+    pub(crate) fn as_raw(&self) -> *mut raw::rte_mbuf {
+        self.0.as_ptr()
     }
 
     /// A field at its offset.

@@ -76,7 +76,10 @@ impl Pool {
     /// A buffer of `len` bytes, content unspecified; `None` when they have run out or `len` is too long.
     pub fn alloc(&self, len: usize) -> Option<Mbuf> {
         // SAFETY: a pool of packet buffers.
-        let raw = NonNull::new(unsafe { raw::rte_pktmbuf_alloc(self.raw.0.as_ptr()) })?;
+        let raw = unsafe { raw::rte_pktmbuf_alloc(self.raw.0.as_ptr()) };
+        if raw.is_null() {
+            return None;
+        }
         // SAFETY: fresh from the pool: ours alone, one segment, counted once.
         let mut mbuf = unsafe { Mbuf::from_raw(raw) };
         mbuf.set_len(len).then_some(mbuf)

@@ -117,6 +117,10 @@ impl Port {
     pub(crate) fn id(&self) -> u16 {
         self.shared.id
     }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
 }
 
 impl Shared {

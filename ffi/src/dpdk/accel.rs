@@ -1,0 +1,131 @@
+//! What compression and cryptography devices have in common: how they come and go, and their operations.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering};
+use std::ffi::CString;
+#[expect(
+    clippy::disallowed_types,
+    reason = "taken when a device opens or closes, never on the datapath"
+)]
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+use super::eal::no_such_device;
+use super::port::CONTROL;
+use super::{Error, drivers, log, raw};
+
+/// How an accelerator is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AcceleratorOptions {
+    /// Queue pairs: one for each thread that uses it.
+    pub queues: u16,
+    /// Operations a queue pair may have under way.
+    pub depth: u16,
+}
+
+impl Default for AcceleratorOptions {
+    fn default() -> Self {
+        Self { queues: 1, depth: 256 }
+    }
+}
+
+/// The most jobs one call moves.
+pub const BURST_MAX: usize = 32;
+
+/// Names of devices that are open. A device once made stays, stopped, for the next to open it: DPDK 22.11 cannot
+/// make a compression device again after one was removed.
+#[expect(clippy::disallowed_types, reason = "taken when a device opens or closes, never on the datapath")]
+static OPEN: Mutex<Vec<CString>> = Mutex::new(Vec::new());
+
+/// The device's number: `find` asks the library for it by name, and answers below zero if there is none.
+pub(super) fn attach(
+    device: &str,
+    kind: &str,
+    find: impl Fn(*const core::ffi::c_char) -> i32,
+) -> Result<u8, Error> {
+    let _control = CONTROL.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    log::begin();
+    let refused = |errno, hint: &str| Error::new(device, "open the device", errno, hint.to_owned());
+    let (name, text) = (name_of(device), CString::new(device));
+    let text = text.map_err(|_| refused(libc::EINVAL, "it contains a NUL"))?;
+    if open.contains(&name) {
+        return Err(refused(libc::EEXIST, "it is open already"));
+    }
+    let number = || u8::try_from(find(name.as_ptr())).ok();
+    if number().is_none() {
+        // SAFETY: the EAL runs (the caller holds an `Eal`); the string is read during the call only.
+        let result = unsafe { raw::rte_dev_probe(text.as_ptr()) };
+        if result < 0 {
+            let error = Error::from_result(device, "open the device", result);
+            return Err(error.with_hint(no_such_device(device)));
+        }
+    }
+    let Some(id) = number() else {
+        if !drivers::is_pci(device) {
+            // SAFETY: both strings are terminated; what was just made is nobody's.
+            let _ = unsafe { raw::rte_eal_hotplug_remove(c"vdev".as_ptr(), name.as_ptr()) };
+        }
+        return Err(refused(libc::ENODEV, &format!("it is not a {kind} device")));
+    };
+    open.push(name);
+    Ok(id)
+}
+
+/// Lets somebody else open the device, which is stopped.
+pub(super) fn detach(device: &str) {
+    let name = name_of(device);
+    OPEN.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != name);
+}
+
+/// The name of a device string, terminated.
+fn name_of(device: &str) -> CString {
+    CString::new(device.split(',').next().unwrap_or(device)).unwrap_or_default()
+}
+
+/// A pool of operations or sessions, freed with its owner.
+pub(super) struct OpPool(NonNull<raw::rte_mempool>);
+
+// SAFETY: a pool may be used from any thread.
+unsafe impl Send for OpPool {}
+// SAFETY: as above.
+unsafe impl Sync for OpPool {}
+
+impl OpPool {
+    /// From what a `pool_create` function gave for the name.
+    pub(super) fn make(
+        device: &str,
+        create: impl FnOnce(*const core::ffi::c_char) -> *mut raw::rte_mempool,
+    ) -> Result<Self, Error> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("towpath-ops-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = CString::new(name).unwrap_or_default();
+        NonNull::new(create(name.as_ptr())).map(Self).ok_or_else(|| {
+            Error::last(device, "make a pool of operations")
+                .with_hint("give DPDK more memory or a smaller depth")
+        })
+    }
+
+    pub(super) fn as_raw(&self) -> *mut raw::rte_mempool {
+        self.0.as_ptr()
+    }
+}
+
+impl Drop for OpPool {
+    fn drop(&mut self) {
+        // SAFETY: a pool lives until here.
+        let size = unsafe { raw::towpath_pool_size(self.0.as_ptr()) };
+        // SAFETY: as above.
+        let home = unsafe { raw::rte_mempool_avail_count(self.0.as_ptr()) };
+        // What hardware has not given back keeps its memory.
+        if home == size {
+            // SAFETY: everything is back, and nobody else has the pool.
+            unsafe { raw::rte_mempool_free(self.0.as_ptr()) };
+        }
+    }
+}
+
+/// Checks a result of a device's.
+pub(super) fn check(device: &str, doing: &'static str, result: i32) -> Result<(), Error> {
+    if result < 0 { Err(Error::from_result(device, doing, result)) } else { Ok(()) }
+}
