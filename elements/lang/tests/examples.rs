@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use towpath_lang::{Loader, NoFiles, Overrides, SourceText, compile};
+use towpath_lang::{Loader, Overrides, SourceText, compile};
 
 /// Files beside the one that names them.
 struct Folder(PathBuf);
@@ -42,6 +42,7 @@ fn every_example_compiles() {
 fn the_language_description_is_true() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../LANGUAGE.md");
     let text = fs::read_to_string(path).unwrap();
+    let protos = Folder(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/protos"));
     let (mut right, mut wrong) = (0, 0);
     for block in text.split("```adn").skip(1) {
         let (block, _) = block.split_once("```").unwrap();
@@ -50,7 +51,7 @@ fn the_language_description_is_true() {
         if !source.contains("->") {
             source.push_str("service a\nservice b { endpoints: [\"127.0.0.1:1\"] }\na -> b: Null\n");
         }
-        let compiled = compile("LANGUAGE.md", &source, &NoFiles, &Overrides::default());
+        let compiled = compile("LANGUAGE.md", &source, &protos, &Overrides::default());
         if mark.trim() == "error" {
             let expected = source.lines().next().unwrap().trim_start_matches("// ").to_owned();
             let errors = compiled.map(|_| source.clone()).unwrap_err().to_string();
@@ -62,4 +63,27 @@ fn the_language_description_is_true() {
         }
     }
     assert!(right >= 3 && wrong >= 3, "{right} {wrong}");
+}
+
+/// The table of functions: each is there, and its example is an expression.
+#[test]
+fn every_example_of_a_function_compiles() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../LANGUAGE.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (_, table) = text.split_once("| function | gives | example |\n").unwrap();
+    let mut count = 0;
+    for row in table.lines().skip(1).take_while(|line| line.starts_with('|')) {
+        let row = row.replace("\\|", "\u{1}");
+        let example = row.trim_end_matches('|').rsplit('|').next().unwrap().trim();
+        let Some(example) = example.strip_prefix('`').and_then(|e| e.strip_suffix('`')) else { continue };
+        let source = format!(
+            "service a\nservice catalog {{ endpoints: [\"127.0.0.1:1\"] }}\na -> catalog: E\n\
+             element E {{ request {{ let x = {} }} }}\n",
+            example.replace('\u{1}', "|")
+        );
+        let files = Folder(PathBuf::new());
+        compile("row", &source, &files, &Overrides::default()).unwrap_or_else(|e| panic!("{e}\n{source}"));
+        count += 1;
+    }
+    assert!(count > 25, "{count}");
 }

@@ -16,6 +16,7 @@ pub(crate) mod pattern;
 mod payload;
 mod place;
 pub mod rewrite;
+mod shared;
 mod state;
 pub(crate) mod text;
 
