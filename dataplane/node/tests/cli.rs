@@ -45,6 +45,30 @@ fn what_the_documents_show_is_accepted() {
     assert!(done.stdout.contains("1 endpoint, 1 rule, 4 elements"), "{}", done.stdout);
 }
 
+/// The text of one key of a config map: the lines below it that stand further in.
+fn block(yaml: &str, key: &str) -> String {
+    let (_, from) = yaml.split_once(&format!("\n  {key}: |\n")).unwrap();
+    let inside = |line: &'_ str| line.is_empty() || line.starts_with("    ");
+    from.lines().take_while(|line| inside(line)).map(|line| format!("{}\n", line.trim_start())).collect()
+}
+
+#[test]
+fn what_is_deployed_and_what_the_lab_runs_is_accepted() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    for settings in ["kernel", "xdp", "dpdk"] {
+        let config = format!("{root}/examples/lab/{settings}.toml");
+        let done = Towpath::run(&["check", &format!("{root}/examples/lab/lab.adn"), "--config", &config]);
+        assert_eq!(done.code, 0, "{settings}: {}", done.stderr);
+    }
+    let yaml = fs::read_to_string(format!("{root}/deploy/kubernetes/daemonset.yaml")).unwrap();
+    let folder = Folder::new("deploy");
+    let app = folder.write("app.adn", &block(&yaml, "app.adn"));
+    let settings = block(&yaml, "node.toml").replace("@DEVICE@", "0000:3b:10.0");
+    let config = folder.write("node.toml", &settings.replace("@ADDRESS@", "10.7.0.11/24"));
+    let done = Towpath::run(&["check", &app, "--config", &config]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+}
+
 #[test]
 fn a_bad_application_is_refused_with_file_line_and_hint() {
     let folder = Folder::new("check-bad");
@@ -365,7 +389,7 @@ fn systemd_is_told_when_the_node_is_ready_and_when_it_drains() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let mut says = || {
+    let says = || {
         let mut text = [0; 64];
         let len = heard.recv(&mut text).unwrap();
         String::from_utf8_lossy(&text[..len]).into_owned()
