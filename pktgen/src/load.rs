@@ -29,6 +29,7 @@ pub use config::{ConfigError, Hold, LoadConfig, Pace, Target};
 use engine::Engine;
 pub use trouble::Trouble;
 
+use crate::Echo;
 use crate::stats::{Live, Phase};
 use crate::summary::{Sample, Summary};
 
@@ -85,6 +86,19 @@ impl<T: Transport> Load<T> {
                     self.transport.wait(Some(until));
                 }
             }
+            if stop.load(Relaxed) {
+                self.engine.stop(self.transport.now());
+            }
+        }
+        self.summary()
+    }
+
+    /// The same with a backend on the same thread, and without ever waiting: two threads on one core would
+    /// take turns at the pace of the kernel's clock.
+    pub fn run_with<U: Transport>(&mut self, echo: &mut Echo<U>, stop: &AtomicBool) -> Summary {
+        while !self.is_done() {
+            self.turn();
+            echo.turn();
             if stop.load(Relaxed) {
                 self.engine.stop(self.transport.now());
             }

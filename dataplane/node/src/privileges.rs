@@ -36,6 +36,8 @@ pub(crate) struct Touched {
     pub(crate) logs: Vec<PathBuf>,
     /// Unix sockets connected to.
     pub(crate) endpoints: Vec<PathBuf>,
+    /// DPDK's AF_XDP devices, whose driver takes its program off the interface at the end by itself.
+    pub(crate) af_xdp: Vec<PathBuf>,
 }
 
 impl Touched {
@@ -60,8 +62,14 @@ impl Touched {
             .map(is(CapabilitySet::DAC_READ_SEARCH, "read"))
             .chain(logs.map(is(CapabilitySet::DAC_OVERRIDE, "write")))
             .chain(endpoints.map(is(CapabilitySet::DAC_OVERRIDE, "connect to")))
+            .chain(self.af_xdp.iter().map(is(of_af_xdp(), "detach")))
             .collect()
     }
+}
+
+/// What libxdp needs to find its program again and to detach it.
+fn of_af_xdp() -> CapabilitySet {
+    CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN | CapabilitySet::BPF
 }
 
 /// A log is opened where it was, or made anew in its folder.

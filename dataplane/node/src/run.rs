@@ -107,7 +107,13 @@ fn touched(config: &Config, files: &[PathBuf]) -> Touched {
         LogTo::Path(path) => vec![PathBuf::from(path)],
         LogTo::Stdout | LogTo::Off => Vec::new(),
     };
-    Touched { reads: files.to_vec(), logs: log, endpoints: Vec::new() }
+    let af_xdp = config.ports.iter().filter_map(|port| match &port.device {
+        io::DeviceSpec::Dpdk { device, .. } if device.starts_with("net_af_xdp") => {
+            Some(PathBuf::from(device))
+        }
+        _ => None,
+    });
+    Touched { reads: files.to_vec(), logs: log, endpoints: Vec::new(), af_xdp: af_xdp.collect() }
 }
 
 /// The command line over the file.

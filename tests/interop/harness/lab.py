@@ -75,9 +75,10 @@ class Lab:
     def start_bridge(self):
         """Between memif and the veth pair: testpmd passes frames on as they are."""
         command = [
-            *self.prefix(), "dpdk-testpmd", "--no-huge", "-m", "256", "--no-pci", "--in-memory", "--lcores", "0,1",
+            *self.prefix(), "dpdk-testpmd", "--no-huge", "-m", "256", "--no-pci", "--no-telemetry",
+            f"--file-prefix=lab{os.getpid()}", "--lcores", "0,1",
             f"--vdev=net_memif0,role=server,socket-abstract=no,socket={self.dir}/memif.sock",
-            "--vdev=net_af_packet0,iface=node0", "--", "--forward-mode=io", "--auto-start", "--tx-first",
+            "--vdev=net_af_packet0,iface=node0", "--", "--forward-mode=io", "--auto-start",
             "--total-num-mbufs=16384", "--stats-period=3600",
         ]  # fmt: skip
         bridge = Process(command, name="testpmd")

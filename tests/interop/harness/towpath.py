@@ -115,7 +115,8 @@ class Node:
         status = self.process.wait(0.0) if not self.process.alive() else None
         if status is None:
             self.process.signal(signal.SIGTERM)
-            status = self.process.wait(0.2)
+            # A raw port is left in order: some drivers leave their program at the interface otherwise.
+            status = self.process.wait(3.0 if lab.current else 0.2)
         if status is None:
             self.process.signal(signal.SIGTERM)
             status = self.process.wait(seconds)

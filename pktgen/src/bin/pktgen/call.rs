@@ -9,14 +9,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use io::{Config, Limits, Listeners, Placement, PortSeats, Transports};
+use io::{Config, Limits, ListenerSpec, Listeners, Placement, PortSeats, Ports, Transports};
 use pktgen::stats::Snapshot;
 use pktgen::summary::{grouped, span};
-use pktgen::{Hold, Live, Load, LoadConfig, Pace, Phase, Summary, Target, report};
+use pktgen::{Echo, EchoOptions, Hold, Live, Load, LoadConfig, Pace, Phase, Summary, Target, report};
+use shard::ListenerId;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::cli::CallArgs;
+use crate::port::PortArgs;
 
 const TICK: Duration = Duration::from_millis(200);
 
@@ -26,15 +28,17 @@ pub(crate) fn run(args: &CallArgs) -> Result<ExitCode, String> {
     let stop = stop_flag()?;
     let live = Arc::new(Live::new());
     let mut ports = crate::port::open(args.backend, &args.port, &[], args.poll.poll(), 1)?;
+    let mut backend = Backend::open(args)?;
     let (send, done) = channel();
     let thread = {
         let (live, stop, config) = (Arc::clone(&live), Arc::clone(&stop), config.clone());
         let (sockets, core, seats) = (config_of_sockets(args), args.core, ports.take(0));
+        let echo = backend.as_mut().map(|backend| (Arc::clone(&backend.listeners), backend.ports.take(0)));
         std::thread::Builder::new()
             .name("load".to_owned())
             .spawn(move || {
                 // Nobody to tell only if the main thread is gone, and with it the process.
-                let _ = send.send(drive(&sockets, seats, core, config, live, &stop));
+                let _ = send.send(drive(&sockets, seats, echo, core, config, live, &stop));
             })
             .map_err(|e| format!("no thread: {e}"))?
     };
@@ -100,6 +104,7 @@ fn config_of_sockets(args: &CallArgs) -> Config {
 fn drive(
     sockets: &Config,
     ports: PortSeats,
+    echo: Option<(Arc<Listeners>, PortSeats)>,
     core: Option<usize>,
     config: LoadConfig,
     live: Arc<Live>,
@@ -110,10 +115,33 @@ fn drive(
     {
         return Err(format!("core {core} is not ours to use; `nproc` and the affinity mask say which are"));
     }
-    let sockets = Transports::open(sockets, &Listeners::none(), 0, Placement::new(1), ports)
-        .map_err(|e| format!("the backend could not be opened: {e}; try --backend epoll"))?;
-    let mut load = Load::new(sockets, config, live).map_err(|e| e.to_string())?;
-    Ok(load.run(stop))
+    let refused = |e: std::io::Error| format!("the backend could not be opened: {e}; try --backend epoll");
+    let opened =
+        Transports::open(sockets, &Listeners::none(), 0, Placement::new(1), ports).map_err(refused)?;
+    let mut load = Load::new(opened, config, live).map_err(|e| e.to_string())?;
+    let Some((listeners, ports)) = echo else { return Ok(load.run(stop)) };
+    let opened = Transports::open(sockets, &listeners, 0, Placement::new(1), ports).map_err(refused)?;
+    Ok(load.run_with(&mut Echo::new(opened, EchoOptions::default()), stop))
+}
+
+/// What `--echo` answers with.
+struct Backend {
+    listeners: Arc<Listeners>,
+    ports: Ports,
+}
+
+impl Backend {
+    fn open(args: &CallArgs) -> Result<Option<Self>, String> {
+        let Some(addr) = &args.echo else { return Ok(None) };
+        let id = ListenerId(0);
+        let port = PortArgs { device: args.echo_device.clone(), address: args.echo_address, gateway: None };
+        let listen = [(id, addr.clone())];
+        let ports = crate::port::open(args.backend, &port, &listen, args.poll.poll(), 1)?;
+        let spec = ListenerSpec { id, addr: addr.clone() };
+        let on_sockets = if args.backend.is_raw() { &[][..] } else { core::slice::from_ref(&spec) };
+        let listeners = Arc::new(Listeners::bind(on_sockets).map_err(|e| e.to_string())?);
+        Ok(Some(Self { listeners, ports }))
+    }
 }
 
 /// Draws the live line until the load is over.

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -147,6 +147,16 @@ pub(crate) struct CallArgs {
     /// Write a page with plots, self-contained.
     #[arg(long, value_name = "FILE.html")]
     pub(crate) report: Option<PathBuf>,
+    /// Be the backend as well: answer calls at this address, on the same thread, which then never sleeps. So a
+    /// proxy has one core for itself and all else has the other.
+    #[arg(long, value_name = "ADDR", value_parser = units::addr)]
+    pub(crate) echo: Option<Addr>,
+    /// The backend's device, with --backend xdp or dpdk.
+    #[arg(long, value_name = "DEVICE", requires = "echo")]
+    pub(crate) echo_device: Option<String>,
+    /// The backend's own address.
+    #[arg(long, value_name = "IP/LEN", requires = "echo", value_parser = io::network)]
+    pub(crate) echo_address: Option<(IpAddr, u8)>,
     /// Make no calls: open the connections, exchange SETTINGS and hold them.
     #[arg(long, conflicts_with = "stall")]
     pub(crate) idle: bool,
