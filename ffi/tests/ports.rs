@@ -30,6 +30,8 @@ fn ports_move_frames_and_give_every_buffer_back() {
     assert_eq!(in_use(), 0, "after the null device");
     wrong_devices_are_explained(eal);
     assert_eq!(in_use(), 0, "after devices that do not exist");
+    a_client_without_its_server_is_down(eal);
+    assert_eq!(in_use(), 0, "after a link that was never up");
     an_empty_pool_recovers(eal);
     a_frame_outlives_its_port(eal);
     assert_eq!(in_use(), 0, "at the end");
@@ -87,9 +89,6 @@ fn wrong_devices_are_explained(eal: Eal) {
     assert!(error.contains("no driver is named net_mmif") && error.contains("net_memif"), "{error}");
     let error = Port::open(eal, "net_null0,siz=64", &small()).unwrap_err().to_string();
     assert!(error.contains("net_null takes: ") && error.contains("size="), "{error}");
-    let alone = "net_memif0,role=client,socket=/tmp/towpath-nobody.sock,socket-abstract=no";
-    let error = Port::open(eal, alone, &small()).unwrap_err().to_string();
-    assert!(error.contains("start the peer with role=server first"), "{error}");
     let error = Port::open(eal, "net_af_packet0,iface=nosuchif0", &small()).unwrap_err().to_string();
     assert!(error.contains("DPDK: ") && error.contains("nosuchif0"), "{error}");
     let error = Port::open(eal, "0000:ff:1f.7", &small()).unwrap_err().to_string();
@@ -101,6 +100,17 @@ fn wrong_devices_are_explained(eal: Eal) {
     assert!(error.contains("cannot set the MTU") && error.contains("; from "), "{error}");
     // A port that failed half-way is gone: its name is free.
     Port::open(eal, "net_ring0", &small()).unwrap();
+}
+
+fn a_client_without_its_server_is_down(eal: Eal) {
+    let alone = "net_memif0,role=client,socket=/tmp/towpath-nobody.sock,socket-abstract=no";
+    let mut port = Port::open(eal, alone, &small()).unwrap();
+    let mut queue = port.queue(0).unwrap();
+    assert!(!queue.link().up && queue.needs_revival());
+    queue.revive();
+    let mut frames = vec![filled(queue.pool(), 60, 1)];
+    assert_eq!((queue.tx_burst(&mut frames, 1), frames.len()), (0, 1));
+    assert_eq!(queue.rx_burst(&mut frames, 32).frames, 0);
 }
 
 fn an_empty_pool_recovers(eal: Eal) {

@@ -225,36 +225,45 @@ fn the_kernel_answers_over_af_packet_also_after_the_link_was_down() {
 #[test]
 fn a_memif_peer_comes_and_goes() {
     let _alone = alone();
-    let socket = format!("/tmp/towpath-test-{}.sock", std::process::id());
-    let device = format!("net_memif10,role=server,socket={socket},socket-abstract=no");
-    let (port, mut queue) = open(&device, &Config::default());
-    assert!(!queue.link_up(), "nobody there yet");
-    for round in 0..2 {
-        let Some(mut peer) = Testpmd::macswap(&socket) else { return };
-        assert!(link_becomes(&mut queue, true), "round {round}: {}", peer.output());
-        // testpmd forwards a moment after it has connected.
-        let frame = udp([2; 6], [4; 6], round);
-        let mut returned = false;
-        for _ in 0..100 {
-            send(&mut queue, &frame);
-            returned |= receive(&mut queue, 50, |got| {
-                got[..6] == [2; 6] && got[6..12] == [4; 6] && got[12..] == frame[12..]
-            });
-            if returned {
-                break;
-            }
+    for (ours, theirs) in [("server", "client"), ("client", "server")] {
+        let socket = format!("/tmp/towpath-test-{}-{ours}.sock", std::process::id());
+        let device = format!("net_memif10,role={ours},socket={socket},socket-abstract=no");
+        if ours == "server" {
+            // Left by one that died: nobody listens.
+            drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         }
-        assert!(returned, "round {round}: macs swapped, the rest intact: {}", peer.output());
-        peer.end();
-        assert!(link_becomes(&mut queue, false), "round {round}: the peer has gone");
-        // Without a peer frames stay with us.
-        let mut burst = Burst::new();
-        burst.push(queue.frame(60).unwrap()).unwrap();
-        queue.tx_burst(&mut burst);
-        assert_eq!(burst.len(), 1);
+        let (port, mut queue) = open(&device, &Config::default());
+        assert!(!queue.link_up(), "nobody there yet");
+        for round in 0..2 {
+            let Some(mut peer) = Testpmd::macswap(&socket, theirs) else { return };
+            assert!(link_becomes(&mut queue, true), "{ours} {round}: {}", peer.output());
+            assert!(comes_back(&mut queue, round), "{ours} {round}: {}", peer.output());
+            peer.end();
+            if theirs == "server" {
+                // testpmd does not take over the socket of one that was killed.
+                std::fs::remove_file(&socket).unwrap();
+            }
+            assert!(link_becomes(&mut queue, false), "{ours} {round}: the peer has gone");
+            // Without a peer frames stay with us.
+            let mut burst = Burst::new();
+            burst.push(queue.frame(60).unwrap()).unwrap();
+            queue.tx_burst(&mut burst);
+            assert_eq!(burst.len(), 1);
+        }
+        drop((port, queue));
+        let _ = std::fs::remove_file(socket);
+        assert_eq!(in_use(), 0);
     }
-    drop((port, queue));
-    assert_eq!(in_use(), 0);
+}
+
+/// Sends until testpmd, which forwards a moment after it has connected, returns a frame with its addresses swapped
+/// and the rest intact.
+fn comes_back(queue: &mut Queue, number: u8) -> bool {
+    let frame = udp([2; 6], [4; 6], number);
+    (0..100).any(|_| {
+        send(queue, &frame);
+        receive(queue, 50, |got| got[..6] == [2; 6] && got[6..12] == [4; 6] && got[12..] == frame[12..])
+    })
 }
 
 /// The tap driver takes checksums over: what we leave zero has to be right when the kernel looks, and what the

@@ -2,7 +2,10 @@
 
 use core::ffi::{CStr, c_char};
 use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::ffi::CString;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixStream;
 #[expect(clippy::disallowed_types, reason = "taken when a port opens or closes, never on the datapath")]
 use std::sync::Mutex;
 use std::sync::{Arc, PoisonError};
@@ -77,6 +80,9 @@ pub struct Port {
 pub(crate) struct Shared {
     pub(crate) id: u16,
     pub(crate) info: PortInfo,
+    /// Started: only then may bursts reach the driver. Changed by whoever has the only queue, or before there is
+    /// one.
+    running: AtomicBool,
     eal: Eal,
 }
 
@@ -124,9 +130,36 @@ impl Port {
 }
 
 impl Shared {
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// True for a port that has to be started again after its peer has gone: nobody else looks for the peer.
+    pub(crate) fn needs_revival(&self) -> bool {
+        self.info.queues == 1 && is_memif_client(&self.info.device)
+    }
+
+    /// Stops the port and starts it again, which looks for the peer. No effect while another port opens.
+    ///
+    /// # Safety
+    /// The caller has the port's only queue, and no burst is under way.
+    pub(crate) unsafe fn revive(&self) {
+        let Ok(_control) = CONTROL.try_lock() else { return };
+        if self.running.swap(false, Ordering::Relaxed) {
+            // SAFETY: the port is started, and nobody receives or sends.
+            let _ = unsafe { raw::rte_eth_dev_stop(self.id) };
+        }
+        // SAFETY: stopped, with its queues still set up.
+        let result = unsafe { raw::rte_eth_dev_start(self.id) };
+        self.running.store(result == 0, Ordering::Relaxed);
+    }
+
     /// Frames still in rings would be lost with the device: they go back to their pools first.
     fn drain(&self) {
         const BURSTS_MAX: usize = 256;
+        if !self.is_running() {
+            return;
+        }
         // Only a registered thread's caches are used, but any thread may receive.
         let _lcore = Lcore::enter(self.eal);
         let mut frames = Vec::with_capacity(Queue::BURST_MAX);
@@ -184,6 +217,7 @@ fn attach(device: &str) -> Result<u16, Error> {
         // Named when the EAL started, which has probed it.
         return Ok(id);
     }
+    remove_stale_socket(device);
     // SAFETY: the EAL runs; the string is read during the call only.
     let result = unsafe { raw::rte_dev_probe(text.as_ptr()) };
     if result < 0 {
@@ -326,13 +360,14 @@ impl Setup<'_> {
         Ok(address.addr_bytes)
     }
 
-    fn start(&self, promiscuous: bool) -> Result<(), Error> {
+    /// Starts the port; false if it has to wait for its peer.
+    fn start(&self, promiscuous: bool) -> Result<bool, Error> {
         // SAFETY: configured, with all its queues set up.
         let result = unsafe { raw::rte_eth_dev_start(self.id) };
-        self.check("start the port", result).map_err(|error| {
-            let client = self.device.starts_with("net_memif") && self.device.contains("role=client");
-            if client { error.with_hint("start the peer with role=server first") } else { error }
-        })?;
+        if result < 0 && is_memif_client(self.device) {
+            return Ok(false);
+        }
+        self.check("start the port", result)?;
         if promiscuous {
             // SAFETY: the port is started.
             let result = unsafe { raw::rte_eth_promiscuous_enable(self.id) };
@@ -344,7 +379,7 @@ impl Setup<'_> {
         // Neighbour discovery comes by multicast. A port that does not filter refuses.
         // SAFETY: the port is started.
         let _ = unsafe { raw::rte_eth_allmulticast_enable(self.id) };
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -372,7 +407,7 @@ fn configure(eal: Eal, id: u16, device: &str, options: &PortOptions) -> Result<P
         pools.push(pool);
     }
     let mac = setup.mac(options.mac)?;
-    setup.start(options.promiscuous)?;
+    let running = setup.start(options.promiscuous)?;
     let rss = if steers { Some(rss::apply(device, id, &info, queues)?) } else { None };
     let info = PortInfo {
         device: device.to_owned(),
@@ -384,10 +419,36 @@ fn configure(eal: Eal, id: u16, device: &str, options: &PortOptions) -> Result<P
         offloads,
         rss,
     };
-    let shared = Arc::new(Shared { id, info, eal });
+    let shared = Arc::new(Shared { id, info, running: AtomicBool::new(running), eal });
     let queues =
         pools.into_iter().zip(0..).map(|(pool, index)| Some(Queue::new(Arc::clone(&shared), index, pool)));
     Ok(Port { queues: queues.collect(), shared })
+}
+
+/// The socket of a memif or vhost server that died is in the way of the next one.
+fn remove_stale_socket(device: &str) {
+    let value = |key: &str| device.split(',').find_map(|part| part.strip_prefix(key)?.strip_prefix('='));
+    let path = if device.starts_with("net_memif") && value("role") == Some("server") {
+        value("socket").filter(|_| value("socket-abstract") == Some("no"))
+    } else if device.starts_with("net_vhost") && value("client").is_none_or(|client| client == "0") {
+        value("iface")
+    } else {
+        None
+    };
+    // A socket somebody listens on accepts, or refuses because it is of another type.
+    let is_stale = |path: &&str| {
+        UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    };
+    if let Some(path) = path.filter(is_stale) {
+        // If it cannot be removed the driver says so.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// A memif's client looks for its server when it is started, and never again.
+fn is_memif_client(device: &str) -> bool {
+    // The driver's own default is the client.
+    device.starts_with("net_memif") && !device.contains("role=server")
 }
 
 fn text(from: *const c_char) -> String {

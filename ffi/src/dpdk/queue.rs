@@ -49,6 +49,9 @@ impl Queue {
 
     /// Appends at most `max` frames (and at most [`Self::BURST_MAX`]) that have come. Never blocks.
     pub fn rx_burst(&mut self, out: &mut Vec<Mbuf>, max: usize) -> Received {
+        if !self.port.is_running() {
+            return Received::default();
+        }
         // SAFETY: this is the port's only handle to the queue, borrowed exclusively, and the port is started.
         unsafe { receive(self.port.id, self.index, out, max) }
     }
@@ -56,6 +59,9 @@ impl Queue {
     /// Sends at most `max` from the front of `frames`; what the ring has no room for stays, in order. Gives
     /// how many it has sent.
     pub fn tx_burst(&mut self, frames: &mut Vec<Mbuf>, max: usize) -> usize {
+        if !self.port.is_running() {
+            return 0;
+        }
         let count = u16::try_from(frames.len().min(max)).unwrap_or(u16::MAX);
         let raw: *mut *mut raw::rte_mbuf = frames.as_mut_ptr().cast();
         // SAFETY: `Mbuf` is transparent over a pointer, so `raw` is `count` of them, each owned by us. The
@@ -82,6 +88,20 @@ impl Queue {
         let raw = frames.as_mut_ptr().cast();
         // SAFETY: `count` pointers, owned and borrowed exclusively; ownership does not change.
         usize::from(unsafe { raw::rte_eth_tx_prepare(self.port.id, self.index, raw, count) })
+    }
+
+    /// True if a link that stays down needs [`Self::revive`].
+    pub fn needs_revival(&self) -> bool {
+        self.port.needs_revival()
+    }
+
+    /// Looks for the peer of a link that is down, if the driver does not do so by itself. Takes milliseconds; the
+    /// link comes up later.
+    pub fn revive(&mut self) {
+        if self.port.needs_revival() {
+            // SAFETY: a port that needs it has one queue, and this is it, borrowed exclusively.
+            unsafe { self.port.revive() };
+        }
     }
 
     /// The link's state, without waiting.

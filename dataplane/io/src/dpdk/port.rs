@@ -144,6 +144,9 @@ impl Port {
             (false, false) => "in software",
         };
         let _ = write!(line, ", mtu {}, {queues}; checksums {checksums}", info.mtu);
+        if !self.link().up {
+            line += "; the link is down";
+        }
         line
     }
 }

@@ -21,6 +21,8 @@ const NAP_MAX_NS: u64 = 1_000_000;
 const NAP_SHARE: u64 = 4;
 /// How long an answer to "is the link up" is good for: some drivers make a system call of it.
 const LINK_TTL: Duration = Duration::from_millis(10);
+/// How often a link that is down is looked after, where the driver does not do so by itself.
+const REVIVE_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of an ethernet header.
 const ETHERNET: usize = 14;
 
@@ -37,6 +39,8 @@ pub struct Queue {
     /// Empty between bursts.
     scratch: Vec<Mbuf>,
     link: (bool, Option<Instant>),
+    /// When a link that is still down is to be revived.
+    revive_at: Instant,
     /// When a burst last brought something.
     last_rx: Instant,
     // Last: everything above uses it while being dropped.
@@ -54,6 +58,7 @@ impl Queue {
             held: Vec::with_capacity(Burst::<Mbuf>::MAX),
             scratch: Vec::with_capacity(Burst::<Mbuf>::MAX),
             link: (false, None),
+            revive_at: os::now().after(REVIVE_EVERY),
             last_rx: os::now(),
             _lcore: lcore,
         }
@@ -77,6 +82,11 @@ impl Queue {
             self.held = held;
         }
         !self.held.is_empty()
+    }
+
+    /// When `link_up` must be asked although nothing has come: a link that is down may need it to come up.
+    pub fn retry_at(&self) -> Option<Instant> {
+        (!self.link.0 && self.queue.needs_revival()).then_some(self.revive_at)
     }
 
     /// Receives, drops what is wrong, counts.
@@ -189,6 +199,12 @@ impl Device for Queue {
         }
         let up = self.queue.link().up;
         self.link = (up, Some(now));
+        if up {
+            self.revive_at = now.after(REVIVE_EVERY);
+        } else if now >= self.revive_at {
+            self.queue.revive();
+            self.revive_at = os::now().after(REVIVE_EVERY);
+        }
         up
     }
 

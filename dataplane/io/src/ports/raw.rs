@@ -94,7 +94,7 @@ impl Raw {
         let retry = match &self.stack {
             AnyStack::Xdp(stack) => stack.device().inner().retry_at(now),
             #[cfg(feature = "dpdk")]
-            AnyStack::Dpdk(_) => None,
+            AnyStack::Dpdk(stack) => stack.device().inner().retry_at(),
         };
         [due, retry].into_iter().flatten().min()
     }

@@ -156,8 +156,8 @@ pub(crate) struct Testpmd {
 
 impl Testpmd {
     /// Returns each frame with its ethernet addresses swapped. `None`, with a line, where there is no testpmd.
-    pub(crate) fn macswap(socket: &str) -> Option<Self> {
-        let device = format!("--vdev=net_memif0,role=client,socket={socket},socket-abstract=no");
+    pub(crate) fn macswap(socket: &str, role: &str) -> Option<Self> {
+        let device = format!("--vdev=net_memif0,role={role},socket={socket},socket-abstract=no");
         let prefix = format!("--file-prefix=towpath-peer-{}", std::process::id());
         let spawned = Command::new("dpdk-testpmd")
             .args(["--no-huge", "-m", "256", "--no-pci", "--no-shconf", "--no-telemetry", "--lcores=0@0,1@0"])
