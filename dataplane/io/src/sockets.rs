@@ -127,6 +127,11 @@ impl Sockets {
         self.base().until(None)
     }
 
+    /// Readies [`AsFd`]'s descriptor: before the first sleep on it, and then for good.
+    pub(crate) fn lend(&mut self) -> io::Result<()> {
+        either!(self, inner => inner.lend())
+    }
+
     /// Does all that must be done before the thread sleeps on [`AsFd`]'s descriptor; true if it must not, as
     /// there is something to tell. [`Self::end_wait`] follows.
     pub(crate) fn begin_wait(&mut self) -> bool {
@@ -159,7 +164,7 @@ impl Sockets {
 }
 
 impl AsFd for Sockets {
-    /// Readable when a burst would find something.
+    /// Once lent, readable when a burst would find something.
     fn as_fd(&self) -> BorrowedFd<'_> {
         either!(self, inner => inner.as_fd())
     }
@@ -239,5 +244,57 @@ impl Transport for Sockets {
 
     fn stop_accepting(&mut self) {
         either!(self, inner => inner.stop_accepting());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ListenerSpec;
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use shard::ListenerId;
+    use std::net::TcpStream;
+
+    /// Sleeps on the descriptor as a thread with raw ports does; how long, in milliseconds.
+    fn sleep(io: &mut Sockets, rouse: impl FnOnce() + Send) -> u64 {
+        let mut burst = Burst::new();
+        while io.begin_wait() {
+            io.end_wait();
+            io.rx_burst(&mut burst);
+            burst.drain();
+        }
+        let from = crate::os::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::park_timeout(core::time::Duration::from_millis(20));
+                rouse();
+            });
+            let mut fds = [PollFd::from_borrowed_fd(io.as_fd(), PollFlags::IN)];
+            let slept = poll(&mut fds, Some(&Timespec { tv_sec: 2, tv_nsec: 0 }));
+            assert!(slept.is_ok());
+            io.end_wait();
+        });
+        crate::os::now().since_ns(from) / 1_000_000
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_on_the_descriptor_is_woken_again_and_again() {
+        for backend in [Backend::Uring, Backend::Epoll] {
+            let loopback = Addr::Ip(([127, 0, 0, 1], 0).into());
+            let listeners = Listeners::bind(&[ListenerSpec { id: ListenerId(0), addr: loopback }]).unwrap();
+            let Addr::Ip(addr) = listeners.local_addrs()[0].1.clone() else {
+                panic!("not a socket's address")
+            };
+            let config = Config { backend, ..Config::default() };
+            let Ok(mut io) = Sockets::open(&config, &listeners, 0, Placement::new(1)) else {
+                println!("SKIPPED: no {backend:?} here");
+                continue;
+            };
+            io.lend().unwrap();
+            for round in 0..5 {
+                let slept = sleep(&mut io, || drop(TcpStream::connect(addr).unwrap()));
+                assert!(slept < 1500, "{backend:?}: connection {round} was slept through");
+            }
+        }
     }
 }

@@ -52,8 +52,11 @@ impl Transports {
         placement: Arc<Placement>,
         ports: PortSeats,
     ) -> io::Result<Self> {
-        let sockets = Sockets::open(config, listeners, shard, placement)?;
+        let mut sockets = Sockets::open(config, listeners, shard, placement)?;
         let ports = ports.open(&sockets.waker()).map_err(io::Error::other)?;
+        if !ports.is_empty() {
+            sockets.lend()?;
+        }
         Ok(Self {
             sockets,
             ports,
@@ -165,7 +168,11 @@ impl Transports {
     }
 
     /// Sleeps until a descriptor is readable, the time is over, or a port without one must be looked at.
-    fn sleep(&self, now: Instant, until: Option<Instant>) {
+    fn sleep(&self, now: Instant, until: Option<Instant>, waker: &Waker) {
+        waker.clear_event();
+        if waker.is_pending() {
+            return;
+        }
         let is_blind = self.ports.iter().any(|port| port.descriptor().is_none());
         let silence = now.since_ns(self.last_event);
         let nap = is_blind.then(|| (silence / NAP_SHARE).clamp(NAP_MIN_NS, NAP_MAX_NS));
@@ -174,8 +181,11 @@ impl Transports {
             tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0),
         });
-        let mut fds = Vec::with_capacity(self.ports.len() + 1);
+        let mut fds = Vec::with_capacity(self.ports.len() + 2);
         fds.push(PollFd::from_borrowed_fd(self.sockets.as_fd(), PollFlags::IN));
+        // The sockets look after the waker too; but the kernel may lose io_uring's signal about one eventfd to
+        // another, as signalling from within a signal is put off.
+        fds.push(PollFd::from_borrowed_fd(waker.event().as_fd(), PollFlags::IN));
         let descriptors = self.ports.iter().filter_map(Raw::descriptor);
         fds.extend(descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         // A signal ends it early, which a wait may.
@@ -192,8 +202,8 @@ impl Transports {
         let waker = self.sockets.waker();
         if self.poll == Poll::Block || !self.spin(now, until, &waker) {
             let now = os::now();
-            if self.poll != Poll::Busy && until.is_none_or(|until| now < until) && !waker.is_pending() {
-                self.sleep(now, until);
+            if self.poll != Poll::Busy && until.is_none_or(|until| now < until) {
+                self.sleep(now, until, &waker);
             }
         }
         self.sockets.end_wait();

@@ -43,6 +43,14 @@ impl Waker {
         self.shared.pending.load(Ordering::Acquire)
     }
 
+    /// Makes [`Self::event`] unreadable until the next wake. For those that poll it: before they look at
+    /// [`Self::is_pending`], so that no wake is lost between the two.
+    pub(crate) fn clear_event(&self) {
+        // Fails if it is unreadable already.
+        let _ = rustix::io::read(&self.shared.event, &mut [0_u8; 8]);
+    }
+
+    /// Readable once somebody woke it.
     pub(crate) fn event(&self) -> &OwnedFd {
         &self.shared.event
     }

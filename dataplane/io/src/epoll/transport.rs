@@ -1,5 +1,6 @@
 //! The transport's side towards the shard: what is asked of it, its turn and its waits.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use abi::Addr;
@@ -82,6 +83,11 @@ impl EpollTransport {
 }
 
 impl EpollTransport {
+    /// See [`crate::Sockets::lend`]. The set's own descriptor needs nothing.
+    pub(crate) fn lend(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// See [`crate::Sockets::begin_wait`].
     pub(crate) fn begin_wait(&mut self) -> bool {
         self.settle_all();

@@ -1,10 +1,11 @@
 //! The io_uring itself: setting it up, submitting, entering.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use io_uring::types::{SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, squeue};
+use rustix::event::{EventfdFlags, eventfd};
 
 use crate::Counters;
 use crate::counters::add;
@@ -25,6 +26,8 @@ pub(super) struct Ring {
     ring: IoUring,
     /// Flags of an enter that waits.
     wait_flags: u32,
+    /// Signalled with every completion, if somebody polls.
+    event: Option<OwnedFd>,
 }
 
 /// A ring with the flags `uring` needs, all of Linux 6.1; `newer` asks for one of 6.6, too.
@@ -57,14 +60,34 @@ impl Ring {
         // Saves looking the descriptor up at each enter; works without.
         let _ = ring.submitter().register_ring_fd();
         ring.completion().sync();
-        Ok(Self { ring, wait_flags })
+        Ok(Self { ring, wait_flags, event: None })
     }
 
-    /// Readable when there are completions, or work the kernel has deferred until an enter.
+    /// Has the kernel signal [`Self::as_fd`] from now on. The ring's own descriptor would not do: work that is
+    /// deferred until an enter wakes only those who wait in an enter, not those who poll.
+    pub(super) fn watch(&mut self) -> io::Result<()> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        self.ring.submitter().register_eventfd(event.as_raw_fd())?;
+        self.event = Some(event);
+        Ok(())
+    }
+
+    /// Forgets signals so far. What they were for is found by looking afterwards.
+    pub(super) fn forget_signals(&self) {
+        if let Some(event) = &self.event {
+            // Fails if there were none.
+            let _ = rustix::io::read(event, &mut [0_u8; 8]);
+        }
+    }
+
+    /// Once signalled, readable when there are completions, or work the kernel has deferred until an enter.
     #[expect(unsafe_code, reason = "io-uring lends its descriptor as a number only")]
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the ring owns the descriptor and is borrowed as long as this.
-        unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) }
+        match &self.event {
+            Some(event) => event.as_fd(),
+            // SAFETY: the ring owns the descriptor and is borrowed as long as this.
+            None => unsafe { BorrowedFd::borrow_raw(self.ring.as_raw_fd()) },
+        }
     }
 
     pub(super) fn submitter(&self) -> io_uring::Submitter<'_> {

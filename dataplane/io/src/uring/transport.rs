@@ -1,6 +1,7 @@
 //! The transport's side towards the shard: what is asked of it, its turn and its waits.
 
 use core::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use abi::Addr;
@@ -127,11 +128,17 @@ impl UringTransport {
 impl UringTransport {
     /// See [`crate::Sockets::begin_wait`].
     pub(crate) fn begin_wait(&mut self) -> bool {
+        self.ring.forget_signals();
         self.prepare();
         if self.ring.has_submissions() {
             self.enter();
         }
-        self.base.has_news() || self.ring.has_completions()
+        self.base.has_news() || self.ring.has_completions() || self.ring.has_deferred()
+    }
+
+    /// See [`crate::Sockets::lend`].
+    pub(crate) fn lend(&mut self) -> io::Result<()> {
+        self.ring.watch()
     }
 
     /// See [`crate::Sockets::end_wait`]. The next burst runs what the kernel has deferred.

@@ -369,8 +369,7 @@ impl Device for Queue {
             now = os::now();
         }
         if self.waker.take() {
-            // Empties the counter; there is one.
-            let _ = rustix::io::read(self.waker.event(), &mut [0_u8; 8]);
+            self.waker.clear_event();
         }
         self.policy.ended(now.since_ns(from), blocked);
     }
