@@ -6,13 +6,14 @@
 //! a file needs is kept, and named; a user that cannot read it is refused at the start.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown, lchown};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use abi::Addr;
 use io::privileges::{Privileges, User, capabilities_held, reduce_process, reduce_thread};
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, OFlags, access};
+use rustix::io::Errno;
 use rustix::process::geteuid;
 use rustix::thread::CapabilitySet;
 
@@ -54,7 +55,8 @@ impl Touched {
 
     /// What the calling thread may not do, and the capability that would allow it.
     fn refused(&self) -> Vec<Refused> {
-        let reads = self.reads.iter().filter(|path| access(*path, Access::READ_OK).is_err());
+        // A file may be named that is not there: an import is looked for in several folders.
+        let reads = self.reads.iter().filter(|path| access(*path, Access::READ_OK) == Err(Errno::ACCESS));
         let logs = self.logs.iter().filter(|path| !may_reopen(path));
         let endpoints = self.endpoints.iter().filter(|path| access(*path, Access::WRITE_OK).is_err());
         let is = |capability, deed| move |path: &PathBuf| Refused { path: path.clone(), capability, deed };
@@ -111,8 +113,8 @@ pub(crate) fn check(security: &Security) -> Outcome<()> {
     )))
 }
 
-/// Gives up all that is not needed any more, on every thread. `socket` is the admin socket, which changes hands
-/// with the node. Gives the end of the ready line.
+/// Gives up all that is not needed any more, on every thread. The admin socket and the logs change hands with the
+/// node. Gives the end of the ready line.
 ///
 /// # Errors
 /// One line: the user cannot be become, or could not go on as that user.
@@ -122,8 +124,19 @@ pub(crate) fn give_up(security: &Security, touched: Touched, socket: Option<&Pat
         let text = if had.is_empty() { "" } else { ", capabilities kept (as asked)" };
         return Ok(text.to_owned());
     }
-    let name = security.user.as_deref();
-    let user = name.map(|name| user(name, Path::new("/etc"))).transpose().map_err(Failure::line)?;
+    let user = security.user.as_deref().map(|name| user(name, Path::new("/etc"))).transpose();
+    let user = user.map_err(Failure::line)?.filter(|user| user.uid != geteuid().as_raw());
+    if had.is_empty() && user.is_none() {
+        return Ok(String::new());
+    }
+    if let Some(user) = &user {
+        let failed = |path: &Path, e| Failure::line(format!("{}: cannot be given away: {e}", path.display()));
+        touched.logs.iter().try_for_each(|log| hand_over(log, user).map_err(|e| failed(log, e)))?;
+        if let Some(socket) = socket {
+            lchown(socket, Some(user.uid), Some(user.gid)).map_err(|e| failed(socket, e))?;
+        }
+    }
+    let name = security.user.as_deref().filter(|_| user.is_some());
     let mut to = Privileges { capabilities: CapabilitySet::empty(), user };
     let mut refused = tried(&to, touched)?;
     if let (Some(name), Some(first)) = (name, refused.iter().find(|refused| refused.path.exists())) {
@@ -136,19 +149,30 @@ pub(crate) fn give_up(security: &Security, touched: Touched, socket: Option<&Pat
     }
     refused.retain(|refused| to.user.is_none() && had.contains(refused.capability));
     refused.iter().for_each(|refused| to.capabilities |= refused.capability);
-    if let (Some(user), Some(socket)) = (&to.user, socket) {
-        chown(socket, Some(user.uid), Some(user.gid))
-            .map_err(|e| Failure::line(format!("{}: cannot be given to {name:?}: {e}", socket.display())))?;
+    reduce_process(&to).map_err(|e| failed(&e.to_string()))?;
+    Ok(text(name, &refused))
+}
+
+/// Gives a log file, made by root a moment ago or at an earlier start, to the user that goes on with it. Nothing
+/// else: no link, and no file that has another name, which a user with the folder could have put there.
+fn hand_over(log: &Path, user: &User) -> std::io::Result<()> {
+    let is_file = fs::symlink_metadata(log).is_ok_and(|found| found.is_file());
+    if !is_file {
+        return Ok(());
     }
-    reduce_process(&to).map_err(|e| Failure::line(format!("privileges could not be given up: {e}")))?;
-    Ok(text(name, had, &refused))
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    let file = fs::OpenOptions::new().append(true).custom_flags(flags).open(log)?;
+    let found = file.metadata()?;
+    if found.is_file() && found.nlink() == 1 && found.uid() == geteuid().as_raw() {
+        fchown(&file, Some(user.uid), Some(user.gid))?;
+    }
+    Ok(())
 }
 
 /// The end of the ready line.
-fn text(user: Option<&str>, had: CapabilitySet, kept: &[Refused]) -> String {
+fn text(user: Option<&str>, kept: &[Refused]) -> String {
     let who = match user {
         Some(name) => format!(", user {name}"),
-        None if had.is_empty() => return String::new(),
         None => String::new(),
     };
     let Some(first) = kept.first() else { return format!("{who}, capabilities dropped") };
@@ -160,10 +184,16 @@ fn text(user: Option<&str>, had: CapabilitySet, kept: &[Refused]) -> String {
 fn tried(to: &Privileges, touched: Touched) -> Outcome<Vec<Refused>> {
     let to = to.clone();
     let run = move || reduce_thread(&to).map(|()| touched.refused());
-    let failed = |why: String| Failure::line(format!("privileges could not be given up: {why}"));
-    let thread = thread::Builder::new().name("tries".into()).spawn(run).map_err(|e| failed(e.to_string()))?;
-    let result = thread.join().map_err(|_| failed("the thread that tries it ended".into()))?;
-    result.map_err(|e| failed(e.to_string()))
+    let thread =
+        thread::Builder::new().name("tries".into()).spawn(run).map_err(|e| failed(&e.to_string()))?;
+    let result = thread.join().map_err(|_| failed("the thread that tries it ended"))?;
+    result.map_err(|e| failed(&e.to_string()))
+}
+
+fn failed(why: &str) -> Failure {
+    Failure::line(format!(
+        "privileges could not be given up: {why}; [security] capabilities = \"keep\" in node.toml goes without"
+    ))
 }
 
 /// A user by name, from `passwd` and `group` in a folder, or by numbers.
@@ -216,17 +246,15 @@ mod tests {
 
     #[test]
     fn the_ready_line_says_who_it_is_and_what_was_kept() {
-        let all = CapabilitySet::all();
         let kept = |path: &str| Refused {
             path: path.into(),
             capability: CapabilitySet::DAC_READ_SEARCH,
             deed: "read",
         };
-        assert_eq!(text(None, all, &[]), ", capabilities dropped");
-        assert_eq!(text(None, CapabilitySet::empty(), &[]), "");
-        assert_eq!(text(Some("towpath"), all, &[]), ", user towpath, capabilities dropped");
+        assert_eq!(text(None, &[]), ", capabilities dropped");
+        assert_eq!(text(Some("towpath"), &[]), ", user towpath, capabilities dropped");
         assert_eq!(
-            text(None, all, &[kept("a.adn"), kept("b.adn")]),
+            text(None, &[kept("a.adn"), kept("b.adn")]),
             ", capabilities dropped but DAC_READ_SEARCH to read a.adn and 1 more"
         );
     }

@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use support::{Folder, Towpath, http_get};
 
@@ -95,7 +95,11 @@ fn another_user_is_become_on_every_thread_and_serves_reload_and_status() {
     }
     let folder = Folder::new("privileges-user");
     let app = folder.write("shop.adn", SHOP);
-    let config = folder.write("node.toml", "[security]\nuser = \"nobody\"\n");
+    let logs = Folder::new("privileges-user-logs");
+    chown(logs.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
+    let log = logs.path("access.log");
+    let config =
+        folder.write("node.toml", &format!("[security]\nuser = \"nobody\"\n[access_log]\nto = \"{log}\"\n"));
     let node = Towpath::start(&folder, &app, &["--config", &config, "--cores", "0"]);
     assert!(node.ready.ends_with(", user nobody, capabilities dropped"), "{}", node.ready);
     capabilities(node.pid(), 0);
@@ -103,8 +107,12 @@ fn another_user_is_become_on_every_thread_and_serves_reload_and_status() {
         assert_eq!(field(node.pid(), name), BTreeSet::from([format!("{0} {0} {0} {0}", NOBODY)]));
     }
     assert_eq!(field(node.pid(), "Groups:").first().map(|groups| groups.contains('0')), Some(false));
+    fs::rename(&log, logs.path("access.log.1")).unwrap();
+    node.signal("HUP");
+    assert!(node.says().starts_with("towpath: reloaded"));
     let done = Towpath::run(&["reload", "--admin", &node.socket()]);
     assert_eq!(done.code, 0, "{}", done.stderr);
+    assert_eq!(fs::metadata(&log).unwrap().uid(), NOBODY, "the log was opened again, by whom the node is");
     assert_eq!(node.stop(), Some(0));
 
     fs::set_permissions(&app, fs::Permissions::from_mode(0o600)).unwrap();
