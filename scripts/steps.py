@@ -28,6 +28,7 @@ APT = {
     "h2load": "nghttp2-client",
     "ip": "iproute2",
     "ethtool": "ethtool",
+    "tcpdump": "tcpdump",
     "shellcheck": "shellcheck",
 }
 # What the feature `dpdk` builds with; no program tells whether it is there.

@@ -5,8 +5,10 @@
 //! at arming: empty ones go to the shard, filled ones come back. The shard never waits: a frame for which no
 //! buffer is free is counted as missed. Nobody is woken: the control side looks every few milliseconds.
 //!
-//!     shard  Tap::rx_burst ── filter ── copy ──► full ──► Capture::drain ── pcapng
-//!                                          ◄──── free ◄──
+//! ```text
+//! shard  Tap::rx_burst ── filter ── copy ──► full ──► Capture::drain ── pcapng
+//!                                      ◄──── free ◄──
+//! ```
 //!
 //! Not armed, a tap costs one load and two branches a burst.
 

@@ -5,9 +5,11 @@
 //! a socket for each receive queue it serves. Pure Rust: the program is assembled here (`asm.rs`), no compiler
 //! and no C library take part.
 //!
-//!     NIC ── receive queue 0 ── program ──► socket ──► Queue of shard 0        Frame: an owned chunk of the umem
-//!      ├──── receive queue 1 ── program ──► socket ──┘
-//!      └──── not ours ────────────────────► kernel
+//! ```text
+//! NIC ── receive queue 0 ── program ──► socket ──► Queue of shard 0        Frame: an owned chunk of the umem
+//!  ├──── receive queue 1 ── program ──► socket ──┘
+//!  └──── not ours ────────────────────► kernel
+//! ```
 //!
 //! Invariants: a chunk is in one place (free, in a ring, in a frame); the program leaves with the process; no
 //! receive queue of the interface is without a socket.

@@ -379,6 +379,10 @@ fn describe(
             _ => " (as many as receive queues)",
         });
     }
+    if driver == "veth" {
+        // It hands on checksums that are still to be computed, and nothing says which.
+        line.push_str(", whose peer needs `ethtool -K PEER tx off`");
+    }
     let addresses: Vec<String> = config.addresses.iter().map(IpAddr::to_string).collect();
     line.push_str(&format!(", {}", addresses.join(" ")));
     if !config.ports.is_empty() {

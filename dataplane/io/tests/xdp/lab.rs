@@ -37,11 +37,15 @@ fn must(line: &str) {
 }
 
 impl Lab {
-    /// With so many queues at each end; `None`, after saying so, without root, `ip` or `ethtool`.
+    /// With so many queues at each end; `None`, after saying so, without root, `ip` or `ethtool`. A failure in CI.
     pub(crate) fn new(queues: u32) -> Option<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let there = |program: &str| Command::new(program).arg("--version").output().is_ok();
-        if !rustix::process::geteuid().is_root() || !there("ip") || !there("ethtool") {
+        #[expect(clippy::disallowed_methods, reason = "how CI says that it is CI")]
+        let is_ci = std::env::var("CI").is_ok_and(|ci| ci == "true" || ci == "1");
+        let can = rustix::process::geteuid().is_root() && there("ip") && there("ethtool");
+        assert!(can || !is_ci, "this test needs root, ip and ethtool");
+        if !can {
             println!("SKIPPED: needs root, ip and ethtool");
             return None;
         }
