@@ -24,10 +24,7 @@ pub(crate) struct Raw {
 }
 
 /// The stacks there are.
-#[cfg_attr(
-    feature = "dpdk",
-    expect(clippy::large_enum_variant, reason = "one per shard and port, never moved")
-)]
+#[allow(clippy::large_enum_variant, reason = "one per shard and port, never moved")]
 pub(crate) enum AnyStack {
     Xdp(Stack<Tap<xdp::Queue>>),
     #[cfg(feature = "dpdk")]

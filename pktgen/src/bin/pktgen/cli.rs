@@ -20,7 +20,7 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    Call(CallArgs),
+    Call(Box<CallArgs>),
     Echo(EchoArgs),
     Packet(PacketArgs),
 }
