@@ -536,8 +536,8 @@ impl Walk<'_, '_> {
                         HPattern::Any => !names_none,
                         _ => false,
                     };
-                    if of.ty.is_opt() && !takes_none {
-                        within.absent.push(self.text(of.span));
+                    if !takes_none && self.may_be_absent(of) {
+                        within.absent.push(self.called(of));
                     }
                     self.exits(&arm.body, &within);
                 }
@@ -605,20 +605,28 @@ impl Walk<'_, '_> {
         }
     }
 
+    /// The argument that a call-parameter stands for.
+    fn argument<'e>(&'e self, e: &'e HExpr) -> &'e HExpr {
+        match &e.kind {
+            HKind::CallParam(at) => self.link.args.get(usize::from(*at)).unwrap_or(e),
+            _ => e,
+        }
+    }
+
+    /// It is absent for some calls.
+    fn may_be_absent(&self, e: &HExpr) -> bool {
+        let of = self.argument(e);
+        of.ty.is_opt() && self.b.fold(e).is_none() && !matches!(of.kind, HKind::Wrap(_))
+    }
+
+    /// As the link, or the element, writes it.
+    fn called(&self, e: &HExpr) -> String {
+        self.text(self.argument(e).span)
+    }
+
     /// What keeps a call out of a branch by being absent: `==` and `in` are false then, `!=` is true.
     fn keeps_out(&self, cond: &HExpr, holds: bool) -> Vec<String> {
-        let absent =
-            |e: &HExpr| e.ty.is_opt() && self.b.fold(e).is_none() && !matches!(e.kind, HKind::Wrap(_));
-        let named = |e: &HExpr| {
-            let text = self.text(e.span);
-            match &e.kind {
-                HKind::CallParam(at) => match self.link.args.get(usize::from(*at)) {
-                    Some(arg) => self.text(arg.span),
-                    None => text,
-                },
-                _ => text,
-            }
-        };
+        let (absent, named) = (|e: &HExpr| self.may_be_absent(e), |e: &HExpr| self.called(e));
         match &cond.kind {
             HKind::Not(inner) => self.keeps_out(inner, !holds),
             HKind::And(a, b) if holds => {

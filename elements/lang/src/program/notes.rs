@@ -2,6 +2,7 @@
 
 use crate::ast::{HandlerKind, Scope};
 use crate::diag::Diagnostic;
+use crate::explain::facts::HandlerFacts;
 use crate::hir::{CellInit, Effect, HExpr, HKind, HPlace, HStmt, Init, State};
 use crate::lower::visit::{self, Node};
 use crate::lower::{Link, has_effect};
@@ -37,6 +38,21 @@ pub(super) fn chain(links: &[Link], out: &mut Vec<Diagnostic>) {
                 )
                 .label("move it to the left to see them"),
             );
+        }
+    }
+}
+
+/// Rejects that a call without some value passes.
+pub(super) fn passes(link: &Link, handlers: &[HandlerFacts], out: &mut Vec<Diagnostic>) {
+    if link.dry {
+        return;
+    }
+    for absent in handlers.iter().flat_map(|h| &h.rejects).flat_map(|exit| &exit.passes) {
+        let note =
+            Diagnostic::note(link.span, format!("{} passes calls without `{absent}`", link.element.name))
+                .label("where it is absent there is nothing to compare");
+        if !out.iter().any(|d| d.span == note.span && d.message == note.message) {
+            out.push(note);
         }
     }
 }

@@ -228,9 +228,11 @@ impl World<'_> {
             let key = (link.text.clone(), when.to_owned(), link.dry, is_typed.then(|| coverage.key()));
             let element = facts
                 .entry(key)
-                .or_insert_with(|| Arc::new(lower::analyse(link, &coverage, &table.services, &self.sources)));
+                .or_insert_with(|| Arc::new(lower::analyse(link, &coverage, &table.services, &self.sources)))
+                .clone();
+            notes::passes(link, &element.handlers, &mut self.errors);
             chain.links.push(LinkFacts {
-                element: element.clone(),
+                element,
                 rule: *rule,
                 file: self.file_name(link.span),
                 line: link.line,
