@@ -187,6 +187,16 @@ pub(crate) fn below(word: u64, n: usize) -> usize {
     usize::try_from((u128::from(word) * n as u128) >> 64).unwrap_or(0)
 }
 
+/// SHA-256 in hexadecimal, small letters.
+pub(crate) fn digest(bytes: &[u8]) -> [u8; 64] {
+    use sha2::Digest;
+    let mut hex = [0; 64];
+    for (pair, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(sha2::Sha256::digest(bytes)) {
+        *pair = [byte >> 4, byte & 15].map(|half| b"0123456789abcdef"[usize::from(half)]);
+    }
+    hex
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,14 +272,4 @@ mod tests {
         assert_eq!(cut("aé", 2), "a");
         assert_eq!(cut("abc", 2), "ab");
     }
-}
-
-/// SHA-256 in hexadecimal, small letters.
-pub(crate) fn digest(bytes: &[u8]) -> [u8; 64] {
-    use sha2::Digest;
-    let mut hex = [0; 64];
-    for (pair, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(sha2::Sha256::digest(bytes)) {
-        *pair = [byte >> 4, byte & 15].map(|half| b"0123456789abcdef"[usize::from(half)]);
-    }
-    hex
 }
