@@ -16,7 +16,8 @@
 //!
 //! Not here: frames over several chunks (the port's MTU ends at 3822 bytes), VLAN tags, checksum offloads: on a
 //! veth pair the other end must compute its own (`ethtool -K PEER tx off`). An interface that is deleted takes
-//! the port with it; one that goes down and up again does not.
+//! the port with it; one that goes down and up again does not. Receive queues added to an open port's interface
+//! (`ethtool -L`) are without sockets until the port is opened again: their frames go to the kernel.
 
 mod asm;
 mod bpf;

@@ -7,7 +7,7 @@ mod lab;
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader};
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -161,6 +161,41 @@ fn a_shared_address_is_ours_for_our_ports_only_and_answers_to_arp_reach_both() {
     serve(&mut queue, "an answer", heard, || answered.load(Ordering::Relaxed));
     // And all but TCP is the kernel's business.
     assert!(lab.at_far(|| kernel_answers(NEAR.into())).join().unwrap());
+}
+
+#[test]
+fn an_advertisement_for_a_shared_ipv6_address_reaches_both_too() {
+    let Some(lab) = Lab::new(1) else { return };
+    let (ours, far): (Ipv6Addr, Ipv6Addr) = ("fd77::254".parse().unwrap(), "fd77::1".parse().unwrap());
+    let mut queue =
+        lab.open(&PortConfig { ports: vec![15_000..=15_999], ..PortConfig::new(NEAR_IF, &[ours.into()]) });
+    let (mac, group) = (queue.info().mac, "ff02::1:ff00:1".parse::<Ipv6Addr>().unwrap());
+    let mut solicitation = queue.frame(86).unwrap();
+    solicitation.fill(0);
+    solicitation[..6].copy_from_slice(&[0x33, 0x33, 0xff, 0, 0, 1]);
+    solicitation[6..12].copy_from_slice(&mac);
+    solicitation[12..22].copy_from_slice(&[0x86, 0xdd, 0x60, 0, 0, 0, 0, 32, 58, 255]);
+    solicitation[22..38].copy_from_slice(&ours.octets());
+    solicitation[38..54].copy_from_slice(&group.octets());
+    solicitation[54] = 135;
+    solicitation[62..78].copy_from_slice(&far.octets());
+    solicitation[78..80].copy_from_slice(&[1, 1]);
+    solicitation[80..86].copy_from_slice(&mac);
+    // The sum of addresses, length, protocol and message, in ones' complement.
+    let words = solicitation[22..86].chunks(2).map(|word| u32::from(word[0]) << 8 | u32::from(word[1]));
+    let sum = words.sum::<u32>() + 32 + 58;
+    let sum = (sum & 0xffff) + (sum >> 16);
+    let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
+    solicitation[56..58].copy_from_slice(&(!folded).to_be_bytes());
+    let mut burst = Burst::new();
+    assert!(burst.push(solicitation).is_ok());
+    queue.tx_burst(&mut burst);
+    let answered = Cell::new(false);
+    let heard = |_: &mut Queue, frame: Frame| {
+        assert_eq!((frame[20], frame[54], &frame[62..78]), (58, 136, &far.octets()[..]));
+        answered.set(true);
+    };
+    serve(&mut queue, "an advertisement", heard, || answered.get());
 }
 
 /// Holds a port until it is killed: run by the test below, in a process of its own.
