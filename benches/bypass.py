@@ -37,7 +37,7 @@ class Setting:
     """A node over one backend, and the load's options that reach it."""
 
     def __init__(self, name, target):
-        self.name, self.target = name, target
+        self.name, self.target, self.more = name, target, ""
         self.dir = Path(tempfile.mkdtemp(prefix="bypass-"))
         if name == "memif":
             self.listen, self.echo = f"10.7.0.2:{CLIENT_PORT}", "10.8.0.3:50051"
@@ -60,7 +60,7 @@ class Setting:
             f'service client\nservice server {{ endpoints: ["{self.echo}"] }}\nclient -> server: {CHAIN}\n'
         )
         (self.dir / "node.toml").write_text(
-            f'{self.config}[access_log]\nto = "off"\n[admin]\naddress = "off"\nsocket = "{self.dir}/admin.sock"\n'
+            f'{self.config}{self.more}[access_log]\nto = "off"\n[admin]\naddress = "off"\nsocket = "{self.dir}/admin.sock"\n'
         )
         backend = "auto" if self.name == "memif" else self.name
         node = subprocess.Popen(
@@ -94,6 +94,7 @@ class Setting:
                 node.wait(5)
             except subprocess.TimeoutExpired:
                 node.kill()
+                node.wait()
         if answer["failed"]:
             raise RuntimeError(f"{self.name}: {answer['failed']} of {answer['calls']} calls failed: {answer['messages']}")
         return {"cpu_ns": spent / answer["calls"], "p50_us": answer["latency_us"]["p50"], "calls_per_s": answer["calls_per_s"]}

@@ -7,6 +7,7 @@
 //! then sleeps on the descriptors there are, and, if a port has none, for a quarter of the silence so far, at
 //! most a millisecond.
 
+use core::num::NonZeroU64;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
@@ -21,8 +22,12 @@ use crate::ports::{PortSeats, PortSnapshot, Raw, any};
 use crate::wait::SPIN_NS;
 use crate::{Backend, Config, Counters, Listeners, Placement, Poll, Rx, Sockets, Waker, os};
 
-/// The shortest sleep: below this the timer's own slack is longer.
+/// The shortest sleep: below this the sleep itself costs more than it spares.
 const NAP_MIN_NS: u64 = 20_000;
+/// The shortest with calls in flight beyond [`CALLS_LIGHT_MAX`]: a longer sleep brings a larger burst.
+const NAP_BUSY_MIN_NS: u64 = 50_000;
+/// With more calls in flight than this nobody waits for a single frame.
+const CALLS_LIGHT_MAX: u32 = 4;
 /// The longest: what a frame after a long silence may wait at a port without a descriptor.
 const NAP_MAX_NS: u64 = 1_000_000;
 /// A sleep is this part of the silence so far.
@@ -33,6 +38,8 @@ pub struct Transports {
     sockets: Sockets,
     ports: Vec<Raw>,
     poll: Poll,
+    /// Calls in flight.
+    calls: u32,
     /// Events not yet told; only with ports.
     pending: VecDeque<Event<Rx>>,
     from_sockets: Burst<Event<Rx>>,
@@ -55,12 +62,17 @@ impl Transports {
         let mut sockets = Sockets::open(config, listeners, shard, placement)?;
         let ports = ports.open(&sockets.waker()).map_err(io::Error::other)?;
         if !ports.is_empty() {
+            // By default a sleep may be 50 µs late. A refusal leaves it at that.
+            let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        }
+        if !ports.is_empty() {
             sockets.lend()?;
         }
         Ok(Self {
             sockets,
             ports,
             poll: config.poll,
+            calls: 0,
             pending: VecDeque::new(),
             from_sockets: Burst::new(),
             from_ports: Burst::new(),
@@ -175,7 +187,8 @@ impl Transports {
         }
         let is_blind = self.ports.iter().any(|port| port.descriptor().is_none());
         let silence = now.since_ns(self.last_event);
-        let nap = is_blind.then(|| (silence / NAP_SHARE).clamp(NAP_MIN_NS, NAP_MAX_NS));
+        let nap_min = if self.calls > CALLS_LIGHT_MAX { NAP_BUSY_MIN_NS } else { NAP_MIN_NS };
+        let nap = is_blind.then(|| (silence / NAP_SHARE).clamp(nap_min, NAP_MAX_NS));
         let timeout = [until.map(|until| until.since_ns(now)), nap].into_iter().flatten().min();
         let timeout = timeout.map(|ns| Timespec {
             tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
@@ -317,6 +330,7 @@ impl Transport for Transports {
     }
 
     fn publish_load(&mut self, calls: u32) {
+        self.calls = calls;
         self.sockets.publish_load(calls);
     }
 

@@ -29,6 +29,9 @@ use crate::time_wait::TimeWait;
 use crate::timers::Timers;
 use crate::{Config, ConfigError, Counters, Limits, Snapshot};
 
+/// A port without room is tried again after this.
+const STUCK_NS: u64 = 50_000;
+
 /// TCP/IP over one queue pair of a port.
 ///
 /// Called as [`shard::Transport`] says. A port that spreads by hash brings what has no ports (ARP, neighbour
@@ -165,7 +168,8 @@ impl<D: Device> Stack<D> {
     /// When the stack must be called again although no frame has come: [`shard::Transport::wait`] ends then,
     /// and so must any other wait.
     pub fn next_due(&self) -> Option<Instant> {
-        [self.timers.next(), self.neighbours.next()].into_iter().flatten().min()
+        let stuck = self.out.is_stuck.then(|| self.out.device.now().after_ns(STUCK_NS));
+        [self.timers.next(), self.neighbours.next(), stuck].into_iter().flatten().min()
     }
 
     /// True if the next burst will have events or the next flush something to send: waiting would be wrong.

@@ -17,8 +17,6 @@ use crate::stack::Stack;
 const BURSTS_MAX: usize = 4;
 /// How long a closed connection may go on sending what was accepted: three of smoltcp's retransmissions.
 const LINGER_NS: u64 = 10_000_000_000;
-/// A port without room is tried again after this.
-const STUCK_NS: u64 = 50_000;
 
 impl<D: Device> Stack<D> {
     /// As [`Transport::connect`], from an address and port of the caller's choice.
@@ -322,8 +320,7 @@ impl<D: Device> Transport for Stack<D> {
         if self.has_work() {
             return;
         }
-        let stuck = self.out.is_stuck.then(|| self.out.device.now().after_ns(STUCK_NS));
-        let until = [until, self.next_due(), stuck].into_iter().flatten().min();
+        let until = [until, self.next_due()].into_iter().flatten().min();
         self.out.device.wait(until);
     }
 
