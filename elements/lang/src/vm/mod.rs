@@ -19,6 +19,7 @@ pub mod rewrite;
 mod shared;
 mod state;
 pub(crate) mod text;
+mod texts;
 
 use std::sync::Arc;
 

@@ -3,10 +3,11 @@
 use abi::{Text, Unreadable, Verdict};
 
 use super::code::{Where, slice_parts, slice_word};
-use super::exec::{Run, bytes_of, text_of};
+use super::exec::Run;
 use super::message::{Reading, Scan, Slot, tag, view_parts};
 use super::rewrite::Target;
 use super::text::mix;
+use super::texts::{bytes_of, text_of};
 
 /// Bytes of texts that one call keeps of its request.
 const KEPT_BYTES_MAX: usize = 4096;

@@ -9,8 +9,9 @@ use super::arith;
 use super::code::{
     CellKind, CellOp, CellPlace, EMPTY_TEXT, KeyKind, MapSite, Op, Reg, ServiceText, ValueKind, slice_word,
 };
-use super::exec::{Flow, Run, bytes_of};
+use super::exec::{Flow, Run};
 use super::text::xxh64;
+use super::texts::bytes_of;
 use crate::state::scalars::byte_set;
 use crate::state::text;
 use crate::state::words::Words;
