@@ -15,6 +15,7 @@ mod port;
 mod queue;
 mod raw;
 mod rss;
+mod setup;
 mod stats;
 
 pub use accel::{AcceleratorOptions, BURST_MAX};

@@ -1,7 +1,6 @@
 //! One ethernet port, opened from a device string or a PCI address, configured and started.
 
-use core::ffi::{CStr, c_char};
-use core::ptr;
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::ffi::CString;
 use std::io::ErrorKind;
@@ -11,7 +10,8 @@ use std::sync::Mutex;
 use std::sync::{Arc, PoisonError};
 
 use super::eal::no_such_device;
-use super::{Eal, Error, Lcore, Pool, Queue, Rss, Shape, drivers, log, raw, rss};
+use super::setup::{configure, info};
+use super::{Eal, Error, Lcore, Pool, Queue, Rss, drivers, log, raw};
 
 /// How a port is opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -90,17 +90,6 @@ pub(crate) struct Shared {
 #[expect(clippy::disallowed_types, reason = "taken when a port opens or closes, never on the datapath")]
 pub(crate) static CONTROL: Mutex<()> = Mutex::new(());
 
-const RX_CHECKSUM: u64 = raw::K_RTE_ETH_RX_OFFLOAD_IPV4_CKSUM
-    | raw::K_RTE_ETH_RX_OFFLOAD_TCP_CKSUM
-    | raw::K_RTE_ETH_RX_OFFLOAD_UDP_CKSUM;
-const TX_CHECKSUM: u64 = raw::K_RTE_ETH_TX_OFFLOAD_IPV4_CKSUM
-    | raw::K_RTE_ETH_TX_OFFLOAD_TCP_CKSUM
-    | raw::K_RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
-/// An ethernet header with one tag, and the frame's own check sequence if a port leaves it there.
-const ETHER_OVERHEAD: u16 = 14 + 4 + 4;
-/// A port that does not say otherwise gets buffers of this many bytes.
-const BUFFER_MIN: u16 = 2048;
-
 impl Port {
     /// Makes (or takes) the device, configures and starts it.
     pub fn open(eal: Eal, device: &str, options: &PortOptions) -> Result<Self, Error> {
@@ -108,6 +97,13 @@ impl Port {
         log::begin();
         let id = attach(device)?;
         configure(eal, id, device, options).inspect_err(|_| detach(id))
+    }
+
+    /// A port that has been configured, started if it is `running`, with a pool for each queue.
+    pub(super) fn new(eal: Eal, id: u16, info: PortInfo, running: bool, pools: Vec<Pool>) -> Self {
+        let shared = Arc::new(Shared { id, info, running: AtomicBool::new(running), eal });
+        let queue = |(index, pool)| Some(Queue::new(Arc::clone(&shared), index, pool));
+        Self { queues: (0..).zip(pools).map(queue).collect(), shared }
     }
 
     /// What it is.
@@ -256,175 +252,6 @@ fn port_of(device: &CStr) -> Option<u16> {
     Some(id)
 }
 
-fn info(id: u16) -> Result<raw::rte_eth_dev_info, i32> {
-    let mut info = raw::rte_eth_dev_info::default();
-    // SAFETY: fills in the struct; refuses a port that does not exist.
-    let result = unsafe { raw::rte_eth_dev_info_get(id, &raw mut info) };
-    if result < 0 { Err(result) } else { Ok(info) }
-}
-
-/// One port while it is being set up: what every step needs to name in its error.
-struct Setup<'a> {
-    id: u16,
-    device: &'a str,
-    info: raw::rte_eth_dev_info,
-}
-
-impl Setup<'_> {
-    fn check(&self, doing: &'static str, result: i32) -> Result<(), Error> {
-        if result < 0 { Err(Error::from_result(self.device, doing, result)) } else { Ok(()) }
-    }
-
-    fn offloads(&self) -> Offloads {
-        let (rx, tx) = (self.info.rx_offload_capa, self.info.tx_offload_capa);
-        Offloads {
-            rx_checksum: rx & RX_CHECKSUM == RX_CHECKSUM,
-            tx_checksum: tx & TX_CHECKSUM == TX_CHECKSUM,
-            tx_segmentation: tx & TX_CHECKSUM == TX_CHECKSUM && tx & raw::K_RTE_ETH_TX_OFFLOAD_TCP_TSO != 0,
-        }
-    }
-
-    fn mtu(&self, options: &PortOptions) -> Result<u16, Error> {
-        let mut mtu = 0;
-        // SAFETY: fills in the number.
-        let result = unsafe { raw::rte_eth_dev_get_mtu(self.id, &raw mut mtu) };
-        self.check("read the MTU", result)?;
-        let (least, most) = (self.info.min_mtu, self.info.max_mtu);
-        match options.mtu {
-            Some(asked) if asked < least || (most != 0 && asked > most) => {
-                Err(Error::new(self.device, "set the MTU", libc::EINVAL, format!("from {least} to {most}")))
-            }
-            Some(asked) => Ok(asked),
-            None => Ok(mtu),
-        }
-    }
-
-    fn configure(
-        &self,
-        queues: u16,
-        mtu: u16,
-        offloads: Offloads,
-        rss: Option<&mut [u8]>,
-    ) -> Result<(), Error> {
-        let mut conf = raw::rte_eth_conf::default();
-        conf.rxmode.mtu = u32::from(mtu);
-        if offloads.rx_checksum {
-            conf.rxmode.offloads |= RX_CHECKSUM;
-        }
-        if offloads.tx_checksum {
-            conf.txmode.offloads |= TX_CHECKSUM;
-        }
-        if offloads.tx_segmentation {
-            conf.txmode.offloads |= raw::K_RTE_ETH_TX_OFFLOAD_TCP_TSO;
-        }
-        if let Some(key) = rss {
-            conf.rxmode.mq_mode = raw::rte_eth_rx_mq_mode::RTE_ETH_MQ_RX_RSS;
-            conf.rx_adv_conf.rss_conf = rss::wanted(&self.info, key);
-        }
-        // SAFETY: the port exists and is stopped; the configuration, and the key it points to, live during the
-        // call, which copies both.
-        let result = unsafe { raw::rte_eth_dev_configure(self.id, queues, queues, &raw const conf) };
-        self.check("configure the port", result)
-    }
-
-    /// Descriptors as the port wants them: receive and transmit.
-    fn descriptors(&self, wanted: u16) -> Result<(u16, u16), Error> {
-        let (mut rx, mut tx) = (wanted, wanted);
-        // SAFETY: the port is configured; both numbers are changed in place.
-        let result = unsafe { raw::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &raw mut rx, &raw mut tx) };
-        self.check("size the rings", result)?;
-        Ok((rx, tx))
-    }
-
-    fn queue(&self, index: u16, (rx, tx): (u16, u16), socket: u32, pool: &Pool) -> Result<(), Error> {
-        // SAFETY: the port is configured and stopped; the pool lives as long as the process; no configuration
-        // means the port's default one.
-        let result =
-            unsafe { raw::rte_eth_rx_queue_setup(self.id, index, rx, socket, ptr::null(), pool.as_raw()) };
-        self.check("set up a receive queue", result)?;
-        // SAFETY: as above.
-        let result = unsafe { raw::rte_eth_tx_queue_setup(self.id, index, tx, socket, ptr::null()) };
-        self.check("set up a transmit queue", result)
-    }
-
-    fn mac(&self, wanted: Option<[u8; 6]>) -> Result<[u8; 6], Error> {
-        let mut address = raw::rte_ether_addr { addr_bytes: wanted.unwrap_or_default() };
-        if wanted.is_some() {
-            // SAFETY: the port is configured; the address is copied.
-            let result = unsafe { raw::rte_eth_dev_default_mac_addr_set(self.id, &raw mut address) };
-            self.check("set the ethernet address", result)?;
-        }
-        // SAFETY: fills in the address.
-        let result = unsafe { raw::rte_eth_macaddr_get(self.id, &raw mut address) };
-        self.check("read the ethernet address", result)?;
-        Ok(address.addr_bytes)
-    }
-
-    /// Starts the port; false if it has to wait for its peer.
-    fn start(&self, promiscuous: bool) -> Result<bool, Error> {
-        // SAFETY: configured, with all its queues set up.
-        let result = unsafe { raw::rte_eth_dev_start(self.id) };
-        if result < 0 && is_memif_client(self.device) {
-            return Ok(false);
-        }
-        self.check("start the port", result)?;
-        if promiscuous {
-            // SAFETY: the port is started.
-            let result = unsafe { raw::rte_eth_promiscuous_enable(self.id) };
-            // A driver without the switch does not filter.
-            if result != -libc::ENOTSUP {
-                self.check("make the port promiscuous", result)?;
-            }
-        }
-        // Neighbour discovery comes by multicast. A port that does not filter refuses.
-        // SAFETY: the port is started.
-        let _ = unsafe { raw::rte_eth_allmulticast_enable(self.id) };
-        Ok(true)
-    }
-}
-
-fn configure(eal: Eal, id: u16, device: &str, options: &PortOptions) -> Result<Port, Error> {
-    let info = info(id).map_err(|result| Error::from_result(device, "read what the port can do", result))?;
-    let setup = Setup { id, device, info };
-    let offloads = setup.offloads();
-    let mtu = setup.mtu(options)?;
-    let steers = options.queues > 1 && rss::offered(&info);
-    let queues = if steers { options.queues.min(info.max_rx_queues).min(info.max_tx_queues) } else { 1 };
-    let mut key = rss::key(&info);
-    setup.configure(queues, mtu, offloads, steers.then_some(&mut key[..]))?;
-    let descriptors = setup.descriptors(options.descriptors)?;
-    // SAFETY: the port exists; -1 stands for any socket.
-    let socket = unsafe { raw::rte_eth_dev_socket_id(id) };
-    let shape = Shape {
-        count: u32::from(descriptors.0) + u32::from(descriptors.1) + options.buffers,
-        frame_len_max: mtu.saturating_add(ETHER_OVERHEAD).max(BUFFER_MIN),
-        socket: u16::try_from(socket).ok(),
-    };
-    let mut pools = Vec::new();
-    for index in 0..queues {
-        let pool = Pool::take(eal, shape)?;
-        setup.queue(index, descriptors, socket.cast_unsigned(), &pool)?;
-        pools.push(pool);
-    }
-    let mac = setup.mac(options.mac)?;
-    let running = setup.start(options.promiscuous)?;
-    let rss = if steers { Some(rss::apply(device, id, &info, queues)?) } else { None };
-    let info = PortInfo {
-        device: device.to_owned(),
-        driver: text(info.driver_name),
-        socket: shape.socket,
-        mac,
-        mtu,
-        queues,
-        offloads,
-        rss,
-    };
-    let shared = Arc::new(Shared { id, info, running: AtomicBool::new(running), eal });
-    let queues =
-        pools.into_iter().zip(0..).map(|(pool, index)| Some(Queue::new(Arc::clone(&shared), index, pool)));
-    Ok(Port { queues: queues.collect(), shared })
-}
-
 /// The socket of a memif or vhost server that died is in the way of the next one.
 fn remove_stale_socket(device: &str) {
     let value = |key: &str| device.split(',').find_map(|part| part.strip_prefix(key)?.strip_prefix('='));
@@ -446,15 +273,7 @@ fn remove_stale_socket(device: &str) {
 }
 
 /// A memif's client looks for its server when it is started, and never again.
-fn is_memif_client(device: &str) -> bool {
+pub(super) fn is_memif_client(device: &str) -> bool {
     // The driver's own default is the client.
     device.starts_with("net_memif") && !device.contains("role=server")
-}
-
-fn text(from: *const c_char) -> String {
-    if from.is_null() {
-        return String::new();
-    }
-    // SAFETY: a driver's name: static and terminated.
-    unsafe { CStr::from_ptr(from) }.to_string_lossy().into_owned()
 }

@@ -24,9 +24,12 @@ const KEY_LEN: u8 = 40;
 #[expect(clippy::cast_possible_truncation, reason = "64 entries of a table go in one struct")]
 const GROUP: usize = raw::K_RTE_ETH_RETA_GROUP_SIZE as usize;
 
-/// True if the port can hash TCP over IPv4 and has a table we can compute with.
+/// What a port must hash to be of use: TCP over both.
+const NEEDED: u64 = raw::K_RTE_ETH_RSS_NONFRAG_IPV4_TCP | raw::K_RTE_ETH_RSS_NONFRAG_IPV6_TCP;
+
+/// True if the port can hash TCP and has a table we can compute with.
 pub(crate) fn offered(info: &raw::rte_eth_dev_info) -> bool {
-    info.flow_type_rss_offloads & raw::K_RTE_ETH_RSS_NONFRAG_IPV4_TCP != 0 && info.reta_size.is_power_of_two()
+    info.flow_type_rss_offloads & NEEDED == NEEDED && info.reta_size.is_power_of_two()
 }
 
 /// The symmetric key at the port's length.
@@ -71,5 +74,8 @@ pub(crate) fn apply(device: &str, id: u16, info: &raw::rte_eth_dev_info, queues:
     // What it says now is what it does; the key is overwritten in place.
     // SAFETY: the key has room for `rss_key_len` bytes, and outlives the call.
     check("read the RSS key", unsafe { raw::rte_eth_dev_rss_hash_conf_get(id, &raw mut conf) })?;
+    if conf.rss_hf & NEEDED != NEEDED {
+        return Err(Error::new(device, "spread flows", libc::ENOTSUP, "it does not hash TCP".to_owned()));
+    }
     Ok(Rss { key, table })
 }
