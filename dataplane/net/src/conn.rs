@@ -7,7 +7,7 @@ use smoltcp::socket::tcp::State;
 
 use crate::neighbours::Place;
 use crate::outbox::Sent;
-use crate::parse::{ACK, Flow, SYN, Segment};
+use crate::parse::Flow;
 use crate::sockets::TcpSocket;
 
 /// Where a connection is in its life, as the shard sees it.
@@ -50,7 +50,11 @@ pub(crate) struct Conn {
     /// The last segment sent.
     pub(crate) sent: Sent,
     /// Where the receive ring ends, as long as the last segment sent was a SYN: see [`Conn::exceeds`].
-    ring_end: Option<u32>,
+    pub(crate) ring_end: Option<u32>,
+    /// Bytes ever accepted from the shard, modulo 2^32.
+    pub(crate) accepted: u32,
+    /// The window field of the newest segment from the peer.
+    pub(crate) window: u16,
     pub(crate) paused: bool,
     /// The peer's FIN has come.
     pub(crate) peer_fin: bool,
@@ -81,6 +85,8 @@ impl Conn {
             alarm: None,
             sent: Sent::default(),
             ring_end: None,
+            accepted: 0,
+            window: 0,
             paused: false,
             peer_fin: false,
             eof_told: false,
@@ -99,27 +105,6 @@ impl Conn {
     /// Received bytes the shard has not been given.
     pub(crate) fn unread(&self) -> usize {
         self.tcp.as_ref().map_or(0, |tcp| tcp.get().recv_queue())
-    }
-
-    /// True if a segment reaches beyond the receive ring while smoltcp does not see it.
-    ///
-    /// The window in a SYN is not scaled (RFC 7323 section 2.2), but smoltcp 0.14 remembers it as if it were
-    /// (`remote_last_win` in its `dispatch`): until the first segment without SYN is out it notes bytes as
-    /// received for which its ring has no room. It would hand over what it never had, or panic in
-    /// `RingBuffer::enqueue_unallocated`; and anybody can make it do so.
-    pub(crate) fn exceeds(&mut self, segment: &Segment) -> bool {
-        let Some(tcp) = &self.tcp else { return false };
-        if matches!(tcp.state(), State::Listen | State::SynSent) && segment.flags & SYN != 0 {
-            let room = u32::try_from(tcp.get().recv_capacity()).unwrap_or(0).min(u32::from(u16::MAX));
-            self.ring_end = Some(segment.seq.wrapping_add(1).wrapping_add(room));
-            return false;
-        }
-        if self.ring_end.is_some() && self.sent.flags & (SYN | ACK) == ACK {
-            self.ring_end = None;
-        }
-        let len = u32::try_from(segment.payload_len).unwrap_or(u32::MAX);
-        let end = segment.seq.wrapping_add(len);
-        self.ring_end.is_some_and(|ring_end| len > 0 && end.wrapping_sub(ring_end).cast_signed() > 0)
     }
 
     /// `tx` was cut and there is room again: says so once.
@@ -142,8 +127,9 @@ impl Conn {
         if after != State::Closed || before == State::Closed {
             return;
         }
-        // Both FINs acknowledged: over, and nothing to tell beyond the end of stream.
-        let is_clean = !rst && (before == State::LastAck || before == State::TimeWait);
+        // Both FINs acknowledged: over, and nothing to tell beyond the end of stream. In time-wait a RST says
+        // only that the peer has met a straggler and forgotten us (RFC 1337).
+        let is_clean = before == State::TimeWait || (before == State::LastAck && !rst);
         if !is_clean && self.end.is_none() {
             self.end = Some(match (rst, before) {
                 (true, State::SynSent) => Why::Refused,

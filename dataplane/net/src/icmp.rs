@@ -79,7 +79,7 @@ impl<D: Device> Stack<D> {
     pub fn inject(&mut self, frame: &[u8]) {
         let now = self.out.device.now();
         let parsed = self.rules.parse(frame);
-        self.take_parsed(frame, parsed, Origin::Copy, now);
+        self.take_other(frame, parsed, Origin::Copy, now);
     }
 
     pub(crate) fn take_arp(&mut self, frame: &[u8], origin: Origin, now: Instant) -> Result<(), Bad> {

@@ -26,9 +26,12 @@ impl<D: Device> Stack<D> {
             batch.push((frame, parsed));
         }
         self.look_ahead(&batch);
-        for (frame, parsed) in batch.drain(..) {
+        for (mut frame, parsed) in batch.drain(..) {
             self.counters.rx_frames += 1;
-            self.take_parsed(&frame, parsed, Origin::Wire, now);
+            match parsed {
+                Ok(Parsed::Tcp(segment, end)) => self.take_segment(&mut frame[..end], &segment, now),
+                other => self.take_other(&frame, other, Origin::Wire, now),
+            }
         }
         self.batch = batch;
         is_full
@@ -51,7 +54,8 @@ impl<D: Device> Stack<D> {
         black_box(sockets.map(|tcp| tcp.look()).fold(0, usize::wrapping_add));
     }
 
-    pub(crate) fn take_parsed(
+    /// What is not TCP.
+    pub(crate) fn take_other(
         &mut self,
         frame: &[u8],
         parsed: Result<Parsed, Bad>,
@@ -59,10 +63,6 @@ impl<D: Device> Stack<D> {
         now: Instant,
     ) {
         let done = match parsed {
-            Ok(Parsed::Tcp(segment, end)) if origin == Origin::Wire => {
-                self.take_segment(&frame[ETHERNET..end], mac_at(frame, 6), &segment, now);
-                Ok(())
-            }
             Ok(Parsed::Tcp(..)) => Ok(()),
             Ok(Parsed::Arp) => self.take_arp(frame, origin, now),
             Ok(Parsed::Icmp { from, to, hop_limit, message }) => {
@@ -75,9 +75,10 @@ impl<D: Device> Stack<D> {
         }
     }
 
-    fn take_segment(&mut self, packet: &[u8], mac: Mac, segment: &Segment, now: Instant) {
+    fn take_segment(&mut self, frame: &mut [u8], segment: &Segment, now: Instant) {
+        let mac = mac_at(frame, 6);
         if let Some(index) = self.flows.get(&segment.flow).copied() {
-            return self.feed(index, packet, mac, segment, now);
+            return self.feed(index, frame, mac, segment, now);
         }
         match self.time_wait.meet(segment, now) {
             Straggler::None => {}
@@ -92,25 +93,26 @@ impl<D: Device> Stack<D> {
             }
         }
         if segment.flags & (SYN | ACK | RST | FIN) == SYN {
-            self.take_syn(packet, mac, segment, now);
+            self.take_syn(frame, mac, segment, now);
         } else {
-            self.refuse(packet, mac, segment, now);
+            self.refuse(frame, mac, segment, now);
         }
     }
 
     /// Gives a segment to its connection's socket, and nobody else's.
-    fn feed(&mut self, index: u32, packet: &[u8], mac: Mac, segment: &Segment, now: Instant) {
+    fn feed(&mut self, index: u32, frame: &mut [u8], mac: Mac, segment: &Segment, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
         if conn.exceeds(segment) {
             self.counters.bad_tcp_window += 1;
             return;
         }
+        conn.refresh(segment, frame.get_mut(segment.at..).unwrap_or_default());
         let Some(tcp) = &mut conn.tcp else { return };
         let before = tcp.state();
         let mut gate = Gate {
             out: &mut self.out,
             counters: &mut self.counters,
-            packet: Some(packet),
+            packet: frame.get(ETHERNET..),
             to: Some(Link::of(mac, segment.flow.remote)),
             sent: &mut conn.sent,
         };
@@ -135,12 +137,12 @@ impl<D: Device> Stack<D> {
     }
 
     /// The first segment of a connection that is not ours.
-    fn take_syn(&mut self, packet: &[u8], mac: Mac, segment: &Segment, now: Instant) {
+    fn take_syn(&mut self, frame: &mut [u8], mac: Mac, segment: &Segment, now: Instant) {
         let flow = segment.flow;
         let Some(local) = self.rules.routes.address(flow.local) else { return };
         let Some(listener) = self.backlog.listener(local, flow.local_port) else {
             self.counters.syns_refused += 1;
-            return self.refuse(packet, mac, segment, now);
+            return self.refuse(frame, mac, segment, now);
         };
         let Some((hop, _)) = self.rules.routes.hop(flow.remote) else {
             self.counters.syns_unroutable += 1;
@@ -148,7 +150,7 @@ impl<D: Device> Stack<D> {
         };
         if self.slots.len() >= self.limits.conns_max {
             self.counters.syns_over_conns_max += 1;
-            return self.refuse(packet, mac, segment, now);
+            return self.refuse(frame, mac, segment, now);
         }
         loop {
             match self.backlog.admit(flow.remote, now) {
@@ -182,11 +184,11 @@ impl<D: Device> Stack<D> {
         self.backlog.enter(flow.remote, id, now);
         let slots = &mut self.slots;
         self.backlog.tidy(|id| slots.conn_mut(id).is_some_and(|c| matches!(c.stage, Stage::HalfOpen(_))));
-        self.feed(id.index, packet, mac, segment, now);
+        self.feed(id.index, frame, mac, segment, now);
     }
 
     /// Answers a segment that belongs to nobody with one RST.
-    fn refuse(&mut self, packet: &[u8], mac: Mac, segment: &Segment, now: Instant) {
+    fn refuse(&mut self, frame: &[u8], mac: Mac, segment: &Segment, now: Instant) {
         if segment.flags & RST != 0 {
             return;
         }
@@ -198,7 +200,7 @@ impl<D: Device> Stack<D> {
         let mut gate = Gate {
             out: &mut self.out,
             counters: &mut self.counters,
-            packet: Some(packet),
+            packet: frame.get(ETHERNET..),
             to: Some(Link::of(mac, segment.flow.remote)),
             sent: &mut Sent::default(),
         };

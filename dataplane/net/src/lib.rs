@@ -26,6 +26,7 @@
 
 extern crate alloc;
 
+mod amend;
 mod config;
 mod conn;
 mod counters;

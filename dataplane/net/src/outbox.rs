@@ -114,14 +114,16 @@ pub(crate) struct Sent {
     pub(crate) seq: u32,
     pub(crate) ack: u32,
     pub(crate) flags: u8,
-    /// SND.NXT of RFC 9293: the end of all that was ever sent, once a SYN was.
+    /// The number of the first byte, once the SYN before it was sent.
+    pub(crate) first: Option<u32>,
+    /// SND.NXT of RFC 9293: the end of all that was ever sent, from then on.
     next: Option<u32>,
 }
 
 impl Sent {
     #[cfg(test)]
     pub(crate) fn test(seq: u32, ack: u32) -> Self {
-        Self { seq, ack, flags: 0, next: None }
+        Self { seq, ack, ..Self::default() }
     }
 
     /// Takes note of a segment on its way out and mends it.
@@ -149,12 +151,10 @@ impl Sent {
                 }
             }
             // A single byte may be a probe of a closed window or of an idle peer: these do not count.
-            Some(next) if len > 1 || self.flags & FIN != 0 => {
-                if end.wrapping_sub(next).cast_signed() > 0 {
-                    self.next = Some(end);
-                }
+            Some(next) if (len > 1 || self.flags & FIN != 0) && end.wrapping_sub(next).cast_signed() > 0 => {
+                self.next = Some(end);
             }
-            None if self.flags & SYN != 0 => self.next = Some(end),
+            None if self.flags & SYN != 0 => (self.first, self.next) = (Some(end), Some(end)),
             _ => {}
         }
     }

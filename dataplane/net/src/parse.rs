@@ -43,6 +43,10 @@ pub(crate) struct Segment {
     pub(crate) flow: Flow,
     pub(crate) flags: u8,
     pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) window: u16,
+    /// Where it begins in its frame.
+    pub(crate) at: usize,
     /// Bytes of its payload.
     pub(crate) payload_len: usize,
 }
@@ -260,8 +264,8 @@ impl Rules {
         to: IpAddr,
         local: u16,
     ) -> Result<Parsed, Bad> {
-        let end = at.end;
-        let bytes = frame.get(at).unwrap_or_default();
+        let Range { start, end } = at;
+        let bytes = frame.get(start..end).unwrap_or_default();
         if bytes.len() < TCP {
             return Err(Bad::TcpHeader);
         }
@@ -286,7 +290,8 @@ impl Rules {
             return Err(Bad::TcpOptions);
         }
         let payload_len = bytes.len() - header_len;
-        let segment = Segment { flow, flags, seq: be32(bytes, 4), payload_len };
+        let (seq, ack, window) = (be32(bytes, 4), be32(bytes, 8), be16(bytes, 14));
+        let segment = Segment { flow, flags, seq, ack, window, at: start, payload_len };
         Ok(Parsed::Tcp(segment, end))
     }
 }

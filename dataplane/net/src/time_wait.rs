@@ -132,7 +132,7 @@ mod tests {
     }
 
     fn segment(port: u16, flags: u8, seq: u32, payload_len: usize) -> Segment {
-        Segment { flow: flow(port), flags, seq, payload_len }
+        Segment { flow: flow(port), flags, seq, ack: 0, window: 0, at: 34, payload_len }
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::stack::Stack;
 
 /// Bursts taken from the device in one of the shard's.
 const BURSTS_MAX: usize = 4;
-/// How long a closed connection may go on sending what was accepted: three of smoltcp's retransmissions.
-const LINGER_NS: u64 = 10_000_000_000;
+/// How long a closed connection may go on sending what was accepted: five of smoltcp's retransmissions.
+const LINGER_NS: u64 = 32_000_000_000;
 
 impl<D: Device> Stack<D> {
     /// As [`Transport::connect`], from an address and port of the caller's choice.
@@ -258,6 +258,7 @@ impl<D: Device> Transport for Stack<D> {
                 }
             }
         }
+        state.accepted = state.accepted.wrapping_add(u32::try_from(taken).unwrap_or(0));
         self.counters.tx_bytes += taken as u64;
         if taken < given {
             state.cut = true;

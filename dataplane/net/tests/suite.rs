@@ -198,7 +198,7 @@ fn closing_delivers_what_was_accepted_but_does_not_wait_for_ever() {
     world.hosts[0].send(ours, &sent);
     world.run(SECOND);
     world.hosts[0].stack.close(ours);
-    world.run(15 * SECOND);
+    world.run(35 * SECOND);
     assert_eq!(world.hosts[0].stack.snapshot().conns_open, 0, "a reader that never reads");
     assert_eq!(world.hosts[1].log(theirs).reset, Some(Why::Reset));
     world.assert_empty();

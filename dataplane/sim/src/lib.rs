@@ -41,6 +41,7 @@ mod scenario;
 mod server;
 mod trace;
 mod transport;
+mod wired;
 mod world;
 
 pub use scenario::{Failure, Outcome, Scenario, run};

@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::trace::Trace;
+use crate::wired::wired;
 use crate::world::{World, real};
 use crate::{abuse, calls, relay};
 
@@ -17,11 +18,13 @@ pub enum Scenario {
     Messages,
     /// Honest calls beside hostile peers.
     Abuse,
+    /// Byte streams and gRPC calls over TCP/IP on a wire that loses, doubles, reorders and corrupts frames.
+    Net,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Relay, Self::Calls, Self::Messages, Self::Abuse];
+    pub const ALL: &'static [Self] = &[Self::Relay, Self::Calls, Self::Messages, Self::Abuse, Self::Net];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Scenario {
             Self::Calls => "calls",
             Self::Messages => "messages",
             Self::Abuse => "abuse",
+            Self::Net => "net",
         }
     }
 
@@ -95,6 +99,8 @@ pub fn run(scenario: Scenario, seed: u64, prints: bool) -> Result<Outcome, Failu
         Scenario::Calls => calls::run(seed, Trace::new(prints), real),
         Scenario::Messages => calls::run_gated(seed, Trace::new(prints), real),
         Scenario::Abuse => abuse::run(seed, Trace::new(prints), real),
+        Scenario::Net if seed.is_multiple_of(2) => relay::run(seed, Trace::new(prints), wired),
+        Scenario::Net => calls::run(seed, Trace::new(prints), wired),
     };
     let result = catch_unwind(AssertUnwindSafe(one)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();

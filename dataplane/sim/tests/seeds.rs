@@ -33,6 +33,11 @@ fn hostile_peers_harm_nobody_else() {
     hunt(Scenario::Abuse, 100);
 }
 
+#[test]
+fn streams_and_calls_survive_a_bad_wire() {
+    hunt(Scenario::Net, 500);
+}
+
 /// Seeds that found what the hunts above do not reach.
 #[test]
 fn seeds_that_failed_once() {

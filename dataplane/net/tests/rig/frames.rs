@@ -62,7 +62,7 @@ impl Tcp {
         options.resize(options.len().min(40).next_multiple_of(4), 0);
         let mut tcp = [self.from.1.to_be_bytes(), self.to.1.to_be_bytes()].concat();
         tcp.extend([self.seq.to_be_bytes(), self.ack.to_be_bytes()].concat());
-        tcp.extend([((20 + options.len()) / 4 << 4) as u8, self.flags]);
+        tcp.extend([(((20 + options.len()) / 4) << 4) as u8, self.flags]);
         tcp.extend(self.window.to_be_bytes());
         tcp.extend([0; 4]);
         tcp.extend(options);

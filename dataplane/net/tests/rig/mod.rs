@@ -237,7 +237,7 @@ impl World {
 
     /// Nothing is left of any connection: no slot, socket or buffer.
     pub(crate) fn assert_empty(&mut self) {
-        self.run(30 * SECOND);
+        self.run(45 * SECOND);
         for host in &mut self.hosts {
             host.turn();
             host.held.clear();
