@@ -40,6 +40,11 @@ def policy(chain, endpoints, extra=""):
     return f"service client\nservice server {{ endpoints: [{listed}] }}\n{extra}{rule}"
 
 
+def listen_default():
+    """Where a node listens when nobody says; a raw port lends no free port numbers."""
+    return f"{lab.NODE_ADDRESS}:{lab.PORT}" if lab.current else "127.0.0.1:0"
+
+
 def uring_works():
     """Whether `--backend uring` starts on this machine; containers often forbid io_uring."""
     try:
@@ -60,7 +65,7 @@ class Node:
         kind = backend.partition("-")[0]
         command = [*(raw.prefix() if raw else []), binary(), "run", self.adn, "--backend", kind, "--admin", "127.0.0.1:0"]
         if listen and "--listen" not in args:
-            command += ["--listen", f"{lab.NODE_ADDRESS}:{lab.PORT}" if raw else "127.0.0.1:0"]
+            command += ["--listen", listen_default()]
         if raw:
             config += raw.config()
         (self.dir / "node.toml").write_text(f'[admin]\nsocket = "{self.dir}/admin.sock"\n{config}')

@@ -4,7 +4,7 @@ faults, compression, limits. Each scenario starts its own node and backends and 
 
 import time
 
-from harness import h2, process, towpath, wire
+from harness import h2, lab, process, towpath, wire
 
 
 class Wrong(Exception):
@@ -55,6 +55,10 @@ def free_port():
     return port
 
 
+# About the command line, loopback and unix sockets: the same whatever carries the calls.
+KERNEL_ONLY = {"mistakes_are_explained", "admin_address", "unix_sockets_both_ways", "every_standard_element"}
+
+
 def run_all(tally, backend, programs, full, only=""):
     import scenes.chains  # noqa: F401 -- registers
     import scenes.command  # noqa: F401
@@ -65,6 +69,9 @@ def run_all(tally, backend, programs, full, only=""):
 
     for name, function, is_slow in SCENES:
         if only not in name:
+            continue
+        if lab.current and name in KERNEL_ONLY:
+            tally.skip(f"{backend} {name}", "about the kernel's own sockets")
             continue
         if is_slow and not full:
             tally.skip(f"{backend} {name}", "slow: --full or CI=true runs it")

@@ -139,7 +139,7 @@ def a_listener_can_relay_tcp(backend, _):
         sock.sendall(got[::-1])
 
     upstream = wire.Listener(serve)
-    config = '[[listen]]\nname = "raw"\naddress = "127.0.0.1:0"\nprotocol = "tcp"\ndestination = "server"\n'
+    config = '[[listen]]\nname = "raw"\naddress = "' + towpath.listen_default() + '"\nprotocol = "tcp"\ndestination = "server"\n'
     adn = towpath.policy("LoadBalancing", [upstream.endpoint])
     with towpath.Node(adn, backend, config, listen=False) as towpath_node:
         data = bytes(range(256)) * 4000
