@@ -1,0 +1,192 @@
+//! What lies below TCP: neighbours, echo, several queues of one port, links that go down, full queues.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::cast_possible_truncation, reason = "tests know their numbers")]
+
+mod rig;
+
+use net::hub::Faults;
+use net::{Config, ConfigError, Listener, Route, Stack};
+use shard::{ListenerId, Spread, Steering, Transport};
+
+use rig::frames::checksum;
+use rig::{MS, PORT, SECOND, World, config, info, mac, pattern, v4, v6};
+
+fn pair() -> World {
+    World::pair(Faults { delay_ns: 10_000, ..Faults::default() }, 1)
+}
+
+#[test]
+fn many_neighbours_are_found_at_once_and_a_lost_question_costs_little() {
+    let mut world = World::new(Faults { delay_ns: 10_000, ..Faults::default() }, 1);
+    for last in 1..=40 {
+        world.add(info(last), config(last));
+    }
+    let begun = world.now();
+    let ids: Vec<_> = (2..=40).map(|last| world.hosts[0].connect(v4(last))).collect();
+    world.until("all connections", |world| ids.iter().all(|id| world.hosts[0].log(*id).connected));
+    assert!(world.now() - begun < MS, "{} us for 39 neighbours", (world.now() - begun) / 1000);
+    // The same with half of all frames lost: questions are asked again soon.
+    world.hub.set_faults(Faults { loss_permille: 500, ..Faults::default() });
+    let id = world.hosts[1].connect(v6(3));
+    let begun = world.now();
+    world.until("a neighbour", |world| {
+        let asked = world.hosts[1].counters().neighbours_asked > 0;
+        asked && (world.hosts[1].stack.snapshot().neighbours > 1 || world.hosts[1].log(id).failed.is_some())
+    });
+    assert!(world.now() - begun < 2 * SECOND);
+}
+
+#[test]
+fn echo_requests_are_answered_up_to_a_rate() {
+    let mut world = pair();
+    world.connection(v4(2));
+    world.hub.record();
+    let mut message = vec![8, 0, 0, 0, 0, 7, 0, 1];
+    message.extend(b"are you there?");
+    let sum = checksum(&[&message]).to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    let total = (20 + message.len() as u16).to_be_bytes();
+    let mut ip = vec![0x45, 0, total[0], total[1], 0, 0, 0, 0, 64, 1, 0, 0, 10, 7, 0, 1, 10, 7, 0, 2];
+    let sum = checksum(&[&ip]).to_be_bytes();
+    ip[10..12].copy_from_slice(&sum);
+    let frame = [&mac(2)[..], &mac(1), &[8, 0], &ip, &message].concat();
+    world.hub.send(&frame);
+    world.run(MS);
+    let answer = world.hub.record().into_iter().rfind(|frame| frame[23] == 1 && frame[34] == 0).unwrap();
+    assert_eq!((&answer[26..34], &answer[38..]), (&[10, 7, 0, 2, 10, 7, 0, 1][..], &message[4..]));
+    assert_eq!((checksum(&[&answer[14..34]]), checksum(&[&answer[34..]])), (0, 0));
+    for _ in 0..3000 {
+        world.hub.send(&frame);
+    }
+    let mut bad = frame;
+    bad[36] ^= 1;
+    world.hub.send(&bad);
+    world.run(10 * MS);
+    let counters = world.hosts[1].counters();
+    assert!(counters.echoes < 200 && counters.echoes_suppressed > 2800, "{}", world.report());
+    assert_eq!(counters.bad_icmp, 1);
+}
+
+#[test]
+fn what_lies_behind_a_gateway_is_reached_through_it() {
+    let mut world = World::new(Faults::default(), 1);
+    let mut near = config(1);
+    near.routes = vec![Route { network: "10.9.0.0".parse().unwrap(), prefix_len: 16, via: v4(2) }];
+    world.add(info(1), near);
+    // The "gateway" is the far host itself, which has an address on another network.
+    let mut far = config(2);
+    far.addresses.push(("10.9.0.5".parse().unwrap(), 16));
+    world.add(info(2), far);
+    assert_eq!(world.hosts[0].stack.route_to("10.9.0.5".parse().unwrap()), Some(16));
+    assert_eq!(world.hosts[0].stack.route_to(v4(9)), Some(24));
+    assert_eq!(world.hosts[0].stack.route_to("192.0.2.1".parse().unwrap()), None);
+    world.hosts[1].echo = true;
+    let (ours, _) = world.connection("10.9.0.5".parse().unwrap());
+    world.hosts[0].send(ours, b"over there");
+    world.until("the echo", |world| world.hosts[0].log(ours).data == b"over there");
+}
+
+#[test]
+fn two_queues_share_a_port_and_what_each_connects_comes_back_to_it() {
+    let key = (0..40_u8).map(|at| at.wrapping_mul(29) ^ 0x5a).collect();
+    let spread = Spread { key, table: vec![0, 1, 1, 0] };
+    let mut world = World::new(Faults { delay_ns: 1000, ..Faults::default() }, 1);
+    for queue in 0..2 {
+        let steering = Steering::Hash { queue, spread: spread.clone() };
+        world.add(shard::DeviceInfo { steering, ..info(1) }, Config { seed: u64::from(queue), ..config(1) });
+    }
+    world.add(info(2), config(2));
+    // ARP comes to queue 0 only.
+    let hand_over = |world: &mut World| {
+        let mut frames = Vec::new();
+        world.hosts[0].stack.shared_frames(|frame| frames.push(frame.to_vec()));
+        frames.iter().for_each(|frame| world.hosts[1].stack.inject(frame));
+        frames.len()
+    };
+    let ids: Vec<_> = (0..2).flat_map(|queue| (0..50).map(move |_| queue)).collect();
+    let ids: Vec<_> = ids.into_iter().map(|queue| (queue, world.hosts[queue].connect(v4(2)))).collect();
+    let mut shared = 0;
+    world.until("all connections", |world| {
+        shared += hand_over(world);
+        ids.iter().all(|(queue, id)| world.hosts[*queue].log(*id).connected)
+    });
+    assert!(shared > 0);
+    let sent: Vec<_> = world.hosts[..2].iter().map(|host| host.counters().rsts_sent).collect();
+    assert_eq!(sent, [0, 0], "nothing came to the wrong queue");
+    // And in the other direction each queue accepts what hashes to it.
+    let back: Vec<_> = (0..50).map(|_| world.hosts[2].connect(v4(1))).collect();
+    world.until("all connections", |world| {
+        hand_over(world);
+        back.iter().all(|id| world.hosts[2].log(*id).connected)
+    });
+    // The last segments of the handshakes.
+    world.run(MS);
+    let accepted = (world.hosts[0].accepted.len(), world.hosts[1].accepted.len());
+    assert!(accepted.0 > 5 && accepted.1 > 5 && accepted.0 + accepted.1 == 50, "{accepted:?}");
+}
+
+#[test]
+fn a_link_that_comes_back_finds_its_connections_alive() {
+    let mut world = pair();
+    world.hosts[1].echo = true;
+    let (ours, _) = world.connection(v4(2));
+    world.hub.set_up(false);
+    world.hosts[0].send(ours, b"into the dark");
+    world.run(5 * SECOND);
+    assert_eq!(world.hosts[0].counters().link_downs, 1);
+    world.hub.record();
+    world.hub.set_up(true);
+    world.hosts[0].turn();
+    assert!(world.hub.record().iter().any(|frame| frame[12..14] == [8, 6]), "announced again");
+    world.until("the echo", |world| world.hosts[0].log(ours).data == b"into the dark");
+    assert!(world.hosts[0].log(ours).reset.is_none());
+}
+
+#[test]
+fn a_full_queue_holds_back_but_loses_nothing() {
+    let mut world = pair();
+    let (ours, theirs) = world.connection(v4(2));
+    let sent = pattern(300_000, 4);
+    world.hosts[0].send(ours, &sent);
+    world.until("all bytes", |world| {
+        // Room for two frames each time, often for none.
+        world.hosts[0].stack.device_mut().tx_room = if world.now() % 3 == 0 { 2 } else { 0 };
+        world.hosts[1].log(theirs).data.len() == sent.len()
+    });
+    assert!(world.hosts[1].log(theirs).data == sent);
+    world.hosts[0].stack.device_mut().tx_room = usize::MAX;
+    world.hosts[0].stack.close(ours);
+    world.hosts[1].stack.close(theirs);
+    world.assert_empty();
+}
+
+#[test]
+fn what_cannot_be_configured_is_said() {
+    let open = |change: &dyn Fn(&mut Config)| {
+        let world = World::new(Faults::default(), 1);
+        let mut config = config(1);
+        change(&mut config);
+        Stack::open(world.hub.port(info(1), 16), config).err()
+    };
+    assert_eq!(open(&|_| {}), None);
+    let far = "192.0.2.1".parse().unwrap();
+    let listener = |address, port| Listener { id: ListenerId(0), address, port };
+    let cases: [(&dyn Fn(&mut Config), ConfigError); 9] = [
+        (&|c| c.addresses.clear(), ConfigError::NoAddress),
+        (&|c| c.addresses.push((v4(5), 33)), ConfigError::Prefix(v4(5), 33)),
+        (&|c| c.addresses.push((v4(1), 24)), ConfigError::Doubled(v4(1))),
+        (
+            &|c| c.addresses[0].0 = "224.0.0.1".parse().unwrap(),
+            ConfigError::NotUnicast("224.0.0.1".parse().unwrap()),
+        ),
+        (&|c| c.routes.push(Route { network: v4(0), prefix_len: 0, via: far }), ConfigError::Gateway(far)),
+        (&|c| c.listeners.push(listener(far, 80)), ConfigError::ListenAddress(far)),
+        (&|c| c.listeners.push(listener(v4(1), 0)), ConfigError::ListenPort(0)),
+        (&|c| c.listeners.push(c.listeners[0]), ConfigError::ListenPort(PORT)),
+        (&|c| c.limits.peer_timeout = c.limits.keepalive, ConfigError::Limit("peer_timeout")),
+    ];
+    for (change, error) in cases {
+        assert_eq!(open(change), Some(error));
+    }
+}
