@@ -1,6 +1,6 @@
 //! Events of endpoints' connections: the answer on its way back.
 
-use abi::{Encoding, Entry, Flag, Status, Unreadable, Verdict};
+use abi::{Encoding, Entry, Flag, Leaving, Status, Unreadable, Verdict};
 use wire::Token;
 use wire::h2::{H2Event, HeadersKind, Reason, ResetBy};
 
@@ -95,7 +95,7 @@ impl Core {
         }
         if let Some(endpoint) = call.at_endpoint.and_then(|p| self.endpoints.get_mut(p as usize)) {
             endpoint.observe(now.since_ns(call.sent_at), now);
-            if call.compress.is_some()
+            if matches!(call.leaving, Leaving::Packed(_))
                 && let Some(list) = call.response.get(Token::GrpcAcceptEncoding)
             {
                 endpoint.learn_accepts(list);
@@ -142,8 +142,21 @@ impl Core {
     /// DESIGN "Compression on the wire": what the caller reads decides how the answer leaves.
     fn choose_response_encoding(&mut self, key: Key) {
         let Some(call) = self.calls.get_mut(key) else { return };
-        let Some(how) = call.compress.filter(|_| call.is_grpc) else { return };
+        if !call.is_grpc {
+            return;
+        }
         let came = encoding_of(&call.response);
+        let how = match call.leaving {
+            Leaving::AsCame => return,
+            Leaving::Packed(how) => how,
+            Leaving::Plain => {
+                if came.is_some() {
+                    call.response.remove(Token::GrpcEncoding);
+                    self.set_leave(key, Way::ToCaller, came, Leave::Plain);
+                }
+                return;
+            }
+        };
         let is_identity = matches!(call.response.get(Token::GrpcEncoding), None | Some(b"identity"));
         if came.is_none() && !is_identity {
             // Not ours to undo: the caller asked for it, or will say so.

@@ -9,7 +9,7 @@
 
 use alloc::{boxed::Box, vec::Vec};
 
-use abi::{Compress, EndpointIdx, Flag, ServiceIdx, Spill, Status};
+use abi::{EndpointIdx, Flag, Leaving, ServiceIdx, Spill, Status};
 use wire::{Headers, Instant, Token, h2::StreamKey};
 
 use crate::callers::CallerId;
@@ -174,7 +174,8 @@ pub(crate) struct Call {
     /// The HTTP status of the answer, for calls that are not gRPC.
     pub(crate) http_status: u16,
 
-    pub(crate) compress: Option<Compress>,
+    /// How messages of both directions leave.
+    pub(crate) leaving: Leaving,
     /// What the caller's own accept list had: gzip, deflate.
     pub(crate) caller_accepts: [bool; 2],
     /// How we compress the request, decided at the first attempt.

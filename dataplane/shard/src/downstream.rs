@@ -1,6 +1,6 @@
 //! Events of callers' connections, and a call's way from its headers to the verdict on its request.
 
-use abi::{Encoding, Entry, Flag, Status, Suspend, Verdict};
+use abi::{Encoding, Entry, Flag, Leaving, Status, Suspend, Verdict};
 use alloc::boxed::Box;
 use wire::h2::{H2Event, HeadersKind, Reason, ResetBy, StreamKey};
 use wire::{Headers, Token};
@@ -254,7 +254,7 @@ impl Core {
             Verdict::Forward => {
                 call.passed = elements;
                 call.phase = Phase::Queued;
-                if let Some(how) = call.compress {
+                if let Leaving::Packed(how) = call.leaving {
                     let accept = call.request.get(Token::GrpcAcceptEncoding).unwrap_or(b"");
                     call.caller_accepts =
                         [Encoding::Gzip, Encoding::Deflate].map(|e| names_encoding(accept, e));

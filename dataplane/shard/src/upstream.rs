@@ -1,6 +1,6 @@
 //! Endpoints and their connections: choosing, connecting, waiting, opening streams, trying again.
 
-use abi::{EndpointIdx, Entry, Flag, Status};
+use abi::{EndpointIdx, Entry, Flag, Leaving, Status};
 use alloc::{boxed::Box, string::String};
 use wire::Token;
 use wire::h2::{Fault, H2Conn, Reason, Role};
@@ -11,6 +11,7 @@ use crate::call::{Leg, Phase};
 use crate::callers::CallerId;
 use crate::conn::{Kind, Up, UpState};
 use crate::endpoint::Health;
+use crate::gate::encoding_of;
 use crate::messages::Leave;
 use crate::slab::Key;
 use crate::state::{Core, Gone, Op, Timer};
@@ -397,23 +398,34 @@ impl Core {
             call.request.set(Token::GrpcTimeout, b"grpc-timeout", &timeout);
             self.buffers.give(timeout);
         }
-        let mut packed = None;
-        if let Some(how) = call.compress
-            && call.is_grpc
-            && call.attempts == 1
-            && endpoint.accepts(how.encoding)
-            && call.request.get(Token::GrpcEncoding).is_none_or(|e| e == b"identity")
-        {
-            call.request.set(Token::GrpcEncoding, b"grpc-encoding", how.encoding.name().as_bytes());
-            call.request_encoding = Some(how.encoding);
-            packed = Some(Leave::Packed { encoding: how.encoding, min_bytes: how.min_bytes });
+        let mut leave = None;
+        match call.leaving {
+            Leaving::Packed(how)
+                if call.is_grpc
+                    && call.attempts == 1
+                    && endpoint.accepts(how.encoding)
+                    && call.request.get(Token::GrpcEncoding).is_none_or(|e| e == b"identity") =>
+            {
+                call.request.set(Token::GrpcEncoding, b"grpc-encoding", how.encoding.name().as_bytes());
+                call.request_encoding = Some(how.encoding);
+                let packed = Leave::Packed { encoding: how.encoding, min_bytes: how.min_bytes };
+                leave = Some((None, packed));
+            }
+            Leaving::Plain if call.is_grpc && call.attempts == 1 => {
+                let came = encoding_of(&call.request);
+                if came.is_some() {
+                    call.request.remove(Token::GrpcEncoding);
+                    leave = Some((came, Leave::Plain));
+                }
+            }
+            _ => {}
         }
         call.to_caller.grown_at = now;
         call.to_endpoint.end_sent = call.is_bodiless;
         h2.send_headers(stream, &call.request, call.is_bodiless);
         self.mark_dirty(conn_key);
-        if let Some(leave) = packed {
-            self.set_leave(key, Way::ToEndpoint, None, leave);
+        if let Some((came, leave)) = leave {
+            self.set_leave(key, Way::ToEndpoint, came, leave);
         }
         self.send_waiting(key, Way::ToEndpoint);
     }

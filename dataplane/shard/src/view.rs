@@ -3,7 +3,7 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use abi::{
-    CallView, Compress, EndpointIdx, EndpointStat, Flag, Level, LogValue, Note, Num, Program, ServiceIdx,
+    CallView, EndpointIdx, EndpointStat, Flag, Leaving, Level, LogValue, Note, Num, Program, ServiceIdx,
     Side, SinkIdx, Spill, Status, Text,
 };
 use wire::{Headers, Instant, Token};
@@ -218,8 +218,8 @@ impl CallView for View<'_> {
         mix(self.seed ^ mix(self.call.id ^ mix(place)))
     }
 
-    fn set_compress(&mut self, how: Compress) {
-        self.call.compress = Some(how);
+    fn set_leaving(&mut self, how: Leaving) {
+        self.call.leaving = how;
     }
 
     fn access_log(&mut self, sink: SinkIdx) {

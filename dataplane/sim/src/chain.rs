@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use abi::{
-    CallView, Chain, Compress, ElementInfo, Encoding, EndpointIdx, Entry, Flag, Plan, Reject, Side, SinkIdx,
-    Status, Suspend, Verdict,
+    CallView, Chain, Compress, ElementInfo, Encoding, EndpointIdx, Entry, Flag, Leaving, Plan, Reject, Side,
+    SinkIdx, Status, Suspend, Verdict,
 };
 
 use crate::body::Way;
@@ -70,7 +70,7 @@ impl MockChain {
             call.words()[0] = 1;
             call.access_log(SinkIdx(0));
             if let Some(how) = self.compress {
-                call.set_compress(how);
+                call.set_leaving(Leaving::Packed(how));
             }
             call.set_passed(3);
             let delay = call.metadata(Side::Request, "x-sim-delay", 0).and_then(number);

@@ -23,4 +23,6 @@ pub use program::{
 };
 pub use routes::Routes;
 pub use status::{Flag, Status};
-pub use view::{CallView, Compress, Encoding, EndpointStat, Level, LogValue, Note, Num, Side, Spill, Text};
+pub use view::{
+    CallView, Compress, Encoding, EndpointStat, Leaving, Level, LogValue, Note, Num, Side, Spill, Text,
+};

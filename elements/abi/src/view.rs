@@ -79,7 +79,19 @@ pub enum Note {
     TextCut,
 }
 
-/// How messages are to leave, from `compress(…)`.
+/// How messages of both directions leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Leaving {
+    /// In the encoding they came in.
+    #[default]
+    AsCame,
+    /// Plain: `decompress()`.
+    Plain,
+    /// Compressed, where the receiver can undo it: `compress(…)`.
+    Packed(Compress),
+}
+
+/// What `compress(…)` asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Compress {
     /// Which algorithm.
@@ -207,7 +219,7 @@ pub trait CallView {
     fn draw(&self, element: u32, index: u32) -> u64;
 
     /// How messages of both directions leave.
-    fn set_compress(&mut self, how: Compress);
+    fn set_leaving(&mut self, how: Leaving);
     /// Writes the call's access-log line to this sink when the call has ended.
     fn access_log(&mut self, sink: SinkIdx);
     /// A line of the element's own.

@@ -1,7 +1,7 @@
 //! A call in memory that writes down everything a chain does to it, in order.
 
 use abi::{
-    CallView, Compress, EndpointIdx, EndpointStat, Flag, Level, LogValue, Note, Num, ServiceIdx, Side,
+    CallView, EndpointIdx, EndpointStat, Flag, Leaving, Level, LogValue, Note, Num, ServiceIdx, Side,
     SinkIdx, Spill, Status, Text,
 };
 
@@ -235,8 +235,8 @@ impl CallView for Call {
     fn draw(&self, element: u32, index: u32) -> u64 {
         mix(self.id ^ mix(u64::from(element) << 32 | u64::from(index)))
     }
-    fn set_compress(&mut self, how: Compress) {
-        self.did(format!("compress {how:?}"));
+    fn set_leaving(&mut self, how: Leaving) {
+        self.did(format!("leave {how:?}"));
     }
     fn access_log(&mut self, sink: SinkIdx) {
         self.did(format!("access log {sink:?}"));

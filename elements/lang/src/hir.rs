@@ -305,6 +305,7 @@ pub(crate) enum Effect {
     Observe { name: String, value: Box<HExpr> },
     AccessLog(Box<HExpr>),
     Compress { encoding: Box<HExpr>, min: Box<HExpr> },
+    Decompress,
 }
 
 /// A checked block; its value is that of its last expression.

@@ -2,7 +2,7 @@
 
 mod common;
 
-use abi::{Encoding, Entry, Flag, Status, Verdict};
+use abi::{Encoding, Entry, Flag, Leaving, Status, Verdict};
 use common::{Mock, app, compiled, endpoint, one, passage, run};
 
 const SEED: &str = "LoadBalancing - Logging - Compression - FaultInjection(0.1)";
@@ -49,7 +49,7 @@ fn the_seed_chain_does_what_it_says() {
                 other => panic!("nothing waits or is read here: {other:?}"),
             }
             assert_eq!(mock.sink, Some(0));
-            let compress = mock.compress.unwrap();
+            let compress = common::packed(mock.leaving).unwrap();
             assert_eq!((compress.encoding, compress.min_bytes), (Encoding::Gzip, 1024));
         }
         assert!((900..1100).contains(&rejected), "{rejected}");
@@ -244,9 +244,24 @@ fn compression_takes_both_algorithms() {
     ] {
         let (compiled, mut mock) = one(text, "");
         passage(&compiled, &mut mock);
-        let made = mock.compress.unwrap();
+        let made = common::packed(mock.leaving).unwrap();
         assert_eq!((made.encoding, made.min_bytes), (encoding, min));
     }
+}
+
+#[test]
+fn the_last_word_on_how_messages_leave_counts() {
+    let plain = "element Plain { request { decompress() } }";
+    for (chain, wanted) in
+        [("Plain", Leaving::Plain), ("Compression - Plain", Leaving::Plain), ("Plain dry", Leaving::AsCame)]
+    {
+        let (compiled, mut mock) = one(chain, plain);
+        passage(&compiled, &mut mock);
+        assert_eq!(mock.leaving, wanted, "{chain}");
+    }
+    let (compiled, mut mock) = one("Plain - Compression", plain);
+    passage(&compiled, &mut mock);
+    assert!(common::packed(mock.leaving).is_some());
 }
 
 #[test]
@@ -259,10 +274,10 @@ fn a_fault_is_a_status_or_a_delay() {
     let first = compiled.program.chains[0].run(Entry::Request, 0, &mut mock);
     let Verdict::Suspend(abi::Suspend::Timer { ns, segment, element }) = first else { panic!("{first:?}") };
     assert_eq!((ns, element), (200_000_000, 1));
-    assert_eq!((mock.passed, mock.flag, mock.compress), (1, Some(Flag::DelayInjected), None));
+    assert_eq!((mock.passed, mock.flag, common::packed(mock.leaving)), (1, Some(Flag::DelayInjected), None));
     assert_eq!(compiled.program.chains[0].run(Entry::Request, segment, &mut mock), Verdict::Forward);
     assert_eq!(mock.passed, 3);
-    assert!(mock.compress.is_some());
+    assert!(common::packed(mock.leaving).is_some());
 
     let (compiled, mut mock) = one("FaultInjection(0)", "");
     for id in 0..1000 {

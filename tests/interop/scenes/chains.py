@@ -124,6 +124,29 @@ def requests_are_compressed_once_advertised(backend, _):
 
 
 @scene
+def decompress_sends_both_ways_plain(backend, _):
+    """A caller and a server that both compress see plain messages only, and say so in no header."""
+
+    def answer(conn, stream, call):
+        conn.headers(stream, [(":status", "200"), ("content-type", "application/grpc"), ("grpc-encoding", "gzip")])
+        conn.data(stream, wire.message(PLAIN, True) + wire.message(b"plain", False))
+        conn.trailers(stream, [("grpc-status", "0")])
+
+    server = wire.Backend(answer=answer)
+    extra = "element Plain { request { decompress() } }\n"
+    with towpath.Node(towpath.policy("LoadBalancing - Plain", [server.endpoint], extra), backend) as towpath_node:
+        with wire.Client(towpath_node.address) as client:
+            for _ in range(3):
+                met = client.unary(PLAIN, compressed=True, extra=[ACCEPTS, ("grpc-encoding", "gzip")])
+                same((met.status, met.messages()), (0, [(0, PLAIN), (0, b"plain")]), "the answer")
+                require(met.field("grpc-encoding") in (None, "identity"), f"encoding {met.field('grpc-encoding')}")
+        for call in server.calls:
+            same(wire.messages(call.body), [(0, PLAIN)], "the request")
+            same(call.field("grpc-encoding"), None, "the request's encoding")
+    server.stop()
+
+
+@scene
 def compressed_answers_are_undone(backend, _):
     """The server compresses because the node said it may; a caller who cannot decompress gets it plain."""
 

@@ -1,7 +1,7 @@
 //! A call as lean as the shard's: headers in one buffer, everything else in fields.
 
 use abi::{
-    CallView, Compress, EndpointIdx, EndpointStat, Flag, Level, LogValue, Note, Num, ServiceIdx, Side,
+    CallView, EndpointIdx, EndpointStat, Flag, Leaving, Level, LogValue, Note, Num, ServiceIdx, Side,
     SinkIdx, Spill, Status, Text,
 };
 use wire::Headers;
@@ -13,7 +13,7 @@ pub(crate) struct Slim {
     pub(crate) deadline: Option<u64>,
     pub(crate) passed: u16,
     pub(crate) sinks: u64,
-    pub(crate) compress: Option<Compress>,
+    pub(crate) leaving: Leaving,
     pub(crate) flag: Flag,
     pub(crate) rejected: usize,
     pub(crate) payload: Vec<u8>,
@@ -118,8 +118,8 @@ impl CallView for Slim {
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     }
-    fn set_compress(&mut self, how: Compress) {
-        self.compress = Some(how);
+    fn set_leaving(&mut self, how: Leaving) {
+        self.leaving = how;
     }
     fn access_log(&mut self, sink: SinkIdx) {
         self.sinks |= 1 << (sink.0 & 63);

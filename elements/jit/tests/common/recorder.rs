@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::fmt::Arguments;
 
 use abi::{
-    CallView, Compress, EndpointIdx, EndpointStat, Flag, Level, LogValue, Note, Num, ServiceIdx, Side,
+    CallView, EndpointIdx, EndpointStat, Flag, Leaving, Level, LogValue, Note, Num, ServiceIdx, Side,
     SinkIdx, Spill, Status, Text,
 };
 
@@ -109,9 +109,9 @@ impl CallView for Recorder {
         self.says(format_args!("draw {element} {index}"));
         self.mock.draw(element, index)
     }
-    fn set_compress(&mut self, how: Compress) {
-        self.says(format_args!("set_compress {how:?}"));
-        self.mock.set_compress(how);
+    fn set_leaving(&mut self, how: Leaving) {
+        self.says(format_args!("set_leaving {how:?}"));
+        self.mock.set_leaving(how);
     }
     fn access_log(&mut self, sink: SinkIdx) {
         self.says(format_args!("access_log {sink:?}"));

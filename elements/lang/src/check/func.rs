@@ -54,11 +54,11 @@ pub(crate) const FUNCS: [&str; 35] = [
 ];
 
 /// Every effect.
-pub(crate) const EFFECTS: [&str; 7] =
-    ["reject", "delay", "log", "count", "observe", "access_log", "compress"];
+pub(crate) const EFFECTS: [&str; 8] =
+    ["reject", "delay", "log", "count", "observe", "access_log", "compress", "decompress"];
 
 /// Known and not done yet.
-const LATER: [&str; 6] = ["answer", "retry", "mirror", "encrypt", "decrypt", "decompress"];
+const LATER: [&str; 5] = ["answer", "retry", "mirror", "encrypt", "decrypt"];
 
 /// Functions whose parameters have one type each: name, parameters, how many must be given, result.
 struct Simple {
@@ -597,9 +597,13 @@ impl Checker<'_> {
             _ => {
                 if handler != HandlerKind::Request {
                     self.error(
-                        Diagnostic::error(at, "`compress` stands in `request` only")
+                        Diagnostic::error(at, format!("`{name}` stands in `request` only"))
                             .label("it holds for both directions"),
                     );
+                }
+                if name == "decompress" {
+                    let [] = self.exprs(name, args, [], span);
+                    return HExpr { kind: HKind::Effect(Effect::Decompress), ty: Ty::Unit, span };
                 }
                 let Some(found) = self.matched(name, args, &["algorithm", "min"], 2, span) else {
                     return error_at(span);

@@ -254,5 +254,6 @@ fn effect_name(effect: &Effect) -> &'static str {
         Effect::Observe { .. } => "`observe`",
         Effect::AccessLog(_) => "`access_log`",
         Effect::Compress { .. } => "`compress`",
+        Effect::Decompress => "`decompress`",
     }
 }

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use abi::{
-    CallView, Compress, EndpointIdx, EndpointStat, Flag, Level, LogValue, Note, Num, Program, ServiceIdx,
-    Side, SinkIdx, Spill, Status, Text,
+    CallView, Compress, EndpointIdx, EndpointStat, Flag, Leaving, Level, LogValue, Note, Num, Program,
+    ServiceIdx, Side, SinkIdx, Spill, Status, Text,
 };
 
 use crate::vm::code::Fmt;
@@ -270,9 +270,17 @@ impl CallView for View<'_> {
         drawn
     }
 
-    fn set_compress(&mut self, how: Compress) {
-        let name = how.encoding.name();
-        self.event(format!("messages from {} bytes leave as {name} where the peer takes it", how.min_bytes));
+    fn set_leaving(&mut self, how: Leaving) {
+        self.event(match how {
+            Leaving::AsCame => return,
+            Leaving::Plain => "messages leave plain".to_owned(),
+            Leaving::Packed(Compress { encoding, min_bytes }) => {
+                format!(
+                    "messages from {min_bytes} bytes leave as {} where the peer takes it",
+                    encoding.name()
+                )
+            }
+        });
     }
 
     fn access_log(&mut self, sink: SinkIdx) {

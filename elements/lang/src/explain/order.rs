@@ -51,7 +51,7 @@ fn conflict(left: &ElementFacts, right: &ElementFacts, kind: &str) -> Option<Str
 fn noticed(element: &ElementFacts) -> Option<String> {
     for h in &element.handlers {
         // How messages are compressed matters to calls that go on only.
-        if let Some(what) = h.does.iter().find(|d| !d.starts_with("compress")) {
+        if let Some(what) = h.does.iter().find(|d| !d.starts_with("compress") && *d != "decompresses") {
             return Some(format!("its `{}` {what}", h.kind));
         }
         if let Some(what) = h.writes.iter().find(|w| w.starts_with("state ")) {

@@ -473,6 +473,7 @@ impl Walk<'_, '_> {
                 Some(value) => format!("compresses with {}", show(&value, &encoding.ty, self.b)),
                 None => "compresses".to_owned(),
             },
+            Effect::Decompress => "decompresses".to_owned(),
             _ => return,
         };
         if !self.out.does.contains(&what) {

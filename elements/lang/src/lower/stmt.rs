@@ -281,6 +281,11 @@ impl Builder<'_> {
                 let min = self.scalar(min);
                 self.emit(Op::Compress { encoding, min });
             }
+            Effect::Decompress => {
+                if !self.would("decompress", span) {
+                    self.emit(Op::Decompress);
+                }
+            }
         }
     }
 

@@ -97,6 +97,7 @@ pub(crate) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
                 expr(a, meet);
                 expr(b, meet);
             }
+            Effect::Decompress => {}
             Effect::Delay(a) | Effect::AccessLog(a) => expr(a, meet),
             Effect::Count { by: a, labels, .. } => {
                 expr(a, meet);

@@ -703,6 +703,7 @@ pub enum Op {
         encoding: abi::Encoding,
         min: Reg,
     },
+    Decompress,
     Log {
         site: u16,
     },

@@ -1,8 +1,8 @@
 //! The loop over the instructions.
 
 use abi::{
-    CallView, Compress, EndpointIdx, Entry, Flag, LogValue, Note, Num, Reject, ServiceIdx, SinkIdx, Spill,
-    Status, Suspend, Text, Unreadable, Verdict,
+    CallView, Compress, EndpointIdx, Entry, Flag, Leaving, LogValue, Note, Num, Reject, ServiceIdx, SinkIdx,
+    Spill, Status, Suspend, Text, Unreadable, Verdict,
 };
 
 use crate::state::Bound;
@@ -446,8 +446,9 @@ impl<'a> Run<'a> {
             Op::AccessLog { sink } => self.call.access_log(SinkIdx(sink)),
             Op::Compress { encoding, min } => {
                 let min_bytes = u32::try_from(r!(min)).unwrap_or(u32::MAX);
-                self.call.set_compress(Compress { encoding, min_bytes });
+                self.call.set_leaving(Leaving::Packed(Compress { encoding, min_bytes }));
             }
+            Op::Decompress => self.call.set_leaving(Leaving::Plain),
             Op::Log { site } => {
                 self.labelled(site, regs, |call, site, values| call.log(site.level, site.element, values));
             }

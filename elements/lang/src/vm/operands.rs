@@ -78,6 +78,7 @@ impl Op {
             | Self::UnlessPassed { .. }
             | Self::Mark { .. }
             | Self::Would { .. }
+            | Self::Decompress
             | Self::AccessLog { .. }
             | Self::SetFlag { .. }
             | Self::End => {}
@@ -309,6 +310,7 @@ impl Op {
             | Self::Delay { .. }
             | Self::AccessLog { .. }
             | Self::Compress { .. }
+            | Self::Decompress
             | Self::Log { .. }
             | Self::Count { .. }
             | Self::CountLabels { .. }

@@ -3,8 +3,8 @@
 #![allow(clippy::panic, reason = "a helper that fails fails its test")]
 
 use abi::{
-    CallView, Compress, EndpointIdx, EndpointStat, Entry, Flag, Level, LogValue, Note, Num, ServiceIdx, Side,
-    SinkIdx, Spill, Status, Text, Verdict,
+    CallView, Compress, EndpointIdx, EndpointStat, Entry, Flag, Leaving, Level, LogValue, Note, Num,
+    ServiceIdx, Side, SinkIdx, Spill, Status, Text, Verdict,
 };
 use towpath_lang::{self as lang, Compiled, NoFiles, Overrides};
 
@@ -29,7 +29,7 @@ pub(crate) struct Mock {
     pub(crate) endpoint: Option<u16>,
     pub(crate) endpoints: Vec<EndpointStat>,
     pub(crate) picks: u64,
-    pub(crate) compress: Option<Compress>,
+    pub(crate) leaving: Leaving,
     pub(crate) sink: Option<u16>,
     pub(crate) logs: Vec<String>,
     pub(crate) counts: Vec<(u16, u64)>,
@@ -181,8 +181,8 @@ impl CallView for Mock {
         x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         x ^ (x >> 31)
     }
-    fn set_compress(&mut self, how: Compress) {
-        self.compress = Some(how);
+    fn set_leaving(&mut self, how: Leaving) {
+        self.leaving = how;
     }
     fn access_log(&mut self, sink: SinkIdx) {
         self.sink = Some(sink.0);
@@ -294,4 +294,12 @@ pub(crate) fn passage(compiled: &Compiled, mock: &mut Mock) -> Verdict {
     }
     run(compiled, Entry::Response, mock);
     verdict
+}
+
+/// What `compress(…)` asked for.
+pub(crate) fn packed(leaving: Leaving) -> Option<Compress> {
+    match leaving {
+        Leaving::Packed(how) => Some(how),
+        Leaving::AsCame | Leaving::Plain => None,
+    }
 }
