@@ -64,7 +64,7 @@ fn receive(queue: &mut Queue, for_ms: u64, wanted: impl Fn(&[u8]) -> bool) -> bo
 }
 
 fn link_becomes(queue: &mut Queue, up: bool) -> bool {
-    let deadline = queue.now().after(Duration::from_secs(5));
+    let deadline = queue.now().after(Duration::from_secs(30));
     while queue.link_up() != up && queue.now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -260,7 +260,7 @@ fn a_memif_peer_comes_and_goes() {
 /// and the rest intact.
 fn comes_back(queue: &mut Queue, number: u8) -> bool {
     let frame = udp([2; 6], [4; 6], number);
-    (0..100).any(|_| {
+    (0..600).any(|_| {
         send(queue, &frame);
         receive(queue, 50, |got| got[..6] == [2; 6] && got[6..12] == [4; 6] && got[12..] == frame[12..])
     })

@@ -21,8 +21,11 @@ const NAP_MAX_NS: u64 = 1_000_000;
 const NAP_SHARE: u64 = 4;
 /// How long an answer to "is the link up" is good for: some drivers make a system call of it.
 const LINK_TTL: Duration = Duration::from_millis(10);
-/// How often a link that is down is looked after, where the driver does not do so by itself.
-const REVIVE_EVERY: Duration = Duration::from_secs(1);
+/// When a link that went down is first looked after, where the driver does not do so by itself; then each time
+/// after twice as long, so that a slow peer can finish its handshake,
+const REVIVE_FIRST: Duration = Duration::from_secs(1);
+/// but at least so often.
+const REVIVE_LAST: Duration = Duration::from_secs(4);
 /// Bytes of an ethernet header.
 const ETHERNET: usize = 14;
 
@@ -41,6 +44,7 @@ pub struct Queue {
     link: (bool, Option<Instant>),
     /// When a link that is still down is to be revived.
     revive_at: Instant,
+    revive_pause: Duration,
     /// When a burst last brought something.
     last_rx: Instant,
     // Last: everything above uses it while being dropped.
@@ -58,7 +62,8 @@ impl Queue {
             held: Vec::with_capacity(Burst::<Mbuf>::MAX),
             scratch: Vec::with_capacity(Burst::<Mbuf>::MAX),
             link: (false, None),
-            revive_at: os::now().after(REVIVE_EVERY),
+            revive_at: os::now().after(REVIVE_FIRST),
+            revive_pause: REVIVE_FIRST,
             last_rx: os::now(),
             _lcore: lcore,
         }
@@ -200,10 +205,12 @@ impl Device for Queue {
         let up = self.queue.link().up;
         self.link = (up, Some(now));
         if up {
-            self.revive_at = now.after(REVIVE_EVERY);
+            self.revive_pause = REVIVE_FIRST;
+            self.revive_at = now.after(REVIVE_FIRST);
         } else if now >= self.revive_at {
             self.queue.revive();
-            self.revive_at = os::now().after(REVIVE_EVERY);
+            self.revive_pause = (self.revive_pause * 2).min(REVIVE_LAST);
+            self.revive_at = os::now().after(self.revive_pause);
         }
         up
     }
