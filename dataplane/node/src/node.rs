@@ -93,6 +93,8 @@ pub(crate) struct Node {
     store: Store,
     /// Makes chains run.
     jit: Jit,
+    /// Earlier programs' code may still be held.
+    has_old_code: bool,
     started: Instant,
     generation: u64,
     left: usize,
@@ -154,6 +156,7 @@ impl Node {
             notes,
             store,
             jit,
+            has_old_code: false,
             started: clock::monotonic(),
             generation: 1,
             left: count,
@@ -284,6 +287,16 @@ impl Node {
             .unwrap_or(0)
     }
 
+    /// Code of earlier programs may still be held: [`Self::sweep`] it now and then.
+    pub(crate) fn has_old_code(&self) -> bool {
+        self.has_old_code
+    }
+
+    /// Frees the code of programs whose last call has ended. It asks nothing of the shards.
+    pub(crate) fn sweep(&mut self) {
+        self.has_old_code = self.jit.sweep();
+    }
+
     /// How many programs it has taken over, the first included.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
@@ -300,8 +313,10 @@ impl Node {
     /// One line when a log file of it cannot be opened; then nothing has changed.
     pub(crate) fn adopt(&mut self, mut compiled: Compiled) -> Result<Adoption, String> {
         let sinks = sinks_of(&compiled.program, &mut self.writer)?;
-        // Of the generations before, those that have ended.
+        // Of the generations before, those that have ended; reloads may come without a pause.
         self.jit.sweep();
+        self.jit.begin_program();
+        self.has_old_code = true;
         let report = compiled.link(&mut self.store, &mut self.jit);
         let Compiled { program, images, analysis, notes, .. } = compiled;
         let program = Arc::new(program);

@@ -37,6 +37,8 @@ use crate::watch::Watch;
 const EVENTS_MAX: usize = 64;
 /// How often a drain looks for its end between events.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How often to look, after a reload, whether the last call of an earlier program has ended.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// What the control thread waits for.
 enum Event {
@@ -265,6 +267,12 @@ impl Control {
                     return;
                 }
                 events.try_recv().ok()
+            } else if self.node.has_old_code() {
+                let event = events.recv_timeout(SWEEP_EVERY).ok();
+                if event.is_none() {
+                    self.node.sweep();
+                }
+                event
             } else {
                 events.recv().ok()
             };

@@ -68,24 +68,13 @@ impl<'m> Reader<'m> {
                 self.at += 1;
                 Ok(u64::from(*byte))
             }
-            _ => self.long_varint(),
-        }
-    }
-
-    fn long_varint(&mut self) -> Result<u64, Malformed> {
-        let mut value = 0_u64;
-        for (nth, byte) in self.bytes.get(self.at..).unwrap_or(&[]).iter().enumerate().take(10) {
-            // The tenth byte has room for one bit.
-            if nth == 9 && *byte > 1 {
-                break;
-            }
-            value |= u64::from(byte & 0x7f) << (7 * nth);
-            if *byte < 0x80 {
-                self.at += nth + 1;
-                return Ok(value);
+            _ => {
+                // Not `&mut self`: a reader that nobody points to stays in registers.
+                let (value, len) = long_varint(self.bytes.get(self.at..).unwrap_or(&[]))?;
+                self.at += len;
+                Ok(value)
             }
         }
-        Err(Malformed)
     }
 
     /// A key: the field's number, never 0, and the layout of its value.
@@ -147,6 +136,7 @@ impl<'m> Reader<'m> {
     ///
     /// # Errors
     /// It is cut off, a group ends with another's number, or too much is nested.
+    #[inline]
     pub fn skip(&mut self, number: u32, wire: Wire, depth: u32) -> Result<(), Malformed> {
         match wire {
             Wire::Varint => self.varint().map(|_| ()),
@@ -155,16 +145,38 @@ impl<'m> Reader<'m> {
             Wire::Len => self.slice().map(|_| ()),
             Wire::EndGroup => Err(Malformed),
             Wire::Group => {
-                let depth = depth.checked_sub(1).ok_or(Malformed)?;
-                loop {
-                    match self.key()? {
-                        (end, Wire::EndGroup) => return if end == number { Ok(()) } else { Err(Malformed) },
-                        (inner, wire) => self.skip(inner, wire, depth)?,
-                    }
-                }
+                *self = self.behind_group(number, depth)?;
+                Ok(())
             }
         }
     }
+
+    /// The reader behind group `number`, of which the key has been read.
+    fn behind_group(mut self, number: u32, depth: u32) -> Result<Self, Malformed> {
+        let depth = depth.checked_sub(1).ok_or(Malformed)?;
+        loop {
+            match self.key()? {
+                (end, Wire::EndGroup) => return if end == number { Ok(self) } else { Err(Malformed) },
+                (inner, wire) => self.skip(inner, wire, depth)?,
+            }
+        }
+    }
+}
+
+/// The varint that `bytes` begin with, and how many it takes.
+fn long_varint(bytes: &[u8]) -> Result<(u64, usize), Malformed> {
+    let mut value = 0_u64;
+    for (nth, byte) in bytes.iter().enumerate().take(10) {
+        // The tenth byte has room for one bit.
+        if nth == 9 && *byte > 1 {
+            break;
+        }
+        value |= u64::from(byte & 0x7f) << (7 * nth);
+        if *byte < 0x80 {
+            return Ok((value, nth + 1));
+        }
+    }
+    Err(Malformed)
 }
 
 /// Appends a varint.

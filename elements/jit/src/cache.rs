@@ -69,7 +69,15 @@ impl EntryShape {
 /// All code there is.
 #[derive(Default)]
 pub(crate) struct Cache {
-    codes: HashMap<Arc<Shape>, Arc<ChainCode>>,
+    codes: HashMap<Arc<Shape>, Held>,
+    /// The program at hand.
+    program: u64,
+}
+
+struct Held {
+    code: Arc<ChainCode>,
+    /// The latest program that has it.
+    program: u64,
 }
 
 impl Cache {
@@ -80,21 +88,28 @@ impl Cache {
         compile: impl FnOnce(&Image, Arc<Shape>) -> Result<ChainCode, String>,
     ) -> Result<Arc<ChainCode>, String> {
         let shape = Arc::new(Shape::of(image));
-        if let Some(code) = self.codes.get(&shape) {
-            return Ok(code.clone());
+        if let Some(held) = self.codes.get_mut(&shape) {
+            held.program = self.program;
+            return Ok(held.code.clone());
         }
         let code = Arc::new(compile(image, shape.clone())?);
-        self.codes.insert(shape, code.clone());
+        self.codes.insert(shape, Held { code: code.clone(), program: self.program });
         Ok(code)
     }
 
-    /// Frees what only the cache knows.
-    pub(crate) fn sweep(&mut self) {
-        self.codes.retain(|_, code| Arc::strong_count(code) > 1);
+    /// Another program is compiled from here on.
+    pub(crate) fn begin_program(&mut self) {
+        self.program += 1;
+    }
+
+    /// Frees what only the cache knows. True if something is left that only earlier programs have.
+    pub(crate) fn sweep(&mut self) -> bool {
+        self.codes.retain(|_, held| Arc::strong_count(&held.code) > 1);
+        self.codes.values().any(|held| held.program < self.program)
     }
 
     /// How many, and how many bytes.
     pub(crate) fn held(&self) -> (usize, usize) {
-        (self.codes.len(), self.codes.values().map(|c| c.bytes()).sum())
+        (self.codes.len(), self.codes.values().map(|held| held.code.bytes()).sum())
     }
 }

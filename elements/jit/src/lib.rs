@@ -107,10 +107,16 @@ impl Jit {
         Figures { held, held_bytes, ..self.figures }
     }
 
+    /// What is compiled from here on is another program's.
+    pub fn begin_program(&mut self) {
+        self.cache.begin_program();
+    }
+
     /// Frees the code that no chain uses any more. Chains end on data cores, with the last call of their
-    /// generation; the pages are given back here, by the thread that compiles.
-    pub fn sweep(&mut self) {
-        self.cache.sweep();
+    /// generation; the pages are given back here, by the thread that compiles. True if code that only
+    /// earlier programs have is still in use: sweep again later.
+    pub fn sweep(&mut self) -> bool {
+        self.cache.sweep()
     }
 
     /// A chain of machine code; an error says what Cranelift did not like, which is a fault of ours.

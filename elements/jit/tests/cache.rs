@@ -78,3 +78,17 @@ fn code_that_nobody_runs_is_freed_by_the_sweep_alone() {
     jit.sweep();
     assert_eq!((jit.figures().held, jit.figures().held_bytes), (0, 0));
 }
+
+/// The control thread looks again as long as there is something to wait for, and no longer.
+#[test]
+fn a_sweep_tells_whether_earlier_programs_hold_code() {
+    let mut jit = Jit::new();
+    let first = linked(&mut jit, &["Logging", "Logging - Compression"]);
+    jit.begin_program();
+    let second = linked(&mut jit, &["Logging", "Compression"]);
+    assert!(jit.sweep(), "the first program's second chain runs still");
+    drop(first);
+    assert!(!jit.sweep(), "what is left is the second's");
+    assert_eq!(jit.figures().held, 2);
+    drop(second);
+}

@@ -346,20 +346,19 @@ impl<'a> Scan<'a> {
     /// Reads all of it as what `root` says.
     pub(crate) fn run(&mut self, root: u16) -> Result<(), Malformed> {
         self.reading.clear(self.words);
-        let mut reader = Reader::new(self.whole);
-        self.fields(root, &mut reader, 0, DEPTH_MAX, None)
+        self.fields(root, Reader::new(self.whole), 0, DEPTH_MAX, None).map(|_| ())
     }
 
     /// The fields of one message. `base` is where the reader's bytes begin, `group` the number that ends
-    /// it if it is a group.
+    /// it if it is a group. Returns the reader behind it: by value, so that it stays in registers.
     fn fields(
         &mut self,
         node: u16,
-        reader: &mut Reader<'_>,
+        mut reader: Reader<'a>,
         base: usize,
         depth: u32,
         group: Option<u32>,
-    ) -> Result<(), Malformed> {
+    ) -> Result<Reader<'a>, Malformed> {
         let Some(node) = self.reading.nodes.get(usize::from(node)) else { return Err(Malformed) };
         for (at, value) in &node.defaults {
             if word(self.words, *at) == tag::ABSENT {
@@ -369,10 +368,12 @@ impl<'a> Scan<'a> {
         while !reader.is_done() {
             let (number, wire) = reader.key()?;
             if wire == Wire::EndGroup {
-                return if group == Some(number) { Ok(()) } else { Err(Malformed) };
+                return if group == Some(number) { Ok(reader) } else { Err(Malformed) };
             }
             match node.field(number) {
-                Some(field) if field.kind.wire() == wire => self.field(field, reader, base, depth)?,
+                Some(field) if field.kind.wire() == wire => {
+                    reader = self.field(field, reader, base, depth)?;
+                }
                 Some(field) if wire == Wire::Len && field.repeated && field.kind.is_scalar() => {
                     let (_, packed) = reader.slice()?;
                     self.packed(field, packed)?;
@@ -380,7 +381,7 @@ impl<'a> Scan<'a> {
                 _ => reader.skip(number, wire, depth)?,
             }
         }
-        if group.is_some() { Err(Malformed) } else { Ok(()) }
+        if group.is_some() { Err(Malformed) } else { Ok(reader) }
     }
 
     /// Values in one field.
@@ -398,14 +399,15 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
+    /// One value, in a field of its own. Returns the reader behind it.
     #[inline]
     fn field(
         &mut self,
         field: &Field,
-        reader: &mut Reader<'_>,
+        mut reader: Reader<'a>,
         base: usize,
         depth: u32,
-    ) -> Result<(), Malformed> {
+    ) -> Result<Reader<'a>, Malformed> {
         match field.kind {
             Kind::String | Kind::Bytes => {
                 let (at, bytes) = reader.slice()?;
@@ -415,26 +417,30 @@ impl<'a> Scan<'a> {
                 if !field.acts.is_empty() {
                     self.act(&field.acts, view(base + at, bytes.len()), tag::VIEW);
                 }
-                Ok(())
+                Ok(reader)
             }
             Kind::Message => {
                 let (at, bytes) = reader.slice()?;
-                self.message(field, bytes, base + at, depth)
+                self.message(field, bytes, base + at, depth)?;
+                Ok(reader)
             }
             Kind::Group => {
                 let depth = depth.checked_sub(1).ok_or(Malformed)?;
                 self.fields(field.node, reader, base, depth, Some(field.number))
             }
-            _ => {
-                let value = field.kind.read(reader)?;
-                self.act(&field.acts, value, tag::READY);
-                Ok(())
-            }
+            _ => self.scalar(field, reader),
         }
     }
 
     #[inline(never)]
-    fn message(&mut self, field: &Field, bytes: &[u8], at: usize, depth: u32) -> Result<(), Malformed> {
+    fn scalar(&mut self, field: &Field, mut reader: Reader<'a>) -> Result<Reader<'a>, Malformed> {
+        let value = field.kind.read(&mut reader)?;
+        self.act(&field.acts, value, tag::READY);
+        Ok(reader)
+    }
+
+    #[inline(never)]
+    fn message(&mut self, field: &Field, bytes: &'a [u8], at: usize, depth: u32) -> Result<(), Malformed> {
         let depth = depth.checked_sub(1).ok_or(Malformed)?;
         let mut node = field.node;
         for act in &field.acts {
@@ -446,7 +452,7 @@ impl<'a> Scan<'a> {
                 _ => self.one(act, view(at, bytes.len()), tag::VIEW),
             }
         }
-        self.fields(node, &mut Reader::new(bytes), at, depth, None)
+        self.fields(node, Reader::new(bytes), at, depth, None).map(|_| ())
     }
 
     #[inline]
