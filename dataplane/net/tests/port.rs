@@ -172,7 +172,8 @@ fn what_cannot_be_configured_is_said() {
     assert_eq!(open(&|_| {}), None);
     let far = "192.0.2.1".parse().unwrap();
     let listener = |address, port| Listener { id: ListenerId(0), address, port };
-    let cases: [(&dyn Fn(&mut Config), ConfigError); 9] = [
+    type Spoil<'a> = &'a dyn Fn(&mut Config);
+    let cases: [(Spoil<'_>, ConfigError); 9] = [
         (&|c| c.addresses.clear(), ConfigError::NoAddress),
         (&|c| c.addresses.push((v4(5), 33)), ConfigError::Prefix(v4(5), 33)),
         (&|c| c.addresses.push((v4(1), 24)), ConfigError::Doubled(v4(1))),
