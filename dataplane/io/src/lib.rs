@@ -43,7 +43,7 @@ pub use listen::{BindError, BindErrorKind, ListenerSpec, Listeners};
 pub use net::{Limits as NetLimits, Listener as PortListener, Route};
 pub use placement::Placement;
 pub use ports::{
-    DeviceSpec, DpdkMemory, PortError, PortOptions, PortSeats, PortSnapshot, PortSpec, Ports,
+    DeviceSpec, DpdkMemory, PORTS_MAX, PortError, PortOptions, PortSeats, PortSnapshot, PortSpec, Ports,
     SHARED_SOURCE_PORTS, XdpMode, network,
 };
 pub use probe::{Feature, Refusal, Report, probe};

@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shard::{Burst, ConnId, Event, Instant, Transport, Via};
 
 use crate::base::subject;
-use crate::ports::{PortSeats, PortSnapshot, Raw, any};
+use crate::ports::{PORTS_MAX, PortSeats, PortSnapshot, Raw, any};
 use crate::wait::SPIN_NS;
 use crate::{Backend, Config, Counters, Listeners, Placement, Poll, Rx, Sockets, Waker, os};
 
@@ -194,15 +194,18 @@ impl Transports {
             tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(ns % 1_000_000_000).unwrap_or(0),
         });
-        let mut fds = Vec::with_capacity(self.ports.len() + 2);
-        fds.push(PollFd::from_borrowed_fd(self.sockets.as_fd(), PollFlags::IN));
         // The sockets look after the waker too; but the kernel may lose io_uring's signal about one eventfd to
         // another, as signalling from within a signal is put off.
-        fds.push(PollFd::from_borrowed_fd(waker.event().as_fd(), PollFlags::IN));
-        let descriptors = self.ports.iter().filter_map(Raw::descriptor);
-        fds.extend(descriptors.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let (sockets, waker) = (self.sockets.as_fd(), waker.event().as_fd());
+        let mut all = [sockets, waker].into_iter().chain(self.ports.iter().filter_map(Raw::descriptor));
+        let mut count = 0;
+        let mut fds: [_; PORTS_MAX + 2] = core::array::from_fn(|_| {
+            let next = all.next();
+            count += usize::from(next.is_some());
+            PollFd::from_borrowed_fd(next.unwrap_or(sockets), PollFlags::IN)
+        });
         // A signal ends it early, which a wait may.
-        let _ = poll(&mut fds, timeout.as_ref());
+        let _ = poll(fds.get_mut(..count).unwrap_or_default(), timeout.as_ref());
     }
 
     fn wait_with_ports(&mut self, until: Option<Instant>) {

@@ -16,6 +16,9 @@ pub use raw::PortSnapshot;
 pub(crate) use raw::{AnyStack, Raw, Seat, any};
 pub use spec::{DeviceSpec, DpdkMemory, PortError, PortSpec, SHARED_SOURCE_PORTS, XdpMode, network};
 
+/// The most ports of a node; more are a mistake.
+pub const PORTS_MAX: usize = 8;
+
 /// How ports are opened.
 #[derive(Clone, Copy, Debug)]
 pub struct PortOptions {
@@ -62,6 +65,10 @@ impl Ports {
     /// # Errors
     /// The first that cannot be opened, and what to do about it.
     pub fn open(specs: &[PortSpec], options: &PortOptions) -> Result<Self, PortError> {
+        if let Some(one) = specs.get(PORTS_MAX) {
+            let why = format!("a node has at most {PORTS_MAX} raw ports");
+            return Err(PortError { port: one.name.clone(), why });
+        }
         raw::start(specs, options)?;
         let mut open = Vec::new();
         for spec in specs {

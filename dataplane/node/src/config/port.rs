@@ -3,15 +3,12 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use io::{DeviceSpec, DpdkMemory, PortSpec, Route, SHARED_SOURCE_PORTS, XdpMode};
+use io::{DeviceSpec, DpdkMemory, PORTS_MAX, PortSpec, Route, SHARED_SOURCE_PORTS, XdpMode};
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::reader::Reader;
 use crate::value;
-
-/// A node with more raw ports than this is a mistake.
-const PORTS_MAX: usize = 8;
 
 /// Reads `[[port]]`.
 pub(super) fn read(r: &mut Reader, value: &Spanned<DeValue<'_>>, ports: &mut Vec<PortSpec>) {
