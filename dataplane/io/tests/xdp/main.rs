@@ -187,9 +187,16 @@ fn an_advertisement_for_a_shared_ipv6_address_reaches_both_too() {
     let sum = (sum & 0xffff) + (sum >> 16);
     let folded = u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
     solicitation[56..58].copy_from_slice(&(!folded).to_be_bytes());
-    let mut burst = Burst::new();
-    assert!(burst.push(solicitation).is_ok());
-    queue.tx_burst(&mut burst);
+    // As a resolver does: the far end may not listen to the group yet.
+    for _ in 0..10 {
+        let mut again = queue.frame(86).unwrap();
+        again.copy_from_slice(&solicitation);
+        let mut burst = Burst::new();
+        assert!(burst.push(again).is_ok());
+        queue.tx_burst(&mut burst);
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    drop(solicitation);
     let answered = Cell::new(false);
     let heard = |_: &mut Queue, frame: Frame| {
         assert_eq!((frame[20], frame[54], &frame[62..78]), (58, 136, &far.octets()[..]));
