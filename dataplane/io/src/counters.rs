@@ -2,12 +2,13 @@
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
+/// Defines counters once: as atomics, as a copy of one moment, and as names for whoever exports them.
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Totals since the sockets were opened. One writer; reads are relaxed.
+        /// Totals since it was opened. One writer; reads are relaxed.
         #[derive(Debug, Default)]
         pub struct Counters {
-            $($(#[$doc])* pub(crate) $name: AtomicU64,)*
+            $($(#[$doc])* pub(crate) $name: core::sync::atomic::AtomicU64,)*
         }
 
         /// [`Counters`] at one moment.
@@ -19,7 +20,7 @@ macro_rules! counters {
         impl Counters {
             /// Reads them all, each by itself.
             pub fn snapshot(&self) -> Snapshot {
-                Snapshot { $($name: self.$name.load(Ordering::Relaxed),)* }
+                Snapshot { $($name: self.$name.load(core::sync::atomic::Ordering::Relaxed),)* }
             }
         }
 
@@ -31,6 +32,8 @@ macro_rules! counters {
         }
     };
 }
+#[cfg(feature = "dpdk")]
+pub(crate) use counters;
 
 counters! {
     /// Connections accepted here or handed over to this shard.

@@ -1,36 +1,6 @@
 //! What a queue pair has done, readable from any thread.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Totals since the queue was opened. One writer; reads are relaxed.
-        #[derive(Debug, Default)]
-        pub struct Counters {
-            $($(#[$doc])* pub(crate) $name: AtomicU64,)*
-        }
-
-        /// [`Counters`] at one moment.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-        pub struct Snapshot {
-            $($(#[$doc])* pub $name: u64,)*
-        }
-
-        impl Counters {
-            /// Reads them all, each by itself.
-            pub fn snapshot(&self) -> Snapshot {
-                Snapshot { $($name: self.$name.load(Ordering::Relaxed),)* }
-            }
-        }
-
-        impl Snapshot {
-            /// Name and value of each, for metrics.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)*].into_iter()
-            }
-        }
-    };
-}
+use crate::counters::counters;
 
 counters! {
     /// Frames received.

@@ -164,6 +164,7 @@ fn a_shared_address_is_ours_for_our_ports_only_and_answers_to_arp_reach_both() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "no shard is running here")]
 fn an_advertisement_for_a_shared_ipv6_address_reaches_both_too() {
     let Some(lab) = Lab::new(1) else { return };
     let (ours, far): (Ipv6Addr, Ipv6Addr) = ("fd77::254".parse().unwrap(), "fd77::1".parse().unwrap());
