@@ -48,7 +48,7 @@ pub use device::{Checksums, Device, DeviceInfo, Spread, Steering};
 pub use limits::Limits;
 pub use log::{AccessRecord, ElementRecord, Log, Notice};
 pub use metric::{MetricSnapshot, OBSERVED_BOUNDS, ObservedSnapshot};
-pub use offload::{Done, Job, JobError, JobKey, Offload, Work};
+pub use offload::{CallTag, Done, Job, JobError, JobKey, Offload, Ring, Seal, Work};
 pub use setup::{AccessWhen, Listener, Protocol, Setup};
 pub use shard::{Shard, Turn};
 pub use snapshot::{

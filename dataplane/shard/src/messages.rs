@@ -460,8 +460,8 @@ impl Messages {
             return Ok(());
         }
         result.map_err(|e| match e {
-            JobError::Corrupt => Unreadable::Malformed,
             JobError::TooLarge => Unreadable::TooLarge,
+            _ => Unreadable::Malformed,
         })?;
         if self.state == State::Unpacking {
             self.stats.decompressed += 1;

@@ -1,4 +1,4 @@
-//! The queue of jobs that may run elsewhere: compression now, crypto later.
+//! The queue of jobs that may run elsewhere: compression and encryption.
 
 use alloc::vec::Vec;
 
@@ -24,6 +24,43 @@ pub enum Work {
     Compress(Encoding),
     /// Decompress the input; more than `max` bytes of output is [`JobError::TooLarge`].
     Decompress(Encoding, usize),
+    /// Seal the input: the envelope is appended to the output.
+    Seal(Seal),
+    /// Open the input, one envelope. The queue fills in what only the sealing side knew
+    /// ([`Seal::is_final`], [`Seal::encoding`]); `ring`, `tag`, `is_request` and `index` are what the
+    /// envelope must have been sealed with.
+    Open(Seal),
+}
+
+/// A named key of the node, as this queue numbers them ([`Offload::ring`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ring(pub u16);
+
+/// Which call of which sealing shard of which boot: what keeps the messages of two calls apart. Travels in
+/// the call's headers; authenticated with each message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CallTag(pub [u8; CallTag::LEN]);
+
+impl CallTag {
+    /// Boot (16), shard (2), call (8) and seconds since 1970 (4), each big-endian.
+    pub const LEN: usize = 30;
+}
+
+/// What a message is sealed with besides its bytes: a change of any of it does not open.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seal {
+    /// The named key.
+    pub ring: Ring,
+    /// The call; the answer's messages carry the tag of their request.
+    pub tag: CallTag,
+    /// Towards the upstream.
+    pub is_request: bool,
+    /// Which message of this direction, from 0.
+    pub index: u32,
+    /// No message follows in this direction.
+    pub is_final: bool,
+    /// How the sealed bytes are compressed.
+    pub encoding: Option<Encoding>,
 }
 
 /// One job. The buffers travel with it and come back.
@@ -46,6 +83,14 @@ pub enum JobError {
     Corrupt,
     /// The output would exceed the limit.
     TooLarge,
+    /// Sealed with a key that is not here.
+    UnknownKey,
+    /// Does not open: another key, place, call or byte than it was sealed with.
+    Forged,
+    /// The call has been opened here before.
+    Replayed,
+    /// The call is older than what the replay window remembers.
+    Expired,
 }
 
 /// A completed job with its buffers.
@@ -67,4 +112,14 @@ pub trait Offload {
 
     /// Jobs accepted and not yet polled.
     fn pending(&self) -> usize;
+
+    /// The key of this name; `None` if this queue has none of that name.
+    fn ring(&self, _name: &str) -> Option<Ring> {
+        None
+    }
+
+    /// A tag that no other call of any node has. Asked for only by chains whose key [`Offload::ring`] knows.
+    fn tag(&mut self) -> CallTag {
+        CallTag([0; CallTag::LEN])
+    }
 }

@@ -78,6 +78,7 @@ fn run(job: &mut Job) -> Result<(), JobError> {
     let bytes = match job.work {
         Work::Compress(encoding) => compress(encoding, &job.input),
         Work::Decompress(encoding, max) => decompress(encoding, &job.input, max)?,
+        Work::Seal(_) | Work::Open(_) => return Err(JobError::UnknownKey),
     };
     job.output.extend_from_slice(&bytes);
     Ok(())

@@ -23,6 +23,8 @@ pub(crate) enum Failure {
     Corrupt,
     /// More output than the limit.
     TooLarge,
+    /// No key is configured.
+    UnknownKey,
 }
 
 /// The compressor at the level that costs least, and the decompressor.

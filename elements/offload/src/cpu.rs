@@ -155,6 +155,7 @@ fn run(codec: &mut Codec, job: &mut Job, output_bytes_max: usize) -> Result<(), 
         Work::Decompress(how, max) => {
             codec.decompress(how, max.min(output_bytes_max), &job.input, &mut job.output)
         }
+        Work::Seal(_) | Work::Open(_) => Err(Failure::UnknownKey),
     }
 }
 
@@ -162,6 +163,7 @@ fn job_error(failure: Failure) -> JobError {
     match failure {
         Failure::Corrupt => JobError::Corrupt,
         Failure::TooLarge => JobError::TooLarge,
+        Failure::UnknownKey => JobError::UnknownKey,
     }
 }
 
