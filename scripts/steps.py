@@ -32,7 +32,7 @@ APT = {
 }
 # What the feature `dpdk` builds with; no program tells whether it is there.
 DPDK = ["libdpdk-dev", "libclang-dev"]
-DPDK_CRATES = ["dpdk-sys", "towpath-io", "pktgen", "towpath"]
+DPDK_CRATES = ["dpdk-sys", "towpath-io", "towpath-offload", "pktgen", "towpath"]
 # The raw ports of the interop run, and the languages it speaks over them.
 RAW = "xdp-skb,xdp-drv,dpdk-packet,dpdk-xdp,dpdk-memif"
 PEERS = "python,go,wire"
@@ -117,45 +117,52 @@ def fmt(_):
     return cargo_component("fmt", "rustfmt") and run(["cargo", "fmt", "--all", "--check"], 120)
 
 
+def workspace():
+    """The whole workspace, with everything this machine can build: cargo compiles it once for all steps."""
+    features = ["--features", ",".join(f"{crate}/dpdk" for crate in DPDK_CRATES)] if has_dpdk() else []
+    return ["--workspace", "--locked", *features]
+
+
+def built(program):
+    """Where the step `build` leaves a program."""
+    return str(Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / program)
+
+
 def clippy(_):
-    lint = ["cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]
+    lint = ["cargo", "clippy", *workspace(), "--all-targets", "--", "-D", "warnings"]
     return cargo_component("clippy", "clippy") and run(lint, 900)
 
 
 def build(_):
-    return run(["cargo", "build", "--workspace", "--bins", "--locked"], 900)
+    return run(["cargo", "build", "--bins", *workspace()], 900)
 
 
 def test(_):
-    return run(["cargo", "test", "--workspace", "--locked", "--quiet"], 1200)
+    return run(["cargo", "test", "--quiet", *workspace()], 1200)
 
 
 def dpdk(_):
-    """The crates that have the feature, with it: the other steps build without DPDK."""
+    """What the other steps, which have the feature where they can, leave out: the build without it, and unchanged
+    programs through every raw port."""
     if not has_dpdk():
         if CI:
             print("  DPDK is missing and could not be added")
             return False
         raise Skip("apt-get install dpdk pkg-config " + " ".join(DPDK))
     crates = [word for crate in DPDK_CRATES for word in ("-p", crate)]
-    crates += ["--locked", "--features", ",".join(f"{crate}/dpdk" for crate in DPDK_CRATES)]
-    lint = ["cargo", "clippy", *crates, "--all-targets", "--", "-D", "warnings"]
-    tests = ["cargo", "test", "--quiet", *crates]
-    # The tests have left a `towpath` with the feature; unchanged programs call through it on every raw port.
-    node = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "debug" / "towpath"
+    without = ["cargo", "clippy", *crates, "--locked", "--", "-D", "warnings"]
     ports = [sys.executable, "tests/interop/run.py", "--backend", RAW, "--clients", PEERS, "--servers", PEERS]
     return (
         cargo_component("clippy", "clippy")
-        and run(lint, 600)
-        and run(tests, 900)
-        and run(ports, 600, {"TOWPATH_BIN": str(node)})
+        and run(without, 600)
+        and build(_)
+        and run(ports, 600, {"TOWPATH_BIN": built("towpath")})
     )
 
 
 def langfuzz(_):
     seed = str(int(time.time()) % 1_000_000 * 1000)
-    fuzz = ["cargo", "run", "--quiet", "--locked", "-p", "towpath-langfuzz", "--"]
-    return run([*fuzz, "--minutes", "1", "--from", seed], 300)
+    return build(_) and run([built("towpath-langfuzz"), "--minutes", "1", "--from", seed], 300)
 
 
 def scripts(_):
@@ -170,7 +177,7 @@ def harness(name, seconds):
         if not script.exists():
             raise Skip(f"tests/interop/{name}.py is not there")
         command = [sys.executable, str(script)] + (["--full"] if options.full else [])
-        return run(command, seconds)
+        return build(options) and run(command, seconds, {"TOWPATH_BIN": built("towpath")})
 
     return step
 

@@ -176,8 +176,8 @@ impl Base {
         self.has_news();
     }
 
-    pub(crate) fn count_open(&self, open: usize) {
-        self.counters.conns_open.store(u64::try_from(open).unwrap_or(u64::MAX), Ordering::Relaxed);
+    pub(crate) fn count_open(&self, open: u32) {
+        self.counters.conns_open.store(open.into(), Ordering::Relaxed);
     }
 
     /// Decides where an accepted socket lives: here, if it is given back.

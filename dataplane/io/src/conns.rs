@@ -2,12 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
-use shard::{Burst, ConnId, Event, Why};
+use shard::{Burst, ConnId, Event, Slots, Why};
 
 use crate::base::{Base, Due, Stage, subject};
 use crate::counters::add;
 use crate::outgoing::Outgoing;
-use crate::slots::Slots;
 use crate::{Rx, os};
 
 /// A connection; `own` is what only one backend keeps of it.
@@ -180,7 +179,7 @@ pub(crate) trait Conns {
     /// True if there is no room for an accepted connection, which is counted.
     fn refuses_accepted(&mut self) -> bool {
         let (base, slots, _) = self.parts();
-        let is_full = slots.len() >= base.limits.conns_max as usize;
+        let is_full = slots.len() >= base.limits.conns_max;
         if is_full {
             add(&base.counters.accepts_refused, 1);
             base.accepted_gone();

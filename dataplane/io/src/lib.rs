@@ -26,7 +26,6 @@ mod port_owner;
 mod ports;
 pub mod privileges;
 mod probe;
-mod slots;
 mod sockets;
 pub mod tap;
 mod transports;

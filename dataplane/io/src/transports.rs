@@ -5,7 +5,8 @@
 //!
 //! A raw port may have no descriptor to wait on. A shard with ports therefore looks at them all for a moment,
 //! then sleeps on the descriptors there are, and, if a port has none, for a quarter of the silence so far, at
-//! most a millisecond.
+//! most a millisecond. Where the last look brought a small part of what is in flight it sleeps at once: nobody
+//! waits for a single frame then, and looking at an empty queue costs as much as working.
 
 use core::num::NonZeroU64;
 use std::collections::VecDeque;
@@ -28,6 +29,8 @@ const NAP_MIN_NS: u64 = 20_000;
 const NAP_BUSY_MIN_NS: u64 = 50_000;
 /// With more calls in flight than this nobody waits for a single frame.
 const CALLS_LIGHT_MAX: u32 = 4;
+/// The last look brought little if that many calls are in flight for each event of it.
+const CALLS_PER_EVENT: u32 = 16;
 /// The longest: what a frame after a long silence may wait at a port without a descriptor.
 const NAP_MAX_NS: u64 = 1_000_000;
 /// A sleep is this part of the silence so far.
@@ -48,6 +51,10 @@ pub struct Transports {
     first: usize,
     /// When something last happened.
     last_event: Instant,
+    /// Events told since the last wait.
+    told: u32,
+    /// A port has no descriptor to wait on.
+    is_blind: bool,
 }
 
 impl Transports {
@@ -68,9 +75,11 @@ impl Transports {
         if !ports.is_empty() {
             sockets.lend()?;
         }
+        let is_blind = ports.iter().any(|port| port.descriptor().is_none());
         Ok(Self {
             sockets,
             ports,
+            is_blind,
             poll: config.poll,
             calls: 0,
             pending: VecDeque::new(),
@@ -78,6 +87,7 @@ impl Transports {
             from_ports: Burst::new(),
             first: 0,
             last_event: os::now(),
+            told: 0,
         })
     }
 
@@ -179,16 +189,25 @@ impl Transports {
         false
     }
 
+    /// True if it is worth looking again at once, after a turn in which so many events were told.
+    fn looks_on(&self, told: u32) -> bool {
+        match self.poll {
+            Poll::Busy => true,
+            Poll::Block => false,
+            Poll::Adaptive if self.is_blind => told.saturating_mul(CALLS_PER_EVENT) > self.calls,
+            Poll::Adaptive => true,
+        }
+    }
+
     /// Sleeps until a descriptor is readable, the time is over, or a port without one must be looked at.
     fn sleep(&self, now: Instant, until: Option<Instant>, waker: &Waker) {
         waker.clear_event();
         if waker.is_pending() {
             return;
         }
-        let is_blind = self.ports.iter().any(|port| port.descriptor().is_none());
         let silence = now.since_ns(self.last_event);
         let nap_min = if self.calls > CALLS_LIGHT_MAX { NAP_BUSY_MIN_NS } else { NAP_MIN_NS };
-        let nap = is_blind.then(|| (silence / NAP_SHARE).clamp(nap_min, NAP_MAX_NS));
+        let nap = self.is_blind.then(|| (silence / NAP_SHARE).clamp(nap_min, NAP_MAX_NS));
         let timeout = [until.map(|until| until.since_ns(now)), nap].into_iter().flatten().min();
         let timeout = timeout.map(|ns| Timespec {
             tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
@@ -210,13 +229,14 @@ impl Transports {
 
     fn wait_with_ports(&mut self, until: Option<Instant>) {
         let now = os::now();
+        let told = core::mem::take(&mut self.told);
         let due = self.ports.iter().filter_map(|port| port.next_due(now)).min();
         let until = [until, due, self.sockets.next_due()].into_iter().flatten().min();
         if self.has_news() || self.sockets.begin_wait() {
             return;
         }
         let waker = self.sockets.waker();
-        if self.poll == Poll::Block || !self.spin(now, until, &waker) {
+        if !self.looks_on(told) || !self.spin(now, until, &waker) {
             let now = os::now();
             if self.poll != Poll::Busy && until.is_none_or(|until| now < until) {
                 self.sleep(now, until, &waker);
@@ -275,6 +295,7 @@ impl Transport for Transports {
         {
             // There is room: asked above.
             let _ = out.push(event);
+            self.told += 1;
         }
     }
 

@@ -43,7 +43,6 @@ mod pool;
 mod ports;
 mod rate;
 mod routes;
-mod slots;
 mod sockets;
 mod stack;
 mod time_wait;

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use hashbrown::HashMap;
-use shard::{Burst, ConnId, Device, Instant, Steering};
+use shard::{Burst, ConnId, Device, Instant, Slots, Steering};
 use smoltcp::iface::{Config as TcpConfig, Interface, SocketSet};
 use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant as TcpInstant;
@@ -23,7 +23,6 @@ use crate::pool::Pool;
 use crate::ports::Ports;
 use crate::rate::Rate;
 use crate::routes::Routes;
-use crate::slots::Slots;
 use crate::sockets::Sockets;
 use crate::time_wait::TimeWait;
 use crate::timers::Timers;

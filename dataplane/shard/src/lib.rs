@@ -32,6 +32,7 @@ mod report;
 mod setup;
 mod shard;
 mod slab;
+mod slots;
 mod snapshot;
 mod state;
 mod stats;
@@ -51,6 +52,7 @@ pub use metric::{MetricSnapshot, OBSERVED_BOUNDS, ObservedSnapshot};
 pub use offload::{CallTag, Done, Job, JobError, JobKey, Offload, Ring, Seal, Work};
 pub use setup::{AccessWhen, Listener, Protocol, Setup};
 pub use shard::{Shard, Turn};
+pub use slots::Slots;
 pub use snapshot::{
     ChainSnapshot, ElementSnapshot, EndpointSnapshot, LATENCY_BOUNDS_NS, Labelled, MethodSnapshot, Snapshot,
 };

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags, accept_with};
-use shard::{Burst, Event, ListenerId, Peer, Why};
+use shard::{Burst, Event, ListenerId, Peer, Slots, Why};
 
 pub(crate) use self::buffers::Filled;
 use self::buffers::Pool;
@@ -31,7 +31,6 @@ use crate::base::{Base, Stage};
 use crate::conns::Conns;
 use crate::counters::add;
 use crate::placement::Handed;
-use crate::slots::Slots;
 use crate::{Config, Listeners, Placement, Rx, Waker, os};
 
 /// Bursts served from what is known before the kernel is asked again.

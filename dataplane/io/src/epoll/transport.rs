@@ -163,7 +163,7 @@ impl Transport for EpollTransport {
         // Raw ports are other transports; here everything leaves by the kernel.
         let _ = via;
         add(&self.base.counters.connects, 1);
-        let full = self.slots.len() >= self.base.limits.conns_max as usize;
+        let full = self.slots.len() >= self.base.limits.conns_max;
         let begun = if full { Err(Errno::MFILE) } else { os::connect(to) };
         let id = self.slots.insert(Conn::new(None, Stage::Connecting, false, Ready::default()));
         self.base.count_open(self.slots.len());

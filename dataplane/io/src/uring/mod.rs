@@ -22,6 +22,7 @@ use std::sync::Arc;
 
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{opcode, squeue};
+use shard::Slots;
 
 pub(crate) use self::buffers::Filled;
 use self::buffers::RxRing;
@@ -31,7 +32,6 @@ pub(crate) use self::probe::probe;
 use self::ring::Ring;
 use crate::base::{Base, Stage};
 use crate::conns::Conns;
-use crate::slots::Slots;
 use crate::{Config, Listeners, Placement, Waker};
 
 /// Kernel sockets of one shard over io_uring.

@@ -205,7 +205,7 @@ impl Transport for UringTransport {
         // Raw ports are other transports; here everything leaves by the kernel.
         let _ = via;
         add(&self.base.counters.connects, 1);
-        let full = self.slots.len() >= self.base.limits.conns_max as usize;
+        let full = self.slots.len() >= self.base.limits.conns_max;
         let begun = if full { Err(Errno::MFILE) } else { os::connect(to) };
         let begun = match begun {
             Ok(begun) => begun,
@@ -328,7 +328,7 @@ impl Drop for UringTransport {
             for &index in &left {
                 self.bury(index);
             }
-            if self.slots.len() == 0 && !self.accepts.contains(&true) {
+            if self.slots.is_empty() && !self.accepts.contains(&true) {
                 return;
             }
             self.ring.enter_and_wait(Some(DRAIN_WAIT_NS), &self.base.counters);
