@@ -18,6 +18,11 @@ pub(crate) fn wall_ns() -> i128 {
     i128::from(at.tv_sec) * 1_000_000_000 + i128::from(at.tv_nsec)
 }
 
+/// Seconds since 1970.
+pub(crate) fn wall_s() -> u32 {
+    u32::try_from(clock_gettime(ClockId::Realtime).tv_sec).unwrap_or(0)
+}
+
 /// The second it is, UTC: `2026-11-21T12:00:00Z`.
 pub(crate) fn utc() -> String {
     let second = u64::try_from(wall_ns() / 1_000_000_000).unwrap_or(0);

@@ -4,6 +4,7 @@
 //! the nearest key. Not here: what the application decides (that is the `.adn` file).
 
 mod limits;
+mod offload;
 mod port;
 mod reader;
 
@@ -20,6 +21,7 @@ use crate::failure::{Failure, Outcome, draw, line_of};
 use crate::node::Code;
 use crate::privileges::Security;
 pub(crate) use limits::describe as limits_text;
+pub(crate) use offload::Offload;
 use reader::Reader;
 
 /// Where `towpath run` listens when nobody says.
@@ -44,6 +46,8 @@ pub(crate) struct Config {
     pub(crate) ports: Vec<io::PortSpec>,
     /// `[dpdk] memory`.
     pub(crate) dpdk_memory: io::DpdkMemory,
+    /// `[offload]` and `[keys]`.
+    pub(crate) offload: Offload,
     /// `[access_log] to`.
     pub(crate) log_to: LogTo,
     /// `[access_log] when`.
@@ -115,6 +119,7 @@ impl Default for Config {
             listen: vec![Listen::at(default_addr(LISTEN_DEFAULT))],
             ports: Vec::new(),
             dpdk_memory: io::DpdkMemory::default(),
+            offload: Offload::default(),
             log_to: LogTo::Stdout,
             log_when: AccessWhen::Failures,
             admin: ADMIN_DEFAULT.parse().ok(),
@@ -162,12 +167,13 @@ pub(crate) fn parse(name: &str, text: &str) -> Outcome<Config> {
 }
 
 fn root(r: &mut Reader, text: &str, tree: &Spanned<DeTable<'_>>, c: &mut Config) {
-    const KEYS: [&str; 12] = [
+    const KEYS: [&str; 13] = [
         "shards",
         "listen",
         "port",
         "dpdk",
         "offload",
+        "keys",
         "access_log",
         "admin",
         "chains",
@@ -181,7 +187,8 @@ fn root(r: &mut Reader, text: &str, tree: &Spanned<DeTable<'_>>, c: &mut Config)
         "listen" => listen(r, text, value, c),
         "port" => port::read(r, value, &mut c.ports),
         "dpdk" => port::dpdk(r, value, &mut c.dpdk_memory),
-        "offload" => offload(r, value),
+        "offload" => offload::read(r, value, &mut c.offload),
+        "keys" => offload::keys(r, value, &mut c.offload),
         "access_log" => access_log(r, value, c),
         "admin" => admin(r, value, c),
         "chains" => chains(r, value, c),
@@ -287,14 +294,6 @@ fn listen(r: &mut Reader, text: &str, value: &Spanned<DeValue<'_>>, c: &mut Conf
         }
         c.listen.push(it);
     }
-}
-
-fn offload(r: &mut Reader, value: &Spanned<DeValue<'_>>) {
-    r.table(value, "[offload]", &["compression", "crypto"], |r, _, value| {
-        if r.string(value).is_some_and(|to| to != "cpu") {
-            r.later(value.span(), "an offload queue on a device", "use \"cpu\"");
-        }
-    });
 }
 
 fn access_log(r: &mut Reader, value: &Spanned<DeValue<'_>>, c: &mut Config) {

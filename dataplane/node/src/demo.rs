@@ -77,6 +77,7 @@ pub(crate) fn demo(args: &Demo) -> Outcome<()> {
         ports: Vec::new(),
         backend: args.backend,
         dpdk_memory: io::DpdkMemory::default(),
+        offload: crate::config::Offload::default(),
         limits: shard::Limits::DEFAULT,
         access: shard::AccessWhen::Never,
         log: Target::Off,

@@ -15,7 +15,7 @@ use shard::{AccessWhen, Instant, ListenerId, Setup};
 use crate::admin::Captures;
 use crate::backend::{Choice, check_via, place};
 use crate::clock;
-use crate::config::Listen;
+use crate::config::{Listen, Offload};
 use crate::failure::{Failure, Outcome};
 use crate::figures::{Figures, ShardFigures};
 use crate::log::{Target, Writer};
@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) backend: Choice,
     /// Where DPDK's buffers live.
     pub(crate) dpdk_memory: io::DpdkMemory,
+    /// Where jobs of chains run, and the named keys.
+    pub(crate) offload: Offload,
     /// Bounds of each shard.
     pub(crate) limits: shard::Limits,
     /// Which calls the node's own log has.
@@ -81,6 +83,7 @@ pub(crate) struct Node {
     port_specs: Vec<io::PortSpec>,
     seats: Vec<Seat>,
     writer: Writer,
+    keys: Arc<offload::Keys>,
     said: Receiver<Said>,
     addrs: Vec<Addr>,
     backend: io::Backend,
@@ -122,6 +125,8 @@ impl Node {
         let addrs = addrs(&plan.listen, &listeners);
         let ports = open_ports(&mut plan)?;
 
+        let keys = plan.offload.open_keys()?;
+
         let count = plan.cores.len();
         let shards = u16::try_from(count).map_err(|_| Failure::line("too many cores"))?;
         let (mut writer, logs) = Writer::start(shards, plan.log).map_err(Failure::line)?;
@@ -146,6 +151,7 @@ impl Node {
             ports,
             port_specs: plan.ports.clone(),
             writer,
+            keys: keys.clone(),
             said,
             addrs: addrs.clone(),
             backend: plan.io.backend,
@@ -181,6 +187,7 @@ impl Node {
                 listeners: listeners.clone(),
                 ports: node.ports.take(shard),
                 placement: placement.clone(),
+                keys: keys.clone(),
                 setup,
                 log,
             };
@@ -300,6 +307,14 @@ impl Node {
     /// How many programs it has taken over, the first included.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Reads the named keys again; warnings, a line each.
+    ///
+    /// # Errors
+    /// One line; then nothing has changed.
+    pub(crate) fn reload_keys(&self) -> Result<Vec<String>, String> {
+        self.keys.reload().map_err(|error| format!("[keys]: {error}"))
     }
 
     /// The log's files are opened again.

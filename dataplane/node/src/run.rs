@@ -149,6 +149,7 @@ fn plan(config: &Config, cores: Vec<usize>) -> Plan {
         ports: config.ports.clone(),
         backend: config.backend,
         dpdk_memory: config.dpdk_memory,
+        offload: config.offload.clone(),
         limits: config.limits,
         access: if is_off { AccessWhen::Never } else { config.log_when },
         log: match &config.log_to {
@@ -339,7 +340,8 @@ impl Control {
         }
     }
 
-    /// Compiles the application again and has the shards take it over; else nothing changes.
+    /// Compiles the application and reads the named keys again, and has the shards take both over; else nothing
+    /// changes.
     fn reload(&mut self) -> Result<String, String> {
         let stays = format!("towpath: reload refused, generation {} stays\n", self.node.generation());
         if self.is_draining {
@@ -351,6 +353,10 @@ impl Control {
         }
         let compiled = compiled.map_err(|failure| format!("{failure}{stays}"))?;
         self.node.check(&compiled.program).map_err(|failure| format!("{failure}\n{stays}"))?;
+        let warnings = self.node.reload_keys().map_err(|why| format!("towpath: {why}\n{stays}"))?;
+        for warning in warnings {
+            eprintln!("towpath: [keys]: {warning}");
+        }
         let summary = app::summary(&compiled);
         let done = self.node.adopt(compiled).map_err(|why| format!("towpath: {why}\n{stays}"))?;
         Ok(reload::text(self.node.generation(), &summary, &done))

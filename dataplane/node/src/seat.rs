@@ -74,6 +74,8 @@ pub(crate) struct Boot {
     pub(crate) ports: io::PortSeats,
     /// The shards' common table.
     pub(crate) placement: Arc<io::Placement>,
+    /// The node's named keys.
+    pub(crate) keys: Arc<offload::Keys>,
     /// What it runs.
     pub(crate) setup: Setup,
     /// Its end of the log.
@@ -188,8 +190,8 @@ fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), 
     let waker = transport.waker();
     let from_helper = waker.clone();
     // Before pinning: the helper must not inherit the shard's core.
-    let offload = offload::Cpu::new(move || from_helper.wake())
-        .map_err(|e| format!("core {core}: cannot start the compression thread: {e}"))?;
+    let offload = offload::Cpu::new(&boot.keys, move || from_helper.wake())
+        .map_err(|e| format!("core {core}: cannot start the offload thread: {e}"))?;
     if !io::pin(core) {
         return Err(format!(
             "core {core}: the kernel refuses to pin a thread to it; choose others with --cores"

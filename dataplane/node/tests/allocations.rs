@@ -89,7 +89,9 @@ fn run(backend: Backend, message_bytes: u32) -> (u64, u64) {
         clock: || Instant(0),
         access: AccessWhen::Never,
     };
-    let mut shard = Shard::new(setup, offload::Cpu::new(|| {}).unwrap(), Box::new(Counted(logged.clone())));
+    let keys = Arc::new(offload::Keys::open([], offload::SealOptions::with_clock(|| 0)).unwrap().0);
+    let queue = offload::Cpu::new(&keys, || {}).unwrap();
+    let mut shard = Shard::new(setup, queue, Box::new(Counted(logged.clone())));
     let mut turn_until = |calls: u64| {
         while logged.load(Ordering::Relaxed) < calls {
             let turn = shard.turn(sockets.now(), &mut sockets);

@@ -2,10 +2,11 @@
 //!
 //! "gzip" is RFC 1952, "deflate" RFC 1950 (zlib), as gRPC has it. Not here: queues and budgets (`cpu`).
 //! Invariant: an input is one stream from its first byte to its last; bytes after its end are
-//! [`Failure::Corrupt`], so that nothing a peer sent is silently dropped.
+//! [`JobError::Corrupt`], so that nothing a peer sent is silently dropped.
 
 use abi::Encoding;
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor, adler32, crc32};
+use shard::JobError;
 
 /// Results up to this size go through the scratch buffer: copied once, never zeroed.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -15,17 +16,6 @@ const EXPANSION_MAX: usize = 1032;
 const GZIP_BYTES_MIN: usize = 18;
 /// Header and trailer of a zlib stream, RFC 1950 section 2.2.
 const ZLIB_BYTES_MIN: usize = 6;
-
-/// Why a decompression gave nothing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Failure {
-    /// Not of that encoding, cut short, or followed by something.
-    Corrupt,
-    /// More output than the limit.
-    TooLarge,
-    /// No key is configured.
-    UnknownKey,
-}
 
 /// The compressor at the level that costs least, and the decompressor.
 pub(crate) struct Codec {
@@ -47,7 +37,7 @@ impl Codec {
         how: Encoding,
         input: &[u8],
         output: &mut Vec<u8>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), JobError> {
         let bound = match how {
             Encoding::Gzip => self.compressor.gzip_compress_bound(input.len()),
             Encoding::Deflate => self.compressor.zlib_compress_bound(input.len()),
@@ -59,7 +49,7 @@ impl Codec {
                 Encoding::Deflate => compressor.zlib_compress(input, room),
             };
             // The bound is the library's own promise; were it broken, the message would go as it is.
-            result.map_err(|_| Failure::TooLarge)
+            result.map_err(|_| JobError::TooLarge)
         };
         fill(&mut self.scratch, output, bound, run)
     }
@@ -71,7 +61,7 @@ impl Codec {
         max: usize,
         input: &[u8],
         output: &mut Vec<u8>,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), JobError> {
         let start = output.len();
         let reachable = max.min(input.len().saturating_mul(EXPANSION_MAX));
         let mut room_bytes = size_hint(how, input)?.max(64).min(reachable);
@@ -83,22 +73,22 @@ impl Codec {
                     Encoding::Deflate => decompressor.zlib_decompress(input, room),
                 }
                 .map_err(|e| match e {
-                    DecompressionError::BadData => Failure::Corrupt,
-                    DecompressionError::InsufficientSpace => Failure::TooLarge,
+                    DecompressionError::BadData => JobError::Corrupt,
+                    DecompressionError::InsufficientSpace => JobError::TooLarge,
                 })
             };
             match fill(&mut self.scratch, output, room_bytes, run) {
-                Err(Failure::TooLarge) if room_bytes < reachable => {
+                Err(JobError::TooLarge) if room_bytes < reachable => {
                     room_bytes = room_bytes.saturating_mul(4).min(reachable);
                 }
-                Err(failure) => return Err(failure),
+                Err(error) => return Err(error),
                 Ok(()) => {
                     let made = output.get(start..).unwrap_or_default();
                     if ends_with_checksum(how, input, made) {
                         return Ok(());
                     }
                     output.truncate(start);
-                    return Err(Failure::Corrupt);
+                    return Err(JobError::Corrupt);
                 }
             }
         }
@@ -110,8 +100,8 @@ fn fill(
     scratch: &mut Vec<u8>,
     output: &mut Vec<u8>,
     room_bytes: usize,
-    run: impl FnOnce(&mut [u8]) -> Result<usize, Failure>,
-) -> Result<(), Failure> {
+    run: impl FnOnce(&mut [u8]) -> Result<usize, JobError>,
+) -> Result<(), JobError> {
     if room_bytes <= SCRATCH_BYTES {
         if scratch.len() < room_bytes {
             scratch.resize(SCRATCH_BYTES, 0);
@@ -129,12 +119,12 @@ fn fill(
 }
 
 /// How large the output probably is. A lie costs another attempt, no more.
-fn size_hint(how: Encoding, input: &[u8]) -> Result<usize, Failure> {
+fn size_hint(how: Encoding, input: &[u8]) -> Result<usize, JobError> {
     match how {
         // RFC 1952 section 2.3.1: ISIZE, the size modulo 2^32.
         Encoding::Gzip if input.len() >= GZIP_BYTES_MIN => Ok(u32::from_le_bytes(last4(input)) as usize),
         Encoding::Deflate if input.len() >= ZLIB_BYTES_MIN => Ok(input.len().saturating_mul(4)),
-        _ => Err(Failure::Corrupt),
+        _ => Err(JobError::Corrupt),
     }
 }
 

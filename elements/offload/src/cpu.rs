@@ -10,12 +10,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::thread;
 
-use shard::{Burst, Done, Job, JobError, Offload, Work};
+use shard::{Burst, CallTag, Done, Job, JobError, Offload, Ring, Work};
 
-use crate::codec::{Codec, Failure};
+use crate::codec::Codec;
+use crate::seal::{Keys, SealCounters, Sealer};
 
 /// The largest input that is worked on inside a turn.
 pub const INLINE_INPUT_BYTES: usize = 16 << 10;
@@ -24,9 +26,9 @@ pub const INLINE_TURN_BYTES: usize = 64 << 10;
 /// Jobs that wait for the helper, and results that wait for the shard.
 const QUEUE_JOBS: usize = 64;
 
-/// Compression on the CPU, for one shard.
+/// Compression and seals on the CPU, for one shard.
 pub struct Cpu {
-    codec: Codec,
+    bench: Bench,
     /// Done inside `submit`, not yet polled.
     ready: VecDeque<Done>,
     /// What a full queue gave back, on its way back into the burst.
@@ -43,16 +45,17 @@ impl Cpu {
     /// its affinity.
     ///
     /// # Errors
-    /// The system's, when no thread can be made.
-    pub fn new(wake: impl Fn() + Send + 'static) -> io::Result<Self> {
+    /// The system's, when no thread can be made; another after 2^15 queues of one process.
+    pub fn new(keys: &Arc<Keys>, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
+        let counters = keys.count();
+        let (bench, mut helper) = (Bench::new(keys, &counters)?, Bench::new(keys, &counters)?);
         let (to_helper, jobs) = sync_channel::<Job>(QUEUE_JOBS);
         // Room for every job that can be under way, so that the helper never waits for the shard.
         let (results, from_helper) = sync_channel::<Done>(2 * QUEUE_JOBS);
         thread::Builder::new().name("offload".into()).stack_size(256 << 10).spawn(move || {
-            let mut codec = None;
             while let Ok(mut job) = jobs.recv() {
-                let codec = codec.get_or_insert_with(Codec::new);
-                let result = run(codec, &mut job, usize::MAX).map_err(job_error);
+                helper.sealer.refresh();
+                let result = helper.run(&mut job, usize::MAX);
                 if results.send(Done { job, result }).is_err() {
                     return;
                 }
@@ -60,7 +63,7 @@ impl Cpu {
             }
         })?;
         Ok(Self {
-            codec: Codec::new(),
+            bench,
             ready: VecDeque::with_capacity(QUEUE_JOBS),
             kept: Vec::with_capacity(Burst::<Job>::MAX),
             turn_bytes: 0,
@@ -76,11 +79,11 @@ impl Cpu {
         if is_small && self.turn_bytes + job.input.len() <= INLINE_TURN_BYTES && self.ready.len() < QUEUE_JOBS
         {
             let start = job.output.len();
-            let result = run(&mut self.codec, &mut job, INLINE_TURN_BYTES);
+            let result = self.bench.run(&mut job, INLINE_TURN_BYTES);
             self.turn_bytes += job.input.len() + job.output.len() - start;
             let is_cut_short = matches!(job.work, Work::Decompress(_, max) if max > INLINE_TURN_BYTES);
-            if !(result == Err(Failure::TooLarge) && is_cut_short) {
-                self.ready.push_back(Done { job, result: result.map_err(job_error) });
+            if !(result == Err(JobError::TooLarge) && is_cut_short) {
+                self.ready.push_back(Done { job, result });
                 return Ok(());
             }
             // More output than a turn may make: it has cost one, and begins again on the helper.
@@ -104,6 +107,7 @@ impl Offload for Cpu {
         if self.pending() == 0 {
             self.turn_bytes = 0;
         }
+        self.bench.sealer.refresh();
         let mut taken = 0;
         let mut kept = std::mem::take(&mut self.kept);
         for job in jobs.drain() {
@@ -147,23 +151,39 @@ impl Offload for Cpu {
     fn pending(&self) -> usize {
         self.ready.len() + self.at_helper
     }
-}
 
-fn run(codec: &mut Codec, job: &mut Job, output_bytes_max: usize) -> Result<(), Failure> {
-    match job.work {
-        Work::Compress(how) => codec.compress(how, &job.input, &mut job.output),
-        Work::Decompress(how, max) => {
-            codec.decompress(how, max.min(output_bytes_max), &job.input, &mut job.output)
-        }
-        Work::Seal(_) | Work::Open(_) => Err(Failure::UnknownKey),
+    fn ring(&self, name: &str) -> Option<Ring> {
+        self.bench.sealer.ring(name)
+    }
+
+    fn tag(&mut self) -> CallTag {
+        self.bench.sealer.tag()
     }
 }
 
-fn job_error(failure: Failure) -> JobError {
-    match failure {
-        Failure::Corrupt => JobError::Corrupt,
-        Failure::TooLarge => JobError::TooLarge,
-        Failure::UnknownKey => JobError::UnknownKey,
+/// What one thread works with.
+struct Bench {
+    codec: Codec,
+    sealer: Sealer,
+}
+
+impl Bench {
+    fn new(keys: &Arc<Keys>, counters: &Arc<SealCounters>) -> io::Result<Self> {
+        let sealer = Sealer::new(keys.clone(), counters.clone());
+        let sealer = sealer.ok_or_else(|| io::Error::other("more offload queues than a process may have"))?;
+        Ok(Self { codec: Codec::new(), sealer })
+    }
+
+    fn run(&mut self, job: &mut Job, output_bytes_max: usize) -> Result<(), JobError> {
+        let Job { work, input, output, .. } = job;
+        match work {
+            Work::Compress(how) => self.codec.compress(*how, input, output),
+            Work::Decompress(how, max) => {
+                self.codec.decompress(*how, (*max).min(output_bytes_max), input, output)
+            }
+            Work::Seal(seal) => self.sealer.seal(seal, input, output),
+            Work::Open(seal) => self.sealer.open(seal, input, output),
+        }
     }
 }
 

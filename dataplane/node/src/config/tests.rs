@@ -46,6 +46,10 @@ memory = "512MiB"
 [offload]
 compression = "cpu"
 crypto = "cpu"
+call_age_max = "30s"
+[keys]
+wire = "/etc/towpath/wire.keys"
+lab = "env:LAB_KEY"
 [access_log]
 to = "/var/log/towpath.json"
 when = "always"
@@ -93,6 +97,9 @@ fn every_key_of_the_design_is_read() {
     assert_eq!(c.limits.connect_timeout_ns, 500_000_000);
     assert_eq!(c.limits.drain_ns, 5_000_000_000);
     assert_eq!(c.every, ["/etc/towpath/every.adn"]);
+    let keys: Vec<String> = c.offload.keys.iter().map(|(name, at)| format!("{name} {at}")).collect();
+    assert_eq!(keys, ["lab $LAB_KEY", "wire /etc/towpath/wire.keys"]);
+    assert_eq!(c.offload.call_age_max_s, 30);
 }
 
 #[test]

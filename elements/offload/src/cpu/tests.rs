@@ -9,6 +9,7 @@ use abi::Encoding::{self, Deflate, Gzip};
 use shard::JobKey;
 
 use super::*;
+use crate::SealOptions;
 
 const PYTHON_GZIP: &str = "1f8b08000000000000032bc92f2f482cc9502819a434005e285929a0000000";
 const PYTHON_ZLIB: &str = "789c2bc92f2f482cc9502819a43400ee493f0d";
@@ -19,8 +20,12 @@ fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 
+fn no_keys() -> Arc<Keys> {
+    Arc::new(Keys::open([], SealOptions::with_clock(|| 0)).unwrap().0)
+}
+
 fn cpu() -> Cpu {
-    Cpu::new(|| {}).unwrap()
+    Cpu::new(&no_keys(), || {}).unwrap()
 }
 
 fn job(call: u32, work: Work, input: &[u8]) -> Job {
@@ -258,7 +263,7 @@ fn a_full_queue_leaves_the_rest_in_the_burst_in_order() {
 fn the_shard_is_woken_for_jobs_of_the_helper() {
     let woken = Arc::new(AtomicUsize::new(0));
     let counter = woken.clone();
-    let mut cpu = Cpu::new(move || {
+    let mut cpu = Cpu::new(&no_keys(), move || {
         counter.fetch_add(1, Ordering::SeqCst);
     })
     .unwrap();

@@ -1,0 +1,221 @@
+//! Seals: messages between two nodes that hold the same named key, encrypted and bound to their place.
+//!
+//! AES-GCM under a key derived for each boot and sealer, counters as nonces. What is bound to a message besides
+//! its bytes: see [`envelope`]. Which calls have been opened: see [`replay`]. Not here: which calls are sealed,
+//! how the tag travels, that indices count up and that nothing follows the final message (the shard's).
+
+mod counters;
+mod envelope;
+mod far;
+mod keyring;
+mod keys;
+mod replay;
+
+use std::sync::Arc;
+
+use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
+use shard::{CallTag, JobError, Ring, Seal};
+
+pub use counters::SealSnapshot;
+pub use envelope::OVERHEAD_BYTES;
+pub use keyring::{KeyError, KeyFault, Source};
+pub use keys::{Keys, SealOptions};
+
+pub(crate) use counters::SealCounters;
+use counters::add;
+use envelope::{AAD_BYTES, HEADER_BYTES, Header, Sender, TAG_BYTES, TagParts};
+use far::{Far, FarName};
+use keyring::Keyring;
+use keys::Derived;
+use replay::Met;
+
+/// Messages sealed with one derived key; then the sealer takes another seat. Far below where AES-GCM wears
+/// out: 2^32 messages of 64 KiB leave an attacker a chance of 2^-40.
+const SEALS_MAX: u64 = 1 << 32;
+
+/// One thread's part: it seals with keys no other thread has.
+pub(crate) struct Sealer {
+    keys: Arc<Keys>,
+    counters: Arc<SealCounters>,
+    version: u64,
+    rings: Vec<Arc<Keyring>>,
+    /// By ring: the key that seals, derived when first needed.
+    own: Vec<Option<Own>>,
+    seat: Sender,
+    next_counter: u64,
+    /// Who tags are from: the first seat, whatever seals now.
+    tagger: Sender,
+    next_call: u64,
+    far: Far,
+    met: Met,
+}
+
+struct Own {
+    id: u32,
+    cipher: LessSafeKey,
+}
+
+impl Sealer {
+    /// `None` when all seats of this process are taken.
+    pub(crate) fn new(keys: Arc<Keys>, counters: Arc<SealCounters>) -> Option<Self> {
+        let seat = keys.seat()?;
+        let mut sealer = Self {
+            counters,
+            version: keys.version(),
+            rings: Vec::new(),
+            own: Vec::new(),
+            seat,
+            next_counter: 0,
+            tagger: seat,
+            next_call: 0,
+            far: Far::default(),
+            met: Met::default(),
+            keys,
+        };
+        sealer.adopt();
+        Some(sealer)
+    }
+
+    /// Takes changed keys over; once a burst.
+    pub(crate) fn refresh(&mut self) {
+        let version = self.keys.version();
+        if version != self.version {
+            self.version = version;
+            self.adopt();
+        }
+    }
+
+    fn adopt(&mut self) {
+        self.rings.clear();
+        self.rings.extend(self.keys.rings());
+        self.own.clear();
+        self.own.resize_with(self.rings.len(), || None);
+        // What changed is derived anew: none of it may open any more.
+        self.far.clear();
+    }
+
+    /// The place of a name.
+    pub(crate) fn ring(&self, name: &str) -> Option<Ring> {
+        self.keys.place(name).map(Ring)
+    }
+
+    /// A tag no other call has.
+    pub(crate) fn tag(&mut self) -> CallTag {
+        let call = self.next_call;
+        self.next_call += 1;
+        TagParts { sender: self.tagger, call, second: (self.keys.clock)() }.emit()
+    }
+
+    /// Appends the envelope of `input`.
+    pub(crate) fn seal(&mut self, seal: &Seal, input: &[u8], output: &mut Vec<u8>) -> Result<(), JobError> {
+        let header = self.next_header(seal)?;
+        let bytes = header.emit();
+        let start = output.len();
+        output.reserve(input.len() + OVERHEAD_BYTES);
+        output.extend_from_slice(&bytes);
+        output.extend_from_slice(input);
+        let aad = Aad::from(envelope::associated(&bytes, seal));
+        let nonce = Nonce::assume_unique_for_key(envelope::nonce(header.counter));
+        let own = self.own.get(usize::from(seal.ring.0)).and_then(Option::as_ref);
+        let text = output.get_mut(start + HEADER_BYTES..).unwrap_or_default();
+        let tag = own.and_then(|own| own.cipher.seal_in_place_separate_tag(nonce, aad, text).ok());
+        let Some(tag) = tag else {
+            output.truncate(start);
+            return Err(JobError::UnknownKey);
+        };
+        output.extend_from_slice(tag.as_ref());
+        add(&self.counters.sealed);
+        Ok(())
+    }
+
+    /// The next header of this ring; its counter is used up.
+    fn next_header(&mut self, seal: &Seal) -> Result<Header, JobError> {
+        if self.next_counter == SEALS_MAX {
+            self.seat = self.keys.seat().ok_or(JobError::UnknownKey)?;
+            self.next_counter = 0;
+            self.own.fill_with(|| None);
+        }
+        let at = usize::from(seal.ring.0);
+        let Some(own) = self.own.get_mut(at) else {
+            add(&self.counters.unknown_key);
+            return Err(JobError::UnknownKey);
+        };
+        let id = match own {
+            Some(own) => own.id,
+            None => {
+                let named = self.rings.get(at).and_then(|ring| ring.sealing()).ok_or(JobError::UnknownKey)?;
+                let cipher = Derived::new(named, self.seat).and_then(|key| key.cipher());
+                own.insert(Own { id: named.id, cipher: cipher.ok_or(JobError::UnknownKey)? }).id
+            }
+        };
+        let counter = self.next_counter;
+        self.next_counter += 1;
+        let Seal { is_final, encoding, .. } = *seal;
+        Ok(Header { is_final, encoding, key: id, counter, sender: self.seat })
+    }
+
+    /// Appends what was sealed in `input`, and fills in what only its sealer knew.
+    pub(crate) fn open(
+        &mut self,
+        seal: &mut Seal,
+        input: &[u8],
+        output: &mut Vec<u8>,
+    ) -> Result<(), JobError> {
+        let start = output.len();
+        let result = self.try_open(seal, input, output);
+        if result.is_err() {
+            output.truncate(start);
+        }
+        let counters = &*self.counters;
+        add(match result {
+            Ok(()) => &counters.opened,
+            Err(JobError::UnknownKey) => &counters.unknown_key,
+            Err(JobError::Forged) => &counters.forged,
+            Err(JobError::Replayed) => &counters.replayed,
+            Err(JobError::Expired) => &counters.expired,
+            Err(JobError::Corrupt | JobError::TooLarge) => &counters.malformed,
+        });
+        result
+    }
+
+    fn try_open(&mut self, seal: &mut Seal, input: &[u8], output: &mut Vec<u8>) -> Result<(), JobError> {
+        let (header, bytes) = Header::parse(input)?;
+        let aad: [u8; AAD_BYTES] = envelope::associated(bytes, seal);
+        let name = FarName { ring: seal.ring.0, key: header.key, sender: header.sender };
+        let ring = self.rings.get(usize::from(seal.ring.0)).ok_or(JobError::UnknownKey)?;
+        let named = ring.find(header.key).ok_or(JobError::UnknownKey)?;
+        let text = input.get(HEADER_BYTES..).unwrap_or_default();
+        let start = output.len();
+        output.extend_from_slice(text);
+        let room = output.get_mut(start..).unwrap_or_default();
+        let mut unseal = |cipher: &LessSafeKey| {
+            let nonce = Nonce::assume_unique_for_key(envelope::nonce(header.counter));
+            cipher.open_in_place(nonce, Aad::from(aad), room).map(|_| ()).map_err(|_| JobError::Forged)
+        };
+        match self.far.find(&name) {
+            Some(cipher) => unseal(cipher)?,
+            None => {
+                let cipher = Derived::new(named, header.sender).and_then(|key| key.cipher());
+                let cipher = cipher.ok_or(JobError::UnknownKey)?;
+                unseal(&cipher)?;
+                // Kept only now: nobody without the named key can push the others' out.
+                let evicted = self.far.keep(name, cipher);
+                add(&self.counters.derived);
+                if evicted {
+                    add(&self.counters.evicted);
+                }
+            }
+        }
+        output.truncate(start + text.len() - TAG_BYTES);
+        if seal.is_request && seal.index == 0 {
+            let tag = TagParts::parse(&seal.tag);
+            self.keys.replay.record(&mut self.met, &tag, (self.keys.clock)())?;
+        }
+        seal.is_final = header.is_final;
+        seal.encoding = header.encoding;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
