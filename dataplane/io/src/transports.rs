@@ -26,11 +26,11 @@ use crate::{Backend, Config, Counters, Listeners, Placement, Poll, Rx, Sockets, 
 /// The shortest sleep: below this the sleep itself costs more than it spares.
 const NAP_MIN_NS: u64 = 20_000;
 /// The shortest with calls in flight beyond [`CALLS_LIGHT_MAX`]: a longer sleep brings a larger burst.
-const NAP_BUSY_MIN_NS: u64 = 50_000;
+const NAP_BUSY_MIN_NS: u64 = 30_000;
 /// With more calls in flight than this nobody waits for a single frame.
 const CALLS_LIGHT_MAX: u32 = 4;
 /// The last look brought little if that many calls are in flight for each event of it.
-const CALLS_PER_EVENT: u32 = 16;
+const CALLS_PER_EVENT: u32 = 4;
 /// The longest: what a frame after a long silence may wait at a port without a descriptor.
 const NAP_MAX_NS: u64 = 1_000_000;
 /// A sleep is this part of the silence so far.
