@@ -71,7 +71,6 @@ impl<S> Slots<S> {
     pub fn is_current(&self, id: ConnId) -> bool {
         self.entries
             .get(id.index as usize)
-            
             .is_some_and(|e| e.generation == id.generation && e.state.is_some())
     }
 
