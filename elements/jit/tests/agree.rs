@@ -91,7 +91,7 @@ fn the_programs_of_the_language_tests_agree() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../lang/tests");
     let mut jit = Jit::new();
     let mut agreed = 0;
-    for file in ["elements.rs", "language.rs", "folding.rs", "allocations.rs"] {
+    for file in ["suite/elements.rs", "suite/language.rs", "suite/folding.rs", "allocations.rs"] {
         let text = fs::read_to_string(root.join(file)).unwrap();
         for (rule, rest) in quoted_programs(&text) {
             agreed += usize::from(agrees(&mut jit, file, &lang_common::app(&rule, &rest), &root));

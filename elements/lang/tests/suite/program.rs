@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-mod common;
-
 use std::net::SocketAddr;
 
 use abi::{Addr, ServiceIdx};

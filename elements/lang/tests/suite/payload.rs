@@ -1,15 +1,11 @@
 //! Messages, by what elements see of them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of a test")]
 
-mod common;
-#[path = "common/shop.rs"]
-mod shop;
-
+use crate::common::{Mock, run};
+use crate::shop::{Protos, compile, encode, made, pool, text};
 use abi::{Entry, Status, Unreadable, Verdict};
-use common::{Mock, run};
 use prost_reflect::prost::Message;
 use prost_reflect::{DynamicMessage, ReflectMessage};
-use shop::{Protos, compile, encode, made, pool, text};
 use towpath_lang::{self as lang, Compiled, Loader, Overrides, SourceText};
 
 /// A chain on `shop.Catalog/Get`, and a call with this message of its type, in protobuf's JSON-like text.
@@ -569,7 +565,7 @@ fn a_mutation_sets_and_removes_headers() {
     let mut mock = mock.header("x-debug", "1").header("x-user", "forged");
     mock.payload = Some(message(&[("user", user("anna"))]));
     mock.response.push(("server".into(), b"s".to_vec()));
-    assert_eq!(common::passage(&compiled, &mut mock), Verdict::Forward);
+    assert_eq!(crate::common::passage(&compiled, &mut mock), Verdict::Forward);
     assert_eq!(
         (mock.request_header("x-user").as_deref(), mock.request_header("x-debug")),
         (Some("anna"), None)

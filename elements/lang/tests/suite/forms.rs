@@ -2,14 +2,10 @@
 //! digests.
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-mod common;
-#[path = "common/shop.rs"]
-mod shop;
-
+use crate::common::{Mock, errors, one, run};
+use crate::shop::{compile, encode, text};
 use abi::{Entry, Status, Verdict};
-use common::{Mock, errors, one, run};
 use prost_reflect::Value;
-use shop::{compile, encode, text};
 
 /// A header of the call after its request has been through `E`.
 fn header(element: &str, headers: &[(&str, &str)], name: &str) -> Option<String> {
@@ -81,7 +77,7 @@ fn a_text_is_state_of_a_call() {
         state call all: bytes = call.metadata[\"raw-bin\"] ?? call.metadata[\"raw-bin\"] ?? call.metadata[\"r-bin\"]
         request { }
     }";
-    assert!(errors(&common::app("E", element)).contains("expected bytes, found bytes?"));
+    assert!(errors(&crate::common::app("E", element)).contains("expected bytes, found bytes?"));
     let element = "element E {
         state call who: string = call.metadata[\"who\"] ?? \"nobody\"
         state call why: string?

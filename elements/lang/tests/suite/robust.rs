@@ -1,22 +1,20 @@
 //! Any text ends in a result, in bounded time, without a panic; what compiles runs without one.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
+use crate::common::Mock;
 use abi::Entry;
-use common::Mock;
 use towpath_lang::{NoFiles, Overrides, compile};
 
 const CORPUS: [&str; 8] = [
-    include_str!("golden/seed.adn"),
-    include_str!("golden/header.adn"),
-    include_str!("golden/picks.adn"),
-    include_str!("golden/rules.adn"),
-    include_str!("golden/mistakes.adn"),
-    include_str!("golden/unsupported.adn"),
-    include_str!("../../std/LoadBalancing.adn"),
-    include_str!("../../std/FaultInjection.adn"),
+    include_str!("../golden/seed.adn"),
+    include_str!("../golden/header.adn"),
+    include_str!("../golden/picks.adn"),
+    include_str!("../golden/rules.adn"),
+    include_str!("../golden/mistakes.adn"),
+    include_str!("../golden/unsupported.adn"),
+    include_str!("../../../std/LoadBalancing.adn"),
+    include_str!("../../../std/FaultInjection.adn"),
 ];
 
 const PIECES: [&str; 40] = [

@@ -1,10 +1,8 @@
 //! What the compiler computes, the interpreter computes too: random expressions, once of constants only,
 //! once of the same values hidden in the call. Both must say the same.
 
-mod common;
-
+use crate::common::{Mock, one, passage};
 use abi::Verdict;
-use common::{Mock, one, passage};
 
 struct Rng(u64);
 

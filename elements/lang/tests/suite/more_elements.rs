@@ -1,9 +1,7 @@
 //! Further standard elements, by what they do to a call.
 
-mod common;
-
+use crate::common::{Mock, one, passage, run};
 use abi::{Entry, Status, Verdict};
-use common::{Mock, one, passage, run};
 
 #[test]
 fn delay_makes_a_share_of_the_calls_wait_and_go_on() {

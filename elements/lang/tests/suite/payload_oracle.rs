@@ -2,10 +2,8 @@
 //! and what both read is the same.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation, reason = "helpers of a test")]
 
-mod common;
-
+use crate::common::{Mock, run};
 use abi::{Entry, Unreadable, Verdict};
-use common::{Mock, run};
 use proptest::prelude::*;
 use prost_reflect::ReflectMessage;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};

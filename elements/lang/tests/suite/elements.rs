@@ -1,9 +1,7 @@
 //! The standard elements, by what they do to a call.
 
-mod common;
-
+use crate::common::{Mock, app, compiled, endpoint, one, passage, run};
 use abi::{Encoding, Entry, Flag, Leaving, Status, Verdict};
-use common::{Mock, app, compiled, endpoint, one, passage, run};
 
 const SEED: &str = "LoadBalancing - Logging - Compression - FaultInjection(0.1)";
 
@@ -49,7 +47,7 @@ fn the_seed_chain_does_what_it_says() {
                 other => panic!("nothing waits or is read here: {other:?}"),
             }
             assert_eq!(mock.sink, Some(0));
-            let compress = common::packed(mock.leaving).unwrap();
+            let compress = crate::common::packed(mock.leaving).unwrap();
             assert_eq!((compress.encoding, compress.min_bytes), (Encoding::Gzip, 1024));
         }
         assert!((900..1100).contains(&rejected), "{rejected}");
@@ -244,7 +242,7 @@ fn compression_takes_both_algorithms() {
     ] {
         let (compiled, mut mock) = one(text, "");
         passage(&compiled, &mut mock);
-        let made = common::packed(mock.leaving).unwrap();
+        let made = crate::common::packed(mock.leaving).unwrap();
         assert_eq!((made.encoding, made.min_bytes), (encoding, min));
     }
 }
@@ -261,7 +259,7 @@ fn the_last_word_on_how_messages_leave_counts() {
     }
     let (compiled, mut mock) = one("Plain - Compression", plain);
     passage(&compiled, &mut mock);
-    assert!(common::packed(mock.leaving).is_some());
+    assert!(crate::common::packed(mock.leaving).is_some());
 }
 
 #[test]
@@ -274,10 +272,13 @@ fn a_fault_is_a_status_or_a_delay() {
     let first = compiled.program.chains[0].run(Entry::Request, 0, &mut mock);
     let Verdict::Suspend(abi::Suspend::Timer { ns, segment, element }) = first else { panic!("{first:?}") };
     assert_eq!((ns, element), (200_000_000, 1));
-    assert_eq!((mock.passed, mock.flag, common::packed(mock.leaving)), (1, Some(Flag::DelayInjected), None));
+    assert_eq!(
+        (mock.passed, mock.flag, crate::common::packed(mock.leaving)),
+        (1, Some(Flag::DelayInjected), None)
+    );
     assert_eq!(compiled.program.chains[0].run(Entry::Request, segment, &mut mock), Verdict::Forward);
     assert_eq!(mock.passed, 3);
-    assert!(common::packed(mock.leaving).is_some());
+    assert!(crate::common::packed(mock.leaving).is_some());
 
     let (compiled, mut mock) = one("FaultInjection(0)", "");
     for id in 0..1000 {

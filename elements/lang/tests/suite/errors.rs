@@ -4,13 +4,10 @@
 //! source without a rule stands in an application whose rule is `frontend -> catalog: E`.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of a test")]
 
-#[path = "common/shop.rs"]
-mod shop;
-
 use std::fs;
 use std::path::Path;
 
-use shop::Protos;
+use crate::shop::Protos;
 use towpath_lang::{Overrides, compile};
 
 const APP: &str = "service frontend

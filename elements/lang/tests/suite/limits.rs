@@ -1,10 +1,8 @@
 //! The standard elements that limit, protect and route, by what happens to calls.
 #![allow(clippy::panic, reason = "helpers of a test")]
 
-mod common;
-
+use crate::common::{Mock, endpoint, errors, one, run};
 use abi::{Entry, Flag, Note, Status, Verdict};
-use common::{Mock, endpoint, errors, one, run};
 use towpath_lang::Compiled;
 
 const S: u64 = 1_000_000_000;
@@ -203,7 +201,7 @@ fn split_and_router_choose_services() {
         ask(&compiled, &mut mock);
         assert_eq!(mock.destination, to, "{header:?}");
     }
-    let told = errors(&common::app("ServiceRouter(call.method, { \"x\": canari })", ""));
+    let told = errors(&crate::common::app("ServiceRouter(call.method, { \"x\": canari })", ""));
     assert!(told.contains("did you mean `canary`?"), "{told}");
 }
 
@@ -216,7 +214,7 @@ fn counts_have_labels_and_patterns_are_read_when_compiling() {
     for (pattern, expected) in
         [("a(b", "unclosed group"), ("(?=x)", "look-around"), (r"(a\{1000\})\{1000\}", "")]
     {
-        let told = errors(&common::app(
+        let told = errors(&crate::common::app(
             "X",
             &format!(
                 "element X {{ request {{ if matches(call.method, \"{pattern}\") {{ count(\"x\") }} }} }}"
@@ -224,7 +222,7 @@ fn counts_have_labels_and_patterns_are_read_when_compiling() {
         ));
         assert!(told.contains("this pattern cannot be read") && told.contains(expected), "{told}");
     }
-    let told = errors(&common::app(
+    let told = errors(&crate::common::app(
         "X",
         "element X { request { if matches(call.method, call.service) { count(\"x\") } } }",
     ));

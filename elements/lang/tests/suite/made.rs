@@ -1,14 +1,10 @@
 //! Messages made in the language, and entries of maps, by what protobuf reads of what was written.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
 
-mod common;
-#[path = "common/shop.rs"]
-mod shop;
-
+use crate::common::{Mock, run};
+use crate::shop::{compile, encode, pool, text};
 use abi::{Entry, Verdict};
-use common::{Mock, run};
 use prost_reflect::DynamicMessage;
-use shop::{compile, encode, pool, text};
 
 /// What `request` makes of a message of `Get`, as protobuf shows it.
 fn written(body: &str, message: &[u8]) -> String {
@@ -120,7 +116,7 @@ fn parameters_have_the_types_of_the_proto() {
     let mut mock = Mock::new(1);
     (mock.service, mock.method) = ("shop.Catalog".into(), "Get".into());
     mock.words = vec![0; compiled.program.chains[0].plan().call_words];
-    let user = prost_reflect::Value::Message(shop::made("common.User", &[("id", text("ann"))]));
+    let user = prost_reflect::Value::Message(crate::shop::made("common.User", &[("id", text("ann"))]));
     mock.payload = Some(encode("shop.GetRequest", &[("user", user.clone())]));
     run(&compiled, Entry::Request, &mut mock);
     assert_eq!(mock.request_header("x").unwrap(), "BANNED 1");

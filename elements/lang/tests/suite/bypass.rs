@@ -1,13 +1,9 @@
 //! Nothing gets past a rule by being long: what a chain cannot see whole ends the call.
 
-mod common;
-#[path = "common/shop.rs"]
-mod shop;
-
+use crate::common::{Mock, one, run};
+use crate::shop::{encode, text};
 use abi::{Entry, Status, Unreadable, Verdict};
-use common::{Mock, one, run};
 use prost_reflect::Value;
-use shop::{encode, text};
 
 const DENY_ITEM: &str = "element Deny {
     request { for item in call.payload.items { if item.sku == \"bad\" { reject(PERMISSION_DENIED, item.sku) } } }
@@ -17,7 +13,7 @@ element Many {
 }";
 
 fn items(good: usize) -> Vec<u8> {
-    let item = |sku: &str| Value::Message(shop::made("shop.Item", &[("sku", text(sku))]));
+    let item = |sku: &str| Value::Message(crate::shop::made("shop.Item", &[("sku", text(sku))]));
     let list = (0..good).map(|_| item("good")).chain([item("bad")]).collect();
     encode("shop.GetRequest", &[("items", Value::List(list))])
 }
@@ -26,7 +22,7 @@ fn items(good: usize) -> Vec<u8> {
 fn a_list_of_a_message_that_is_too_long_ends_the_call() {
     for (element, fits) in [("Deny", 63), ("Many", 199)] {
         let rule = format!("catalog.shop.Catalog/Get: {element}");
-        let compiled = shop::compile(&rule, DENY_ITEM).unwrap_or_else(|e| panic!("{e}"));
+        let compiled = crate::shop::compile(&rule, DENY_ITEM).unwrap_or_else(|e| panic!("{e}"));
         let judge = |message: Vec<u8>| {
             let mut mock = Mock::new(1);
             (mock.service, mock.method) = ("shop.Catalog".into(), "Get".into());
@@ -44,9 +40,10 @@ fn a_list_within_a_message_that_is_a_value_is_no_way_round() {
     let element = "element Deny { request {
         for item in call.payload.items { for note in item.notes { if note == \"bad\" { reject(ABORTED, note) } } }
     } }";
-    let compiled = shop::compile("catalog.shop.Catalog/Get: Deny", element).unwrap_or_else(|e| panic!("{e}"));
+    let compiled =
+        crate::shop::compile("catalog.shop.Catalog/Get: Deny", element).unwrap_or_else(|e| panic!("{e}"));
     let notes = Value::List((0..64).map(|_| text("x")).chain([text("bad")]).collect());
-    let item = Value::Message(shop::made("shop.Item", &[("notes", notes)]));
+    let item = Value::Message(crate::shop::made("shop.Item", &[("notes", notes)]));
     let mut mock = Mock::new(1);
     (mock.service, mock.method) = ("shop.Catalog".into(), "Get".into());
     mock.payload = Some(encode("shop.GetRequest", &[("items", Value::List(vec![item]))]));

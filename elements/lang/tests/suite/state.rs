@@ -1,10 +1,8 @@
 //! State by what calls see of it: scopes, cells, maps, atomic steps, reloads.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of a test")]
 
-mod common;
-
+use crate::common::{Mock, app, errors, linked, one, passage, run};
 use abi::{Entry, Note, Status, Verdict};
-use common::{Mock, app, errors, linked, one, passage, run};
 use towpath_lang::state::Store;
 
 const S: u64 = 1_000_000_000;

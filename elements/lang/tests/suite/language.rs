@@ -1,9 +1,7 @@
 //! What user-defined elements do, by what happens to a call.
 
-mod common;
-
+use crate::common::{Mock, endpoint, one, passage, run};
 use abi::{Entry, Flag, Status, Verdict};
-use common::{Mock, endpoint, one, passage, run};
 
 fn reject_text(rule: &str, rest: &str, with: impl FnOnce(Mock) -> Mock) -> String {
     let (compiled, mock) = one(rule, rest);
@@ -256,7 +254,7 @@ fn dry_says_and_does_not() {
     let rest = r#"element X { request { call.metadata["k"] = "v"  delay(5s)  reject(UNAVAILABLE, "x") } }"#;
     let (compiled, mut mock) = one("X dry - Compression dry", rest);
     assert_eq!(run(&compiled, Entry::Request, &mut mock), (Verdict::Forward, vec![]));
-    assert_eq!((mock.request.len(), common::packed(mock.leaving), mock.passed), (0, None, 2));
+    assert_eq!((mock.request.len(), crate::common::packed(mock.leaving), mock.passed), (0, None, 2));
     assert_eq!(mock.logs.len(), 4, "{:?}", mock.logs);
     assert!(mock.logs[2].contains("reject"));
     assert_eq!(compiled.program.metrics, ["would"]);
