@@ -114,6 +114,7 @@ fn setup(endpoint: SocketAddr) -> Setup {
         chains: Vec::new(),
         sinks: Vec::new(),
         metrics: Vec::new(),
+        keys: Vec::new(),
     };
     let listener = shard::Listener {
         name: String::new(),

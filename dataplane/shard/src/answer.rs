@@ -10,7 +10,7 @@ use crate::conn::{Kind, UpState};
 use crate::downstream::is_grpc;
 use crate::gate::encoding_of;
 use crate::limits::MS;
-use crate::messages::Leave;
+use crate::messages::{Breach, Leave};
 use crate::slab::Key;
 use crate::state::Core;
 use crate::upstream::broke_text;
@@ -110,7 +110,9 @@ impl Core {
         }
         if end_stream {
             call.is_trailers_only = true;
-            self.on_outcome(key);
+            if !self.end_with_body(key) {
+                self.on_outcome(key);
+            }
             return;
         }
         if self.plan_of(key).is_some_and(|p| p.response_headers)
@@ -119,10 +121,29 @@ impl Core {
             self.reject(key, reject);
             return;
         }
-        if !self.gate_answer(key) {
+        if self.gate_answer(key) == Some(false) {
             self.choose_response_encoding(key);
             self.send_response_headers(key);
         }
+    }
+
+    /// An answer of one header block says OK, and its end must be sealed: that needs a body, so the block is
+    /// taken as headers and trailers. False if none of this is so.
+    fn end_with_body(&mut self, key: Key) -> bool {
+        let is_sealed = self.plan_of(key).is_some_and(|p| p.response_boundary.seals.is_some());
+        let Some(call) = self.calls.get_mut(key) else { return false };
+        if !is_sealed || call.response.get(Token::GrpcStatus) != Some(b"0") {
+            return false;
+        }
+        call.is_trailers_only = false;
+        let is_first = |token: Token| matches!(token, Token::Status | Token::ContentType);
+        call.trailers.copy_from(&call.response);
+        call.trailers.retain(|field, _, _| !is_first(field.token));
+        call.response.retain(|field, _, _| is_first(field.token));
+        if self.gate_answer(key).is_some() {
+            self.on_outcome(key);
+        }
+        true
     }
 
     fn fail_plain_http(&mut self, key: Key) {
@@ -242,14 +263,23 @@ impl Core {
         self.leave_endpoint(key, reason);
         self.drop_messages(key, Way::ToEndpoint);
         let Some(call) = self.calls.get_mut(key) else { return };
-        let is_gated = call.to_caller.messages.as_ref().is_some_and(|m| m.terms.judges || m.terms.holds);
-        if is_gated {
-            // A message that is still to be judged may end the call otherwise.
-            call.has_outcome = true;
+        let terms = call.to_caller.messages.as_ref().map(|m| m.terms);
+        let is_gated = terms.is_some_and(|t| t.judges || t.holds || t.opens.is_some());
+        if terms.is_none() && call.status == Status::OK && self.opens_answers(key) {
+            self.fail_breach(key, Breach::Cut);
+        } else if is_gated {
+            // A message that is still to be opened or judged may end the call otherwise.
+            if let Some(call) = self.calls.get_mut(key) {
+                call.has_outcome = true;
+            }
             self.run_messages(key, Way::ToCaller);
         } else {
             self.settle(key);
         }
+    }
+
+    fn opens_answers(&self, key: Key) -> bool {
+        self.plan_of(key).is_some_and(|p| p.response_boundary.opens.is_some())
     }
 
     /// The outcome stands: the response side has its say, then the caller gets the rest.

@@ -112,7 +112,7 @@ impl Core {
         if pipe.end_sent {
             return;
         }
-        let is_done = pipe.has_ended && pipe.messages.as_ref().is_none_or(|m| m.is_between_messages());
+        let is_done = pipe.has_ended && pipe.messages.as_ref().is_none_or(|m| m.is_complete());
         // The caller's stream ends with its trailers, which are not sent here.
         let is_last = is_done && way == Way::ToEndpoint && call.request_trailers.is_none();
         let bytes = pipe.buf.get(pipe.head..).unwrap_or(&[]);

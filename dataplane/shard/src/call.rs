@@ -12,6 +12,7 @@ use alloc::{boxed::Box, vec::Vec};
 use abi::{EndpointIdx, Flag, Leaving, ServiceIdx, Spill, Status};
 use wire::{Headers, Instant, Token, h2::StreamKey};
 
+use crate::CallTag;
 use crate::callers::CallerId;
 use crate::messages::Messages;
 use crate::slab::Key;
@@ -174,6 +175,10 @@ pub(crate) struct Call {
     /// The HTTP status of the answer, for calls that are not gRPC.
     pub(crate) http_status: u16,
 
+    /// Under which name the caller's node has sealed it.
+    pub(crate) tag: Option<CallTag>,
+    /// Under which name this node seals it.
+    pub(crate) own_tag: Option<CallTag>,
     /// How messages of both directions leave.
     pub(crate) leaving: Leaving,
     /// What the caller's own accept list had: gzip, deflate.

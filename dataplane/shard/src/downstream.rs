@@ -11,6 +11,7 @@ use crate::conn::{Drain, Kind};
 use crate::endpoint::names_encoding;
 use crate::generation::RouteMiss;
 use crate::pool::Level;
+use crate::sealed::take_tag;
 use crate::slab::Key;
 use crate::state::{Core, Timer};
 
@@ -25,7 +26,10 @@ impl Core {
             }
             H2Event::Headers { stream, tag, .. } => {
                 let Some(key) = self.call_at(conn, stream, tag) else { return };
-                let trailers = self.last_headers(conn).cloned();
+                let mut trailers = self.last_headers(conn).cloned();
+                if let Some(trailers) = &mut trailers {
+                    take_tag(trailers);
+                }
                 if let Some(call) = self.calls.get_mut(key) {
                     call.request_trailers = trailers.map(Box::new);
                 }
@@ -137,6 +141,7 @@ impl Core {
         // Bytes kept for a retry come on top of the windows: only while there is plenty.
         call.is_retryable = level == Level::Ample;
         call.request.copy_from(h2.headers());
+        call.tag = take_tag(&mut call.request);
         call.to_endpoint.window = window;
         call.to_endpoint.has_ended = end_stream;
         call.to_endpoint.grown_at = self.now;

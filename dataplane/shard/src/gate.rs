@@ -11,7 +11,7 @@ use wire::{Headers, Token};
 
 use crate::body::Way;
 use crate::call::{Call, Phase};
-use crate::messages::{Leave, Step, Terms};
+use crate::messages::{Breach, Leave, Step, Terms};
 use crate::outcome::Rest;
 use crate::slab::Key;
 use crate::state::{Core, Timer};
@@ -83,32 +83,47 @@ impl Core {
         let Some(plan) = self.plan_of(key) else { return self.judge_request(key, 0) };
         let (service, method) = self.calls.get(key).map_or(("", ""), Call::path_halves);
         let terms = Terms {
-            decode: None,
-            leave: Leave::AsCame,
             judges: plan.request_message,
             reads: plan.request_message_payload,
             holds: plan.holds_request(service, method),
+            ..Terms::default()
         };
-        let Some(call) = self.calls.get(key) else { return };
-        if terms.holds || terms.judges && !call.is_bodiless {
+        let is_sealed = plan.request_boundary.is_any();
+        let terms = match self.with_seals(key, Way::ToEndpoint, terms) {
+            Ok(terms) => terms,
+            Err(why) => return self.fail_breach(key, why),
+        };
+        let Some(call) = self.calls.get_mut(key) else { return };
+        // Its end will be sealed, which needs a body.
+        call.is_bodiless &= terms.seals.is_none();
+        if terms.holds || is_sealed || terms.judges && !call.is_bodiless {
             let decode = encoding_of(&call.request);
             self.set_messages(key, Way::ToEndpoint, Terms { decode, ..terms });
         }
         if terms.holds { self.run_messages(key, Way::ToEndpoint) } else { self.judge_request(key, 0) }
     }
 
-    /// The endpoint's headers are here: what its messages need. True if the answer is held.
-    pub(crate) fn gate_answer(&mut self, key: Key) -> bool {
-        let Some(plan) = self.plan_of(key) else { return false };
+    /// The endpoint's headers are here: what its messages need. `None` if the call ended over it; else true
+    /// if the answer is held.
+    pub(crate) fn gate_answer(&mut self, key: Key) -> Option<bool> {
+        let Some(plan) = self.plan_of(key) else { return Some(false) };
         let (service, method) = self.calls.get(key).map_or(("", ""), Call::path_halves);
         let holds = plan.holds_response(service, method);
         let Plan { response_message: judges, response_message_payload: reads, .. } = *plan;
-        if judges || holds {
+        let is_sealed = plan.response_boundary.is_any();
+        if judges || holds || is_sealed {
+            let terms = Terms { judges, reads, holds, ..Terms::default() };
+            let terms = match self.with_seals(key, Way::ToCaller, terms) {
+                Ok(terms) => terms,
+                Err(why) => {
+                    self.fail_breach(key, why);
+                    return None;
+                }
+            };
             let decode = self.calls.get(key).and_then(|c| encoding_of(&c.response));
-            let leave = Leave::AsCame;
-            self.set_messages(key, Way::ToCaller, Terms { decode, leave, judges, reads, holds });
+            self.set_messages(key, Way::ToCaller, Terms { decode, ..terms });
         }
-        holds
+        Some(holds)
     }
 
     /// In which encoding a direction's messages leave; they are taken one at a time from here on.
@@ -126,8 +141,15 @@ impl Core {
         loop {
             let Some(call) = self.calls.get_mut(key) else { return };
             let is_unsent = way == Way::ToEndpoint && call.attempts == 0;
+            let is_over = way == Way::ToEndpoint || call.phase == Phase::Ending;
+            let is_well = way == Way::ToEndpoint || call.status == Status::OK;
             let pipe = if way == Way::ToEndpoint { &mut call.to_endpoint } else { &mut call.to_caller };
             let Some(messages) = pipe.messages.as_mut() else { return };
+            match is_over && pipe.has_ended {
+                true if is_well => messages.set_over(),
+                true => messages.excuse(),
+                false => {}
+            }
             // How a request leaves is decided when it first gets a stream.
             if is_unsent && !messages.terms.holds {
                 return;
@@ -162,18 +184,27 @@ impl Core {
                     Word::Stay => return self.offer(key, way),
                     Word::Gone => return,
                 },
-                Err(why) => return self.fail_unreadable(key, why),
+                Err(why) => return self.fail_unfit(key, why),
             }
         }
     }
 
     /// Only bytes could go on: are there enough, may more come, or was that all?
     fn at_rest(&mut self, key: Key, way: Way) {
-        let Some(call) = self.calls.get(key) else { return };
-        let pipe = if way == Way::ToEndpoint { &call.to_endpoint } else { &call.to_caller };
-        let Some(messages) = pipe.messages.as_ref() else { return };
-        let (has_ended, window) = (pipe.has_ended, pipe.window as usize);
+        let Some(call) = self.calls.get_mut(key) else { return };
         let is_answered = way == Way::ToCaller && call.has_outcome && call.phase == Phase::Open;
+        let is_well = way == Way::ToEndpoint || call.status == Status::OK;
+        let pipe = if way == Way::ToEndpoint { &mut call.to_endpoint } else { &mut call.to_caller };
+        let Some(messages) = pipe.messages.as_mut() else { return };
+        let (has_ended, window) = (pipe.has_ended, pipe.window as usize);
+        if has_ended && messages.lacks_end() {
+            if is_well {
+                return self.fail_breach(key, Breach::Cut);
+            }
+            // A failure needs no proof that nothing is missing.
+            messages.excuse();
+            return self.run_messages(key, way);
+        }
         let is_all = has_ended && messages.is_between_messages();
         if has_ended && messages.is_cut() {
             self.fail_unreadable(key, Unreadable::Malformed);
@@ -344,7 +375,7 @@ impl Core {
         if let Some(pipe) = pipe
             && let Some(messages) = pipe.messages.as_mut()
         {
-            let result = messages.finish_job(result, &mut input, &mut output, &mut pipe.buf);
+            let result = messages.finish_job(result, &job.work, &mut input, &mut output, &mut pipe.buf);
             finished = Some((result, core::mem::take(&mut messages.stats)));
         }
         self.buffers.give(input);
@@ -354,6 +385,8 @@ impl Core {
         self.counters.messages_decompressed += stats.decompressed;
         self.counters.compression_in_bytes += stats.in_bytes;
         self.counters.compression_out_bytes += stats.out_bytes;
+        self.counters.messages_sealed += stats.sealed;
+        self.counters.messages_opened += stats.opened;
         let endpoint = self.calls.get(key).and_then(|c| c.served_by);
         if let Some(endpoint) = endpoint.and_then(|e| self.endpoints.get_mut(e as usize)) {
             endpoint.saved_bytes += stats.in_bytes.saturating_sub(stats.out_bytes);
@@ -361,7 +394,7 @@ impl Core {
         match result {
             Ok(()) if stats.decompressed > 0 && !self.charge_growth(key, way, 0) => {}
             Ok(()) => self.run_messages(key, way),
-            Err(why) => self.fail_unreadable(key, why),
+            Err(why) => self.fail_unfit(key, why),
         }
     }
 

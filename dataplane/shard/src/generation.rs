@@ -7,7 +7,7 @@ use abi::{Program, ServiceIdx, Source};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::stats::ChainStats;
-use crate::{Listener, Peer};
+use crate::{Listener, Peer, Ring};
 
 /// Routes remembered per program; when there are more, the memory starts afresh.
 const CACHED_ROUTES_MAX: usize = 16_384;
@@ -51,6 +51,8 @@ pub(crate) struct Generation {
     pub(crate) endpoints: Vec<Vec<u32>>,
     /// The shard-wide places of the program's metrics.
     pub(crate) metrics: Vec<u16>,
+    /// The program's keys, as the offload queue numbers them.
+    pub(crate) rings: Vec<Option<Ring>>,
     /// Picks made, by service.
     pub(crate) picks: Vec<u64>,
     pub(crate) chains: Vec<ChainStats>,
@@ -76,6 +78,7 @@ impl Generation {
         listeners: &[Listener],
         endpoints: Vec<Vec<u32>>,
         metrics: Vec<u16>,
+        rings: Vec<Option<Ring>>,
     ) -> Self {
         let fixed =
             listeners.iter().map(|l| l.destination.as_ref().and_then(|name| program.service(name))).collect();
@@ -96,6 +99,7 @@ impl Generation {
             sinks,
             endpoints,
             metrics,
+            rings,
             picks,
             chains,
             calls: 0,

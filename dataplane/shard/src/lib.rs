@@ -29,6 +29,7 @@ mod pace;
 mod pool;
 mod relay;
 mod report;
+mod sealed;
 mod setup;
 mod shard;
 mod slab;

@@ -4,11 +4,17 @@
 //! ```text
 //!   Gathering ──its size is enough───────────────┐        ┌──> Passing (the body flows) ──┐
 //!      │ whole            ┌──> Unpacking (job) ──> AtHand ──> Leaving ──> emitted ────────┴──> Gathering
-//!      └──────────────────┴──────────────────────┘        └──> Packing (job) ──> emitted ─┘
+//!      └──> Opening (job) ┴──────────────────────┘        └──> Packing (job) ─> Sealing (job) ─> emitted
 //! ```
+//! Each job only where the terms ask for it. What is sealed is packed already, and says so inside the seal.
+//!
+//! Where messages are sealed, the end of their direction is, too: the last message is sealed as the last if
+//! its end is known when it leaves; otherwise a record follows that is no message. It is sealed as the last,
+//! as packed, and empty: no message is, as an empty one is never packed.
 //!
 //! Not here: what a chain says of a message, windows and pools (those are `gate`'s).
-//! Invariant: nothing leaves before its owner has called [`Messages::let_go`], where it judges or holds.
+//! Invariants: nothing leaves before its owner has called [`Messages::let_go`], where it judges or holds;
+//! nothing follows an end that was sealed.
 
 use alloc::vec::Vec;
 
@@ -16,10 +22,63 @@ use abi::{Encoding, Spill, Unreadable};
 use wire::grpc::{PREFIX_LEN, Prefix};
 
 use crate::wheel::TimerKey;
-use crate::{JobError, Work};
+use crate::{JobError, Seal, Work};
 
 /// Buffers larger than this are given back to the allocator when their call ends.
 const KEPT_BYTES_MAX: usize = 64 << 10;
+
+/// Why a sealed message, or a call that should be sealed, does not go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Breach {
+    /// Sealed with a key that is not here.
+    UnknownKey,
+    /// Does not open: another key, call, direction, place or byte than it was sealed with.
+    Forged,
+    /// Its call has been opened here before.
+    Replayed,
+    /// Its call is older than what the replay window remembers.
+    Expired,
+    /// No envelope.
+    Malformed,
+    /// The side has ended, and what came does not say so.
+    Cut,
+    /// The call does not say under which name it is sealed.
+    Unsealed,
+    /// The call has no messages that could be sealed.
+    NotGrpc,
+}
+
+/// Why a message does not go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unfit {
+    Unreadable(Unreadable),
+    Sealed(Breach),
+}
+
+impl From<Unreadable> for Unfit {
+    fn from(why: Unreadable) -> Self {
+        Self::Unreadable(why)
+    }
+}
+
+impl From<Breach> for Unfit {
+    fn from(why: Breach) -> Self {
+        Self::Sealed(why)
+    }
+}
+
+impl From<JobError> for Unfit {
+    fn from(why: JobError) -> Self {
+        match why {
+            JobError::TooLarge => Unreadable::TooLarge.into(),
+            JobError::Corrupt => Unreadable::Malformed.into(),
+            JobError::UnknownKey => Breach::UnknownKey.into(),
+            JobError::Forged => Breach::Forged.into(),
+            JobError::Replayed => Breach::Replayed.into(),
+            JobError::Expired => Breach::Expired.into(),
+        }
+    }
+}
 
 /// What the owner has to do next.
 #[derive(Debug)]
@@ -58,6 +117,10 @@ pub(crate) struct Terms {
     pub(crate) reads: bool,
     /// There is one message, and it stays until the whole side is known.
     pub(crate) holds: bool,
+    /// They come sealed with this; index and end are counted here.
+    pub(crate) opens: Option<Seal>,
+    /// They leave sealed with this.
+    pub(crate) seals: Option<Seal>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -65,11 +128,17 @@ enum State {
     /// Prefix and, if the message is wanted whole, body gather in `input`.
     #[default]
     Gathering,
+    Opening,
+    /// What was opened, in `packed`, is to be unpacked.
+    ToUnpack,
     Unpacking,
     /// Waits for its owner's word.
     AtHand,
     Leaving,
     Packing,
+    /// What was packed, in `packed`, is to be sealed.
+    ToSeal(Option<Encoding>),
+    Sealing,
     /// So many bytes of a message that may leave are still to come.
     Passing(usize),
 }
@@ -82,8 +151,27 @@ enum Body {
     Coming,
     /// In `input`, behind its prefix.
     Input,
-    /// In `plain`: unpacked, or rewritten.
+    /// In `plain`: opened, unpacked, or rewritten.
     Plain,
+    /// In `packed`, whole: nobody here needs it plain.
+    Packed,
+}
+
+/// How far a direction has come, where its messages are sealed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    opened: u32,
+    sealed: u32,
+    /// What was opened said that it is the last.
+    has_opened_end: bool,
+    /// What was sealed says so.
+    has_sealed_end: bool,
+    /// The owner knows that the side has ended.
+    is_over: bool,
+    /// It has ended without success: nobody asks for a sealed end.
+    is_excused: bool,
+    /// The only message is opened, and its end is not.
+    awaits_end: bool,
 }
 
 #[derive(Debug, Default)]
@@ -99,11 +187,13 @@ pub(crate) struct Messages {
     len: usize,
     taken: usize,
     body: Body,
-    came_packed: bool,
+    /// How it came packed.
+    came: Option<Encoding>,
     is_rewritten: bool,
     is_judged: bool,
     plain: Vec<u8>,
     packed: Vec<u8>,
+    progress: Progress,
 
     /// `Entry::Request` has been entered with the message that is held.
     pub(crate) has_entered: bool,
@@ -121,6 +211,8 @@ pub(crate) struct PackStats {
     pub(crate) decompressed: u64,
     pub(crate) in_bytes: u64,
     pub(crate) out_bytes: u64,
+    pub(crate) opened: u64,
+    pub(crate) sealed: u64,
 }
 
 impl Messages {
@@ -153,8 +245,13 @@ impl Messages {
     /// one there is room for the prefix of a second: it could else not be told from one that never ends.
     pub(crate) fn wanted_window(&self) -> Option<usize> {
         let prefix = self.prefix().filter(|p| self.state == State::Gathering && self.wants_whole(*p))?;
-        let second = if self.terms.holds { PREFIX_LEN } else { 0 };
-        Some(PREFIX_LEN + prefix.len as usize + second)
+        let second = match (self.terms.holds, self.terms.opens) {
+            (false, _) => 0,
+            (true, None) => PREFIX_LEN,
+            // Its sealed end may be a record of its own.
+            (true, Some(_)) => PREFIX_LEN + Seal::GROWTH,
+        };
+        Some(self.taken + PREFIX_LEN + prefix.len as usize + second)
     }
 
     /// True if the sender may end here.
@@ -165,9 +262,41 @@ impl Messages {
     /// True if only more bytes could go on, and the bytes at hand are part of a message.
     pub(crate) fn is_cut(&self) -> bool {
         match self.state {
-            State::Gathering => self.held() > 0,
+            State::Gathering => self.has_input(),
             State::Passing(left) => left > 0,
             _ => false,
+        }
+    }
+
+    fn has_input(&self) -> bool {
+        self.input.len() > self.at
+    }
+
+    /// All has left that belongs to the side, its sealed end included.
+    pub(crate) fn is_complete(&self) -> bool {
+        let Progress { has_opened_end, has_sealed_end, is_excused, .. } = self.progress;
+        let is_opened = self.terms.opens.is_none() || has_opened_end;
+        let is_sealed = self.terms.seals.is_none() || has_sealed_end;
+        self.is_between_messages() && (is_excused || is_opened && is_sealed)
+    }
+
+    /// All that came has been opened, and nothing of it said that it is the last.
+    pub(crate) fn lacks_end(&self) -> bool {
+        let Progress { has_opened_end, is_excused, .. } = self.progress;
+        let is_open = self.terms.opens.is_some() && !has_opened_end && !is_excused;
+        is_open && self.state == State::Gathering && !self.has_input()
+    }
+
+    /// The sender has ended, and well: what leaves from now on may be the last.
+    pub(crate) fn set_over(&mut self) {
+        self.progress.is_over = true;
+    }
+
+    /// The sender has ended without success: what came is what there is.
+    pub(crate) fn excuse(&mut self) {
+        self.progress.is_excused = true;
+        if core::mem::take(&mut self.progress.awaits_end) && self.state == State::Gathering {
+            self.state = self.after_opening();
         }
     }
 
@@ -214,7 +343,7 @@ impl Messages {
             return None;
         }
         match self.body {
-            Body::Coming => None,
+            Body::Coming | Body::Packed => None,
             Body::Input => {
                 let start = self.at + PREFIX_LEN;
                 self.input.get(start..start + self.len)
@@ -230,7 +359,7 @@ impl Messages {
 
     /// Replaces it, plain. False if it is not here and whole, or would be too long.
     pub(crate) fn set_payload(&mut self, bytes: &[u8]) -> bool {
-        let is_whole = self.is_at_hand() && self.body != Body::Coming;
+        let is_whole = self.is_at_hand() && !matches!(self.body, Body::Coming | Body::Packed);
         if !is_whole || bytes.len() > self.message_bytes_max {
             return false;
         }
@@ -275,19 +404,34 @@ impl Messages {
         spare: &mut Vec<u8>,
         out: &mut Vec<u8>,
         room: usize,
-    ) -> Result<Step, Unreadable> {
+    ) -> Result<Step, Unfit> {
         loop {
-            let waits = matches!(self.state, State::Gathering | State::Unpacking | State::AtHand);
+            let waits = matches!(
+                self.state,
+                State::Gathering | State::Opening | State::ToUnpack | State::Unpacking | State::AtHand
+            );
             if out.len() > room && !waits {
                 return Ok(Step::Behind);
             }
             match self.state {
-                State::Unpacking | State::Packing => return Ok(Step::Wait),
+                State::Opening | State::Unpacking | State::Packing | State::Sealing => return Ok(Step::Wait),
                 State::AtHand => return Ok(Step::Message),
                 State::Gathering => {
                     if let Some(step) = self.gather(spare)? {
                         return Ok(step);
                     }
+                }
+                State::ToUnpack => {
+                    let encoding = self.came.ok_or(Unreadable::UnknownEncoding)?;
+                    let mut input = core::mem::take(spare);
+                    core::mem::swap(&mut input, &mut self.packed);
+                    self.state = State::Unpacking;
+                    return Ok(Step::Job(Work::Decompress(encoding, self.message_bytes_max), input));
+                }
+                State::ToSeal(encoding) => {
+                    let mut input = core::mem::take(spare);
+                    core::mem::swap(&mut input, &mut self.packed);
+                    return Ok(self.seal(encoding, input));
                 }
                 State::Leaving => {
                     if let Some(step) = self.leave(spare, out) {
@@ -316,11 +460,13 @@ impl Messages {
         Prefix::parse(head.try_into().ok()?)
     }
 
-    /// It must be read, so it must be unpacked; or the receiver cannot, or wants another encoding.
-    fn must_unpack(&self) -> bool {
+    /// It must be read, so it must be unpacked; or the receiver cannot, or wants another encoding, or would
+    /// not know this one.
+    fn must_unpack(&self, came: Option<Encoding>) -> bool {
         let Terms { judges, holds, leave, decode, .. } = self.terms;
         judges
             || holds
+            || came != decode
             || match leave {
                 Leave::AsCame => false,
                 Leave::Plain => true,
@@ -329,9 +475,12 @@ impl Messages {
     }
 
     fn wants_whole(&self, prefix: Prefix) -> bool {
-        let Terms { judges, reads, holds, leave, .. } = self.terms;
+        let Terms { decode, judges, reads, holds, leave, opens, seals } = self.terms;
+        if opens.is_some() || seals.is_some() {
+            return true;
+        }
         if prefix.is_compressed {
-            return self.must_unpack();
+            return self.must_unpack(decode);
         }
         let is_packed =
             matches!(leave, Leave::Packed { min_bytes, .. } if prefix.len >= min_bytes && prefix.len > 0);
@@ -339,43 +488,129 @@ impl Messages {
     }
 
     /// Takes the next message, or its prefix where that is enough. `None`: step on.
-    fn gather(&mut self, spare: &mut Vec<u8>) -> Result<Option<Step>, Unreadable> {
+    fn gather(&mut self, spare: &mut Vec<u8>) -> Result<Option<Step>, Unfit> {
+        if self.progress.has_opened_end && self.has_input() {
+            return Err(Breach::Forged.into());
+        }
+        if self.owes_end() {
+            return Ok(Some(self.seal(Some(Encoding::Gzip), core::mem::take(spare))));
+        }
         let Some(head) = self.input.get(self.at..self.at + PREFIX_LEN) else {
             self.compact();
             return Ok(Some(Step::Wait));
         };
         let head: [u8; PREFIX_LEN] = head.try_into().unwrap_or_default();
         let prefix = Prefix::parse(head).ok_or(Unreadable::Malformed)?;
+        if let Some(seal) = self.terms.opens {
+            return self.gather_sealed(prefix, seal, spare);
+        }
         let is_whole = self.wants_whole(prefix);
         let len = prefix.len as usize;
         if is_whole && len > self.message_bytes_max {
-            return Err(Unreadable::TooLarge);
+            return Err(Unreadable::TooLarge.into());
         }
         let start = self.at + PREFIX_LEN;
         let body = self.input.get(start..start + len);
         (self.len, self.body, self.is_judged, self.is_rewritten) = (len, Body::Coming, false, false);
-        self.came_packed = prefix.is_compressed;
+        self.came = self.terms.decode.filter(|_| prefix.is_compressed);
         if is_whole {
-            let decode = self.terms.decode;
-            if prefix.is_compressed && decode.is_none() {
-                return Err(Unreadable::UnknownEncoding);
+            if prefix.is_compressed && self.came.is_none() {
+                return Err(Unreadable::UnknownEncoding.into());
             }
             let Some(body) = body else {
                 self.compact();
                 return Ok(Some(Step::Wait));
             };
-            if let Some(encoding) = decode.filter(|_| prefix.is_compressed) {
-                let mut input = core::mem::take(spare);
-                input.extend_from_slice(body);
+            self.body = Body::Input;
+            if let Some(encoding) = self.came {
                 self.taken = PREFIX_LEN + len;
                 self.at += self.taken;
-                self.state = State::Unpacking;
-                return Ok(Some(Step::Job(Work::Decompress(encoding, self.message_bytes_max), input)));
+                if self.must_unpack(self.came) {
+                    let mut input = core::mem::take(spare);
+                    input.extend_from_slice(body);
+                    self.state = State::Unpacking;
+                    return Ok(Some(Step::Job(Work::Decompress(encoding, self.message_bytes_max), input)));
+                }
+                // Packed and empty would be taken for the end.
+                if body.is_empty() {
+                    return Err(Unreadable::Malformed.into());
+                }
+                self.packed.extend_from_slice(body);
+                self.body = Body::Packed;
             }
-            self.body = Body::Input;
         }
         self.state = self.after_gathering();
         Ok(None)
+    }
+
+    /// The same of an envelope: what is in it is known when it has been opened.
+    fn gather_sealed(
+        &mut self,
+        prefix: Prefix,
+        seal: Seal,
+        spare: &mut Vec<u8>,
+    ) -> Result<Option<Step>, Unfit> {
+        if prefix.is_compressed {
+            return Err(Breach::Malformed.into());
+        }
+        let len = prefix.len as usize;
+        if len > self.message_bytes_max.saturating_add(Seal::GROWTH) {
+            return Err(Unreadable::TooLarge.into());
+        }
+        let start = self.at + PREFIX_LEN;
+        let Some(body) = self.input.get(start..start + len) else {
+            self.compact();
+            return Ok(Some(Step::Wait));
+        };
+        let mut input = core::mem::take(spare);
+        input.extend_from_slice(body);
+        self.taken += PREFIX_LEN + len;
+        self.at += PREFIX_LEN + len;
+        self.state = State::Opening;
+        let index = self.progress.opened;
+        Ok(Some(Step::Job(Work::Open(Seal { index, is_final: false, encoding: None, ..seal }), input)))
+    }
+
+    /// An envelope has been opened; what was in it is in `output`.
+    fn opened(&mut self, seal: &Seal, output: &mut Vec<u8>) -> Result<(), Unfit> {
+        let progress = &mut self.progress;
+        progress.opened = progress.opened.checked_add(1).ok_or(Breach::Malformed)?;
+        progress.has_opened_end = seal.is_final;
+        if seal.encoding.is_some() && output.is_empty() {
+            if !seal.is_final {
+                return Err(Unreadable::Malformed.into());
+            }
+            if core::mem::take(&mut progress.awaits_end) {
+                self.state = self.after_opening();
+            } else {
+                self.taken = 0;
+                self.state = State::Gathering;
+            }
+            return Ok(());
+        }
+        if progress.awaits_end {
+            return Err(Unreadable::NotOne.into());
+        }
+        self.stats.opened += 1;
+        (self.came, self.is_judged, self.is_rewritten) = (seal.encoding, false, false);
+        if self.came.is_some() {
+            core::mem::swap(&mut self.packed, output);
+            (self.len, self.body) = (self.packed.len(), Body::Packed);
+        } else {
+            core::mem::swap(&mut self.plain, output);
+            (self.len, self.body) = (self.plain.len(), Body::Plain);
+        }
+        self.progress.awaits_end = self.terms.holds && !seal.is_final && !self.progress.is_excused;
+        self.state = if self.progress.awaits_end { State::Gathering } else { self.after_opening() };
+        Ok(())
+    }
+
+    fn after_opening(&self) -> State {
+        if self.body == Body::Packed && self.must_unpack(self.came) {
+            State::ToUnpack
+        } else {
+            self.after_gathering()
+        }
     }
 
     const fn after_gathering(&self) -> State {
@@ -390,9 +625,9 @@ impl Messages {
             self.state = State::Passing(self.len);
             return None;
         }
-        let is_as_it_came = self.came_packed && !self.is_rewritten;
+        let is_as_it_came = self.came.is_some() && self.came == self.terms.decode && !self.is_rewritten;
         let encoding = match self.terms.leave {
-            Leave::AsCame if self.came_packed && self.is_rewritten => self.terms.decode,
+            Leave::AsCame if self.came.is_some() && self.is_rewritten => self.terms.decode,
             Leave::Packed { encoding, min_bytes }
                 if self.len > 0
                     && self.len >= min_bytes as usize
@@ -421,14 +656,40 @@ impl Messages {
             Leave::Plain => false,
             Leave::Packed { encoding, .. } => self.terms.decode == Some(encoding),
         };
-        if is_as_it_came && keeps_packing {
-            emit(true, &self.packed, out);
-        } else {
-            emit(false, plain, out);
+        let is_packed = is_as_it_came && keeps_packing;
+        let body = if is_packed { &self.packed } else { plain };
+        if self.terms.seals.is_some() {
+            let mut input = core::mem::take(spare);
+            input.extend_from_slice(body);
+            self.take_from_input();
+            return Some(self.seal(self.came.filter(|_| is_packed), input));
         }
+        emit(is_packed, body, out);
         self.take_from_input();
         self.finish();
         None
+    }
+
+    /// The side is over, and what was sealed does not say so.
+    fn owes_end(&self) -> bool {
+        let Progress { has_sealed_end, is_excused, .. } = self.progress;
+        self.terms.seals.is_some() && !has_sealed_end && !is_excused && self.is_at_end()
+    }
+
+    /// Nothing more will leave than what is at hand.
+    fn is_at_end(&self) -> bool {
+        let Progress { is_over, has_opened_end, .. } = self.progress;
+        is_over && !self.has_input() && (self.terms.opens.is_none() || has_opened_end)
+    }
+
+    fn seal(&mut self, encoding: Option<Encoding>, input: Vec<u8>) -> Step {
+        self.state = State::Sealing;
+        let (index, is_final) = (self.progress.sealed, self.is_at_end());
+        match self.terms.seals {
+            Some(seal) => Step::Job(Work::Seal(Seal { index, is_final, encoding, ..seal }), input),
+            // Nobody comes here without one.
+            None => Step::Wait,
+        }
     }
 
     /// The message at hand no longer needs its place in `input`.
@@ -452,33 +713,55 @@ impl Messages {
     pub(crate) fn finish_job(
         &mut self,
         result: Result<(), JobError>,
+        work: &Work,
         input: &mut Vec<u8>,
         output: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Result<(), Unreadable> {
-        if !matches!(self.state, State::Unpacking | State::Packing) {
-            return Ok(());
+    ) -> Result<(), Unfit> {
+        match (self.state, work) {
+            (State::Opening, Work::Open(seal)) => {
+                result.map_err(|e| match e {
+                    JobError::Corrupt => Breach::Malformed.into(),
+                    e => Unfit::from(e),
+                })?;
+                self.opened(seal, output)?;
+            }
+            (State::Unpacking, _) => {
+                result?;
+                self.stats.decompressed += 1;
+                core::mem::swap(&mut self.packed, input);
+                core::mem::swap(&mut self.plain, output);
+                (self.len, self.body) = (self.plain.len(), Body::Plain);
+                self.state = self.after_gathering();
+            }
+            (State::Packing, Work::Compress(encoding)) => {
+                result?;
+                let shrank = output.len() < input.len();
+                if shrank {
+                    self.stats.compressed += 1;
+                    self.stats.in_bytes += input.len() as u64;
+                    self.stats.out_bytes += output.len() as u64;
+                }
+                let body = if shrank { output } else { input };
+                if self.terms.seals.is_some() {
+                    core::mem::swap(&mut self.packed, body);
+                    self.state = State::ToSeal(shrank.then_some(*encoding));
+                } else {
+                    emit(shrank, body, out);
+                    self.finish();
+                }
+            }
+            (State::Sealing, Work::Seal(seal)) => {
+                result?;
+                self.progress.sealed = self.progress.sealed.checked_add(1).ok_or(Breach::Malformed)?;
+                self.progress.has_sealed_end = seal.is_final;
+                self.stats.sealed += u64::from(seal.encoding.is_none() || !input.is_empty());
+                emit(false, output, out);
+                self.finish();
+            }
+            // Of a message that was dropped meanwhile.
+            _ => {}
         }
-        result.map_err(|e| match e {
-            JobError::TooLarge => Unreadable::TooLarge,
-            _ => Unreadable::Malformed,
-        })?;
-        if self.state == State::Unpacking {
-            self.stats.decompressed += 1;
-            core::mem::swap(&mut self.packed, input);
-            core::mem::swap(&mut self.plain, output);
-            (self.len, self.body) = (self.plain.len(), Body::Plain);
-            self.state = self.after_gathering();
-            return Ok(());
-        }
-        let shrank = output.len() < input.len();
-        if shrank {
-            self.stats.compressed += 1;
-            self.stats.in_bytes += input.len() as u64;
-            self.stats.out_bytes += output.len() as u64;
-        }
-        emit(shrank, if shrank { output } else { input }, out);
-        self.finish();
         Ok(())
     }
 

@@ -63,6 +63,11 @@ pub struct Seal {
     pub encoding: Option<Encoding>,
 }
 
+impl Seal {
+    /// Bytes by which the envelope is longer than what is sealed.
+    pub const GROWTH: usize = 48;
+}
+
 /// One job. The buffers travel with it and come back.
 #[derive(Debug)]
 pub struct Job {

@@ -67,7 +67,7 @@ impl Core {
         let Some(call) = self.calls.get_mut(key) else { return };
         let is_waiting = call.is_response_waiting
             || call.to_caller.waiting() > 0
-            || call.to_caller.messages.as_ref().is_some_and(|m| !m.is_between_messages());
+            || call.to_caller.messages.as_ref().is_some_and(|m| !m.is_complete());
         if call.phase != Phase::Ending || is_waiting {
             return;
         }

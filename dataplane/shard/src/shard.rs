@@ -6,7 +6,7 @@ use abi::Program;
 use wire::Instant;
 
 use crate::conn::Kind;
-use crate::offload::{Done, Job, Offload};
+use crate::offload::{Done, Job, Offload, Ring};
 use crate::pace::Load;
 use crate::slab::Key;
 use crate::state::{Core, Op, Timer};
@@ -50,8 +50,9 @@ impl<T: Transport, O: Offload> core::fmt::Debug for Shard<T, O> {
 impl<T: Transport, O: Offload> Shard<T, O> {
     /// A shard that has no connection yet.
     pub fn new(setup: Setup, offload: O, log: Box<dyn Log>) -> Self {
+        let rings = rings(&offload, &setup.program);
         Self {
-            core: Core::new(setup, log),
+            core: Core::new(setup, rings, log),
             offload,
             rx: Burst::new(),
             jobs: Burst::new(),
@@ -80,7 +81,7 @@ impl<T: Transport, O: Offload> Shard<T, O> {
             self.core.on_timer(timer);
         }
         self.core.sweep();
-        self.core.dispatch_fresh();
+        self.dispatch();
         did_work |= self.run_jobs();
         self.flush(transport);
         let core = &mut self.core;
@@ -99,6 +100,12 @@ impl<T: Transport, O: Offload> Shard<T, O> {
             sooner(now.after_ns(JOB_POLL_NS));
         }
         Turn { did_work, until }
+    }
+
+    /// Every call that was let through gets an endpoint, and first its name if it is sealed.
+    fn dispatch(&mut self) {
+        self.core.tag_fresh(&mut self.offload);
+        self.core.dispatch_fresh();
     }
 
     /// Submits what chains asked for and takes what is done. True if anything was.
@@ -120,7 +127,7 @@ impl<T: Transport, O: Offload> Shard<T, O> {
             for done in self.done.drain() {
                 self.core.on_done(done);
             }
-            self.core.dispatch_fresh();
+            self.dispatch();
         }
         did_work
     }
@@ -141,7 +148,7 @@ impl<T: Transport, O: Offload> Shard<T, O> {
                 }
             }
             if self.core.dirty.is_empty() {
-                self.core.dispatch_fresh();
+                self.dispatch();
             }
             run_ops(&mut self.core, transport);
         }
@@ -153,7 +160,8 @@ impl<T: Transport, O: Offload> Shard<T, O> {
     /// of the oldest one were ended for it.
     pub fn adopt(&mut self, program: Arc<Program>, sinks: Vec<u16>) -> u64 {
         let before = self.core.counters.calls_outlived;
-        self.core.adopt(program, sinks);
+        let rings = rings(&self.offload, &program);
+        self.core.adopt(program, sinks, rings);
         self.core.counters.calls_outlived - before
     }
 
@@ -190,6 +198,11 @@ impl<T: Transport, O: Offload> Shard<T, O> {
     pub fn snapshot(&self) -> Snapshot {
         self.core.snapshot()
     }
+}
+
+/// The program's keys, as the queue numbers them.
+fn rings<O: Offload>(offload: &O, program: &Program) -> Vec<Option<Ring>> {
+    program.keys.iter().map(|name| offload.ring(name)).collect()
 }
 
 fn handle<T: Transport>(core: &mut Core, transport: &T, event: Event<T::Rx>) {

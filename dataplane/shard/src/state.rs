@@ -23,7 +23,9 @@ use crate::pool::{Buffers, Ledger, Level};
 use crate::slab::{Key, Slab};
 use crate::stats::Methods;
 use crate::wheel::Wheel;
-use crate::{AccessWhen, ConnId, Job, Listener, ListenerId, Log, Notice, Peer, Protocol, Setup, Via, Why};
+use crate::{
+    AccessWhen, ConnId, Job, Listener, ListenerId, Log, Notice, Peer, Protocol, Ring, Setup, Via, Why,
+};
 
 /// The client preface, RFC 9113 section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -99,6 +101,8 @@ pub(crate) struct Core {
     pub(crate) metrics: Metrics,
     /// Some chain of the current program reads what endpoints report.
     pub(crate) reads_reports: bool,
+    /// Some chain of a program so far seals requests.
+    pub(crate) seals_requests: bool,
     pub(crate) log: Box<dyn Log>,
 
     pub(crate) ops: Vec<Op>,
@@ -120,7 +124,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(setup: Setup, log: Box<dyn Log>) -> Self {
+    pub(crate) fn new(setup: Setup, rings: Vec<Option<Ring>>, log: Box<dyn Log>) -> Self {
         let limits = setup.limits;
         let mut core = Self {
             now: Instant(0),
@@ -152,6 +156,7 @@ impl Core {
             methods: Methods::new(limits.methods_max),
             metrics: Metrics::default(),
             reads_reports: false,
+            seals_requests: false,
             log,
             ops: Vec::new(),
             connects: Vec::new(),
@@ -166,12 +171,12 @@ impl Core {
             sweep: crate::sweep::Sweep::default(),
             limits,
         };
-        core.adopt(setup.program, setup.sinks);
+        core.adopt(setup.program, setup.sinks, rings);
         core
     }
 
     /// Takes a new program; endpoints that both name keep their connections.
-    pub(crate) fn adopt(&mut self, program: Arc<Program>, sinks: Vec<u16>) {
+    pub(crate) fn adopt(&mut self, program: Arc<Program>, sinks: Vec<u16>, rings: Vec<Option<Ring>>) {
         while self.generations_alive() >= GENERATIONS_MAX {
             self.end_oldest_generation();
         }
@@ -188,8 +193,10 @@ impl Core {
         }
         let metrics = self.metrics.places(&program.metrics);
         self.reads_reports = program.chains.iter().any(|c| c.plan().endpoint_reports);
+        self.seals_requests |= program.chains.iter().any(|c| c.plan().request_boundary.seals.is_some());
         self.adopted += 1;
-        let generation = Generation::new(self.adopted, program, sinks, &self.listeners, places, metrics);
+        let generation =
+            Generation::new(self.adopted, program, sinks, &self.listeners, places, metrics, rings);
         let previous = self.current;
         let place = self.generations.iter().position(Option::is_none).unwrap_or(self.generations.len());
         if place == self.generations.len() {

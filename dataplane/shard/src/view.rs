@@ -313,6 +313,7 @@ impl CallView for View<'_> {
 /// Elements may write ordinary metadata only.
 fn may_write(name: &[u8]) -> bool {
     !name.starts_with(b"grpc-")
+        && !name.starts_with(b"towpath-")
         && !matches!(
             Token::of(name),
             Token::Te | Token::ContentType | Token::ContentLength | Token::Host | Token::ConnectionSpecific

@@ -172,6 +172,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         small_ns_max: 30 * SECOND,
         retry_bytes_max: limits.retry_bytes_max.into(),
         recodes: app.compresses(),
+        is_sealed: false,
     };
     let end = world.net.now + 400 * SECOND;
     world.run_callers(end)?;

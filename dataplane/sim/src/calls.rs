@@ -129,6 +129,7 @@ impl App {
             chains: vec![chain],
             sinks: vec!["stdout".into()],
             metrics: Vec::new(),
+            keys: Vec::new(),
         }))
     }
 }
@@ -285,6 +286,7 @@ fn run_with(seed: u64, trace: Trace, make: Make, gates: Option<Gates>) -> Result
         small_ns_max: if is_tight { u64::MAX } else { 10 * SECOND },
         retry_bytes_max: limits.retry_bytes_max.into(),
         recodes: app.compresses(),
+        is_sealed: false,
     };
     let end = world.net.now + 400 * SECOND;
     world.run_callers(end)?;

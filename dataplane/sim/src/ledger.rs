@@ -19,6 +19,8 @@ pub(crate) struct Ledger {
     pub(crate) backend_faults: u64,
     /// What chains see of messages, if they see anything.
     pub(crate) gates: Option<Gates>,
+    /// All callers are done: wires between nodes end.
+    pub(crate) is_over: bool,
 }
 
 /// One end of a relayed byte stream.

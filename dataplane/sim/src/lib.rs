@@ -24,6 +24,7 @@ mod client;
 mod gate;
 mod h2_io;
 mod hostile;
+mod join;
 mod ledger;
 mod log;
 #[cfg(test)]
@@ -38,6 +39,8 @@ mod plan_call;
 mod relay;
 mod rng;
 mod scenario;
+mod sealed;
+mod seals;
 mod server;
 mod trace;
 mod transport;

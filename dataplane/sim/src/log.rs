@@ -12,6 +12,7 @@ use wire::Instant;
 pub(crate) struct Line {
     pub(crate) sink: u16,
     pub(crate) path: String,
+    pub(crate) destination: String,
     pub(crate) status: Status,
     pub(crate) flag: Flag,
     pub(crate) latency_ns: u64,
@@ -35,6 +36,7 @@ impl Log for SimLog {
         self.lines.borrow_mut().push(Line {
             sink,
             path: String::from_utf8_lossy(record.path).into_owned(),
+            destination: record.destination.to_owned(),
             status: record.status,
             flag: record.flag,
             latency_ns: record.latency_ns,

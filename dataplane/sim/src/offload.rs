@@ -2,15 +2,17 @@
 //! order, and sometimes the queue is full.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::rc::Rc;
 
 use abi::Encoding;
 use flate2::Compression;
 use flate2::read::{GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
-use shard::{Burst, Done, Job, JobError, Offload, Work};
+use shard::{Burst, CallTag, Done, Job, JobError, Offload, Ring, Work};
 
 use crate::rng::Rng;
+use crate::seals;
 
 /// What the world reads of a queue that the shard owns.
 #[derive(Clone, Debug, Default)]
@@ -31,13 +33,16 @@ pub(crate) struct SimOffload {
     room: usize,
     late_permille: u64,
     view: OffloadView,
+    /// Sealed calls opened so far, and named.
+    opened: BTreeSet<[u8; CallTag::LEN]>,
+    named: u64,
 }
 
 impl SimOffload {
     pub(crate) fn new(mut rng: Rng, view: OffloadView) -> Self {
         let room = rng.pick(&[1, 4, 64]);
         let late_permille = rng.pick(&[0, 200, 1000]);
-        Self { rng, jobs: Vec::new(), room, late_permille, view }
+        Self { rng, jobs: Vec::new(), room, late_permille, view, opened: BTreeSet::new(), named: 0 }
     }
 
     fn publish(&self) {
@@ -74,13 +79,14 @@ pub(crate) fn decompress(encoding: Encoding, input: &[u8], max: usize) -> Result
     if out.len() > max { Err(JobError::TooLarge) } else { Ok(out) }
 }
 
-fn run(job: &mut Job) -> Result<(), JobError> {
-    let bytes = match job.work {
-        Work::Compress(encoding) => compress(encoding, &job.input),
-        Work::Decompress(encoding, max) => decompress(encoding, &job.input, max)?,
-        Work::Seal(_) | Work::Open(_) => return Err(JobError::UnknownKey),
-    };
-    job.output.extend_from_slice(&bytes);
+fn run(job: &mut Job, opened: &mut BTreeSet<[u8; CallTag::LEN]>) -> Result<(), JobError> {
+    let Job { work, input, output, .. } = job;
+    match work {
+        Work::Compress(encoding) => output.extend_from_slice(&compress(*encoding, input)),
+        Work::Decompress(encoding, max) => output.extend_from_slice(&decompress(*encoding, input, *max)?),
+        Work::Seal(how) => seals::seal(how, input, output),
+        Work::Open(how) => seals::open(how, input, opened, output)?,
+    }
     Ok(())
 }
 
@@ -114,7 +120,7 @@ impl Offload for SimOffload {
             }
             let at = self.rng.pick(&ready);
             let (_, mut job) = self.jobs.swap_remove(at);
-            let result = run(&mut job);
+            let result = run(&mut job, &mut self.opened);
             let is_in = done.push(Done { job, result }).is_ok();
             debug_assert!(is_in);
         }
@@ -123,6 +129,17 @@ impl Offload for SimOffload {
 
     fn pending(&self) -> usize {
         self.jobs.len()
+    }
+
+    fn ring(&self, _name: &str) -> Option<Ring> {
+        Some(Ring(0))
+    }
+
+    fn tag(&mut self) -> CallTag {
+        self.named += 1;
+        let mut tag = [0; CallTag::LEN];
+        tag[..8].copy_from_slice(&self.named.to_be_bytes());
+        CallTag(tag)
     }
 }
 

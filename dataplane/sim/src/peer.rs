@@ -55,6 +55,11 @@ impl<'a> PeerIo<'a> {
         self.link
     }
 
+    /// Another link's peer has something to do.
+    pub(crate) fn tell(&mut self, other: LinkId) {
+        self.net.links[other.0].peer_news = true;
+    }
+
     /// Says something in the trace.
     pub(crate) fn note(&mut self, what: core::fmt::Arguments<'_>) {
         let (now, link) = (self.net.now, self.link.0);

@@ -50,6 +50,7 @@ fn setup(seed: u64, endpoints: &[Addr], limits: Limits, protocol: Protocol) -> S
         chains: Vec::new(),
         sinks: Vec::new(),
         metrics: Vec::new(),
+        keys: Vec::new(),
     };
     let listener =
         Listener { name: "relay".into(), unix_path: None, destination: Some("catalog".into()), protocol };

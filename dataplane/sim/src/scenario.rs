@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::trace::Trace;
 use crate::wired::wired;
 use crate::world::{World, real};
-use crate::{abuse, calls, relay};
+use crate::{abuse, calls, relay, sealed};
 
 /// A family of runs; the seed draws everything within it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,6 +16,8 @@ pub enum Scenario {
     Calls,
     /// gRPC calls through chains that see messages.
     Messages,
+    /// gRPC calls through two nodes that seal messages between them.
+    Sealed,
     /// Honest calls beside hostile peers.
     Abuse,
     /// Byte streams and gRPC calls over TCP/IP on a wire that loses, doubles, reorders and corrupts frames.
@@ -24,7 +26,8 @@ pub enum Scenario {
 
 impl Scenario {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::Relay, Self::Calls, Self::Messages, Self::Abuse, Self::Net];
+    pub const ALL: &'static [Self] =
+        &[Self::Relay, Self::Calls, Self::Messages, Self::Sealed, Self::Abuse, Self::Net];
 
     /// As on the command line.
     pub fn name(self) -> &'static str {
@@ -32,6 +35,7 @@ impl Scenario {
             Self::Relay => "relay",
             Self::Calls => "calls",
             Self::Messages => "messages",
+            Self::Sealed => "sealed",
             Self::Abuse => "abuse",
             Self::Net => "net",
         }
@@ -98,6 +102,7 @@ pub fn run(scenario: Scenario, seed: u64, prints: bool) -> Result<Outcome, Failu
         Scenario::Relay => relay::run(seed, Trace::new(prints), real),
         Scenario::Calls => calls::run(seed, Trace::new(prints), real),
         Scenario::Messages => calls::run_gated(seed, Trace::new(prints), real),
+        Scenario::Sealed => sealed::run(seed, Trace::new(prints), real),
         Scenario::Abuse => abuse::run(seed, Trace::new(prints), real),
         Scenario::Net if seed.is_multiple_of(2) => relay::run(seed, Trace::new(prints), wired),
         Scenario::Net => calls::run(seed, Trace::new(prints), wired),

@@ -4,11 +4,12 @@
 //! shard, or a completed offload job. Every turn is followed by the checks that must always hold; the
 //! checks of a finished run are in [`crate::check`].
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use abi::Program;
-use shard::{Log, Setup, Shard, Snapshot, Turn};
+use shard::{ListenerId, Log, Setup, Shard, Snapshot, Turn};
 use wire::Instant;
 
 use crate::ledger::Ledger;
@@ -16,6 +17,7 @@ use crate::log::{Lines, SimLog};
 use crate::net::{LinkId, Net, TurnCount};
 use crate::offload::{OffloadView, SimOffload};
 use crate::peer::{Peer, PeerIo, Wake};
+use crate::relay::caller_addr;
 use crate::rng::Rng;
 
 /// Turns in a row that claim work although nothing moved, before it is called a livelock.
@@ -94,6 +96,8 @@ pub(crate) struct World {
     pub(crate) swaps: Vec<Swap>,
     /// When to begin to drain although callers are still there.
     pub(crate) drain_at: Option<u64>,
+    /// Peers that connect because another was connected to.
+    pub(crate) arrivals: Rc<RefCell<Vec<Box<dyn Peer>>>>,
     pub(crate) turns: u64,
     pub(crate) events: u64,
     birth: Birth,
@@ -118,6 +122,7 @@ impl World {
             offload,
             swaps: Vec::new(),
             drain_at: None,
+            arrivals: Rc::default(),
             turns: 0,
             events: 0,
             birth,
@@ -182,6 +187,12 @@ impl World {
         self.net.trace.note(now, format_args!("drain"));
         self.shard.drain(Instant(now), &mut self.net);
         self.must_turn = true;
+    }
+
+    /// Wires between nodes end.
+    pub(crate) fn hang_up(&mut self) {
+        self.ledger.is_over = true;
+        self.net.links.iter_mut().for_each(|link| link.peer_news = true);
     }
 
     /// Peers, then a turn, then time. False if nothing is left that could happen.
@@ -295,6 +306,10 @@ impl World {
             let backend = self.net.links[link.0].backend.unwrap_or(0);
             let mut rng = self.net.rng.fork(link.0 as u64);
             let peer = (self.birth)(backend, link, &mut rng, &mut self.ledger);
+            self.seat(link, peer, self.net.now, false);
+        }
+        for peer in self.arrivals.take() {
+            let link = self.net.arrive(0, ListenerId(1), caller_addr(3, self.net.links.len()));
             self.seat(link, peer, self.net.now, false);
         }
         let now = self.net.now;

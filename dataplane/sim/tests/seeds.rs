@@ -29,6 +29,11 @@ fn no_message_passes_its_chain_unjudged() {
 }
 
 #[test]
+fn sealed_messages_arrive_over_two_nodes() {
+    hunt(Scenario::Sealed, 400);
+}
+
+#[test]
 fn hostile_peers_harm_nobody_else() {
     hunt(Scenario::Abuse, 100);
 }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::{CallView, ElementInfo, Flag, Status};
+use crate::{CallView, ElementInfo, Flag, KeyIdx, Status};
 
 /// Where in a call's life a chain is entered. Request entries run elements left to right, response
 /// entries right to left.
@@ -53,10 +53,31 @@ pub struct Plan {
     pub request_message_payload: bool,
     /// `response message` reads or changes `payload` (else it needs the size alone).
     pub response_message_payload: bool,
+    /// `encrypt` and `decrypt` towards the upstream.
+    pub request_boundary: Boundary,
+    /// The same towards the downstream.
+    pub response_boundary: Boundary,
     /// Some element reads what endpoints report of their load (`CallView::endpoint_report`).
     pub endpoint_reports: bool,
     /// 64-bit words of `state call` and call-parameters a passage needs in its slot.
     pub call_words: usize,
+}
+
+/// Where the messages of a direction cross between sealed and plain. Elements see them plain: they are opened
+/// before the first has its say, and sealed when they leave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Boundary {
+    /// They come sealed with this key: `decrypt(…)`.
+    pub opens: Option<KeyIdx>,
+    /// They leave sealed with this key: `encrypt(…)`.
+    pub seals: Option<KeyIdx>,
+}
+
+impl Boundary {
+    /// There is one.
+    pub const fn is_any(self) -> bool {
+        self.opens.is_some() || self.seals.is_some()
+    }
 }
 
 impl Plan {

@@ -16,10 +16,10 @@ mod routes;
 mod status;
 mod view;
 
-pub use chain::{Chain, Entry, Plan, Reject, Suspend, Unreadable, Verdict};
+pub use chain::{Boundary, Chain, Entry, Plan, Reject, Suspend, Unreadable, Verdict};
 pub use program::{
-    Addr, ElementInfo, Endpoint, EndpointIdx, MethodMatch, Program, Route, Service, ServiceIdx, SinkIdx,
-    Source,
+    Addr, ElementInfo, Endpoint, EndpointIdx, KeyIdx, MethodMatch, Program, Route, Service, ServiceIdx,
+    SinkIdx, Source,
 };
 pub use routes::Routes;
 pub use status::{Flag, Status};

@@ -17,6 +17,10 @@ pub struct EndpointIdx(pub u16);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SinkIdx(pub u16);
 
+/// An index into [`Program::keys`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct KeyIdx(pub u16);
+
 /// Where a peer listens.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Addr {
@@ -143,6 +147,8 @@ pub struct Program {
     pub sinks: Vec<String>,
     /// What `count`, `observe` and counters of elements are called, by index.
     pub metrics: Vec<String>,
+    /// Names of the keys that `encrypt` and `decrypt` name; what they are says `node.toml`.
+    pub keys: Vec<String>,
 }
 
 impl Program {

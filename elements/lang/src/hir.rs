@@ -298,14 +298,40 @@ pub(crate) enum Func {
 /// What a handler does to the world.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
-    Reject { status: Box<HExpr>, text: Box<HExpr> },
+    Reject {
+        status: Box<HExpr>,
+        text: Box<HExpr>,
+    },
     Delay(Box<HExpr>),
-    Log { level: Box<HExpr>, fields: Vec<(String, HExpr)> },
-    Count { name: String, by: Box<HExpr>, labels: Vec<(String, HExpr)> },
-    Observe { name: String, value: Box<HExpr> },
+    Log {
+        level: Box<HExpr>,
+        fields: Vec<(String, HExpr)>,
+    },
+    Count {
+        name: String,
+        by: Box<HExpr>,
+        labels: Vec<(String, HExpr)>,
+    },
+    Observe {
+        name: String,
+        value: Box<HExpr>,
+    },
     AccessLog(Box<HExpr>),
-    Compress { encoding: Box<HExpr>, min: Box<HExpr> },
+    Compress {
+        encoding: Box<HExpr>,
+        min: Box<HExpr>,
+    },
     Decompress,
+    /// `encrypt(key)`, `decrypt(key)`: nothing at run time; they become the plan's boundaries.
+    Boundary {
+        opens: bool,
+        key: Box<HExpr>,
+    },
+}
+
+/// `encrypt` or `decrypt`.
+pub(crate) const fn boundary_name(opens: bool) -> &'static str {
+    if opens { "decrypt" } else { "encrypt" }
 }
 
 /// A checked block; its value is that of its last expression.

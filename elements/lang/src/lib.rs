@@ -107,6 +107,8 @@ pub struct Compiled {
     pub notes: Diagnostics,
     /// What its `proto` lines say: for [`explain`].
     pub protos: explain::Protocols,
+    /// Where each of the program's keys is named first.
+    pub(crate) key_spans: Vec<Span>,
 }
 
 /// What makes byte code run.
@@ -132,6 +134,23 @@ impl Compiled {
         self.program.chains =
             self.images.iter().zip(bound).map(|(image, state)| backend.chain(image.clone(), state)).collect();
         report
+    }
+
+    /// One for each key that the program names and `node.toml` does not, by its line: an error where there is
+    /// a `node.toml`, else a note.
+    pub fn keys_missing(&self, known: Option<&dyn Fn(&str) -> bool>) -> Diagnostics {
+        let named = self.program.keys.iter().zip(&self.key_spans);
+        let missing = named.filter(|(name, _)| !known.is_some_and(|known| known(name)));
+        let list = missing.map(|(name, span)| {
+            let hint = format!("[keys] with {name} = \"PATH\", or {name} = \"env:VARIABLE\"");
+            match known {
+                Some(_) => Diagnostic::error(*span, format!("node.toml has no key `{name}`"))
+                    .label("no key of this name")
+                    .help(format!("write {hint}")),
+                None => Diagnostic::note(*span, format!("node.toml must have the key `{name}`")).label(hint),
+            }
+        });
+        Diagnostics::new(list.collect(), self.notes.sources().clone())
     }
 }
 

@@ -7,7 +7,9 @@ sees, with room for a busy machine.
 
 import argparse
 import math
+import os
 import re
+import tempfile
 import time
 
 from rig import PROTO, ROOT, Backend, Caller, Wrong, between, reload, require, same, towpath
@@ -304,6 +306,21 @@ def reload_keeps(at):
         gate.close()
 
 
+@shows("Encryption", 'Encryption("fabric") - LoadBalancing')
+def unreadable(at):
+    """A backend without a node in front of it cannot read what is sealed; `scenes/sealed.py` has the other end."""
+    met = at.call(size=10)
+    require(met.status not in ("OK", "UNAUTHENTICATED"), f"{met}")
+    require(at.node.total("messages_sealed") >= 1, "no message was sealed")
+
+
+@shows("Decryption", 'Decryption("fabric") - LoadBalancing')
+def unsealed(at):
+    same(refused(at.many(5), "UNAUTHENTICATED", "not sealed"), 5, "plain calls that were refused")
+    same(len(Backend.seen), 0, "calls at the backend")
+    same(at.node.total("calls_unsealed"), 5.0, "calls counted")
+
+
 def policy(backends, chains=None, keys=10):
     """The table as a policy; `chains` stand in for some services' own."""
     chains = chains or {}
@@ -355,7 +372,15 @@ def main():
     for file in sorted((ROOT / "elements" / "std").glob("*.adn")):
         if file.stem not in shown:
             print(f"FAIL {file.stem} no scene shows it")
-    with towpath.Node(policy(backends), options.backend, "[shards]\ncores = [0, 1]\n") as node:
+    with tempfile.NamedTemporaryFile("w", suffix=".keys") as keys:
+        keys.write(f"1 {os.urandom(16).hex()}\n")
+        keys.flush()
+        config = f'[shards]\ncores = [0, 1]\n[keys]\nfabric = "{keys.name}"\n'
+        show(policy(backends), options, config, backends)
+
+
+def show(text, options, config, backends):
+    with towpath.Node(text, options.backend, config) as node:
         for name, element, _, _, _, function in SCENES:
             if options.only in name:
                 print(run(name, element, function, node, backends), flush=True)

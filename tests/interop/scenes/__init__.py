@@ -55,8 +55,13 @@ def free_port():
     return port
 
 
-# About the command line, loopback and unix sockets: the same whatever carries the calls.
-KERNEL_ONLY = {"mistakes_are_explained", "admin_address", "unix_sockets_both_ways", "every_standard_element"}
+# About the command line, loopback and unix sockets, or with two nodes: the same whatever carries the calls.
+KERNEL_ONLY = {
+    "mistakes_are_explained", "admin_address", "unix_sockets_both_ways", "every_standard_element",
+    "sealed_calls_arrive_and_nobody_between_reads_them", "sealed_failures_are_the_servers_own",
+    "sealed_messages_are_compressed_first", "whatever_is_done_to_sealed_calls_is_noticed",
+    "keys_are_turned_while_calls_run", "libraries_notice_no_seal",
+}  # fmt: skip
 
 
 def run_all(tally, backend, programs, full, only=""):
@@ -66,6 +71,7 @@ def run_all(tally, backend, programs, full, only=""):
     import scenes.endpoints  # noqa: F401
     import scenes.load  # noqa: F401
     import scenes.messages  # noqa: F401
+    import scenes.sealed  # noqa: F401
 
     for name, function, is_slow in SCENES:
         if only not in name:

@@ -27,7 +27,7 @@ fn run(
     stream: &[u8],
     chunk: usize,
     mut judge: impl FnMut(&mut Messages),
-) -> Result<(Vec<u8>, Messages), Unreadable> {
+) -> Result<(Vec<u8>, Messages), Unfit> {
     let mut messages = Messages::default();
     messages.begin(terms, 1000);
     let (mut out, mut spare) = (Vec::new(), Vec::new());
@@ -47,7 +47,7 @@ fn run(
                         Work::Decompress(..) => unpack(&input),
                         Work::Seal(_) | Work::Open(_) => unreachable!("no key here"),
                     };
-                    messages.finish_job(Ok(()), &mut input, &mut output, &mut out)?;
+                    messages.finish_job(Ok(()), &work, &mut input, &mut output, &mut out)?;
                 }
             }
         }
@@ -136,7 +136,8 @@ fn a_message_that_does_not_shrink_goes_plain() {
     assert!(out.is_empty(), "the second message waits for the first");
     assert_eq!(messages.held(), 18);
     let mut output = b"longer than that".to_vec();
-    messages.finish_job(Ok(()), &mut input, &mut output, &mut out).unwrap();
+    let work = Work::Compress(Encoding::Gzip);
+    messages.finish_job(Ok(()), &work, &mut input, &mut output, &mut out).unwrap();
     assert!(matches!(messages.step(&mut spare, &mut out, usize::MAX), Ok(Step::Wait)));
     assert_eq!(out, [frame(0, b"abcdef"), frame(0, b"xy")].concat());
     assert_eq!((messages.stats.compressed, messages.held()), (0, 0));
@@ -162,8 +163,10 @@ fn a_held_message_stays_and_says_whether_there_is_more() {
 fn a_wrong_flag_a_long_message_and_an_unnamed_encoding_are_told_apart() {
     let read = Terms { judges: true, reads: true, ..Terms::default() };
     let step = |bytes: &[u8]| run(read, bytes, 99, |_| {}).map(|_| ()).err();
-    assert_eq!(step(&frame(255, b"a")), Some(Unreadable::Malformed));
-    assert_eq!(step(&[0, 0, 0, 255, 0]), Some(Unreadable::TooLarge));
-    assert_eq!(step(&frame(1, b"a")), Some(Unreadable::UnknownEncoding));
+    assert_eq!(step(&frame(255, b"a")), Some(Unreadable::Malformed.into()));
+    assert_eq!(step(&[0, 0, 0, 255, 0]), Some(Unreadable::TooLarge.into()));
+    assert_eq!(step(&frame(1, b"a")), Some(Unreadable::UnknownEncoding.into()));
     assert_eq!(step(&frame(0, b"a")), None);
 }
+
+mod sealed;

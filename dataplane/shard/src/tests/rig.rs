@@ -181,6 +181,7 @@ impl Rig {
             chains: vec![chain],
             sinks: Vec::new(),
             metrics: Vec::new(),
+            keys: Vec::new(),
         };
         let listener = Listener {
             name: "pods".to_string(),

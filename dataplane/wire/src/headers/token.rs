@@ -30,6 +30,8 @@ pub enum Token {
     GrpcMessage,
     GrpcPreviousRpcAttempts,
     GrpcRetryPushbackMs,
+    /// `towpath-call`: what a node that seals messages tells the one that opens them. Nobody else's.
+    TowpathCall,
 }
 
 impl Token {
@@ -59,6 +61,7 @@ impl Token {
                 b"content-type" => Self::ContentType,
                 b"grpc-timeout" => Self::GrpcTimeout,
                 b"grpc-message" => Self::GrpcMessage,
+                b"towpath-call" => Self::TowpathCall,
                 _ => Self::Other,
             },
             13 if name == b"grpc-encoding" => Self::GrpcEncoding,

@@ -187,7 +187,8 @@ pub(super) fn name_index(token: Token, name: &[u8]) -> u8 {
         | Token::GrpcStatus
         | Token::GrpcMessage
         | Token::GrpcPreviousRpcAttempts
-        | Token::GrpcRetryPushbackMs => 0,
+        | Token::GrpcRetryPushbackMs
+        | Token::TowpathCall => 0,
     }
 }
 

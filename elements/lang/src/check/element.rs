@@ -48,6 +48,7 @@ impl Checker<'_> {
             self.locals = 0;
             let body = self.block(&handler.body, false, None);
             self.steps(&body);
+            self.boundaries(&body);
             handlers.push(Handler { kind: handler.kind, body });
         }
         Element {

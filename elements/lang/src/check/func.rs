@@ -54,11 +54,21 @@ pub(crate) const FUNCS: [&str; 35] = [
 ];
 
 /// Every effect.
-pub(crate) const EFFECTS: [&str; 8] =
-    ["reject", "delay", "log", "count", "observe", "access_log", "compress", "decompress"];
+pub(crate) const EFFECTS: [&str; 10] = [
+    "reject",
+    "delay",
+    "log",
+    "count",
+    "observe",
+    "access_log",
+    "compress",
+    "decompress",
+    "encrypt",
+    "decrypt",
+];
 
 /// Known and not done yet.
-const LATER: [&str; 5] = ["answer", "retry", "mirror", "encrypt", "decrypt"];
+const LATER: [&str; 3] = ["answer", "retry", "mirror"];
 
 /// Functions whose parameters have one type each: name, parameters, how many must be given, result.
 struct Simple {
@@ -343,7 +353,7 @@ impl Checker<'_> {
     }
 
     /// All of `names`, checked with no type wanted; an empty array stands for an error told.
-    fn exprs<const N: usize>(
+    pub(super) fn exprs<const N: usize>(
         &mut self,
         what: &str,
         args: &[Arg],
@@ -594,6 +604,7 @@ impl Checker<'_> {
                 }
                 Effect::AccessLog(Box::new(to))
             }
+            "encrypt" | "decrypt" => return self.boundary(name == "decrypt", at, args, span),
             _ => {
                 if handler != HandlerKind::Request {
                     self.error(

@@ -3,6 +3,7 @@
 //! An element is checked once, with its parameters open. Errors are collected and the walk goes on with
 //! [`Ty::Error`], which agrees with everything, so that one slip is told once.
 
+mod boundary;
 mod call;
 mod element;
 mod expr;

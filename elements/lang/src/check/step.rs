@@ -255,5 +255,7 @@ fn effect_name(effect: &Effect) -> &'static str {
         Effect::AccessLog(_) => "`access_log`",
         Effect::Compress { .. } => "`compress`",
         Effect::Decompress => "`decompress`",
+        Effect::Boundary { opens: false, .. } => "`encrypt`",
+        Effect::Boundary { opens: true, .. } => "`decrypt`",
     }
 }

@@ -233,6 +233,9 @@ fn passage(
         _ => {
             pick(out, facts, &chain, &mut view);
             let _ = writeln!(out, "\nverdict   forward to {} at {}", view.destination_name(), chosen(&view));
+            for line in model::boundaries(report.program, image) {
+                let _ = writeln!(out, "          {line}");
+            }
             view.status = call.status;
             if image.plan.request_message {
                 out.push_str("          each message passes `request message`, which is not told here\n");

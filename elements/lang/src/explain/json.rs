@@ -151,6 +151,7 @@ fn chain(report: &Report<'_>, of: &[usize], facts: &ChainFacts, image: &Image) -
         ("elements", Json::List(facts.links.iter().map(link).collect())),
         ("request", wait(model::request_wait(facts, image))),
         ("answer", wait(model::response_wait(facts, image))),
+        ("sealed", texts(&model::boundaries(report.program, image))),
         ("functions", Json::List(functions.collect())),
         ("call_words", Json::Uint(image.plan.call_words as u64)),
         ("state", Json::List(states.collect())),

@@ -136,6 +136,29 @@ pub(super) fn response_wait(chain: &ChainFacts, image: &Image) -> Wait {
     Wait { waits: plan.response_payload, sentence }
 }
 
+/// Where messages are opened and sealed, in the order they pass.
+pub(super) fn boundaries(program: &abi::Program, image: &Image) -> Vec<String> {
+    let plan = &image.plan;
+    let name = |key: Option<abi::KeyIdx>| key.and_then(|k| program.keys.get(usize::from(k.0)));
+    let mut out = Vec::new();
+    for (what, boundary, to) in [
+        ("requests", plan.request_boundary, "the endpoint"),
+        ("answers", plan.response_boundary, "the caller"),
+    ] {
+        let opens = name(boundary.opens)
+            .map(|key| format!("come sealed with key \"{key}\" and are opened before any element sees them"));
+        let seals = name(boundary.seals)
+            .map(|key| format!("are sealed with key \"{key}\" when they leave for {to}, each message whole"));
+        let said: Vec<String> = opens.into_iter().chain(seals).collect();
+        if !said.is_empty() {
+            out.push(format!("{what} {}", said.join("; they ")));
+        } else if plan.request_boundary.is_any() || plan.response_boundary.is_any() {
+            out.push(format!("{what} travel as they are"));
+        }
+    }
+    out
+}
+
 /// Each pair of neighbours, the left one from 1.
 pub(super) fn neighbours(chain: &ChainFacts) -> Vec<(usize, Verdict)> {
     let pairs = chain.links.iter().zip(chain.links.iter().skip(1));

@@ -51,7 +51,8 @@ fn conflict(left: &ElementFacts, right: &ElementFacts, kind: &str) -> Option<Str
 fn noticed(element: &ElementFacts) -> Option<String> {
     for h in &element.handlers {
         // How messages are compressed matters to calls that go on only.
-        if let Some(what) = h.does.iter().find(|d| !d.starts_with("compress") && *d != "decompresses") {
+        let is_quiet = |d: &str| d.starts_with("compress") || d == "decompresses" || is_boundary(d);
+        if let Some(what) = h.does.iter().find(|d| !is_quiet(d)) {
             return Some(format!("its `{}` {what}", h.kind));
         }
         if let Some(what) = h.writes.iter().find(|w| w.starts_with("state ")) {
@@ -65,6 +66,26 @@ fn noticed(element: &ElementFacts) -> Option<String> {
         }
     }
     None
+}
+
+/// It seals or opens messages.
+fn is_boundary(does: &str) -> bool {
+    does.starts_with("seals ") || does.starts_with("opens ")
+}
+
+/// Who stands on which side of a boundary decides who sees messages plain.
+fn across(boundary: &ElementFacts, other: &ElementFacts) -> Option<String> {
+    if !boundary.handlers.iter().any(|h| h.does.iter().any(|d| is_boundary(d))) {
+        return None;
+    }
+    let (b, o) = (&boundary.name, &other.name);
+    if other.handlers.iter().any(|h| h.does.iter().any(|d| is_boundary(d))) {
+        return Some(format!("both {b} and {o} seal or open messages"));
+    }
+    let of_message =
+        |w: &String| *w == "size" || w.starts_with("payload") || w.starts_with("request.payload");
+    let uses = other.handlers.iter().any(|h| h.reads.iter().chain(&h.writes).any(of_message));
+    uses.then(|| format!("{o} uses the message, which {b} seals or opens"))
 }
 
 fn w_is(what: &str, name: &str) -> bool {
@@ -87,6 +108,9 @@ fn reads_time(element: &ElementFacts) -> bool {
 pub(super) fn neighbours(left: &ElementFacts, right: &ElementFacts) -> Verdict {
     let kept = |why: String| Verdict { swappable: false, why };
     let [l, r] = [&left.name, &right.name];
+    if let Some(why) = across(left, right).or_else(|| across(right, left)) {
+        return kept(why);
+    }
     for kind in ["request", "request message", "response message", "response"] {
         if let Some(why) = conflict(left, right, kind) {
             return kept(why);

@@ -108,6 +108,7 @@ fn chain(report: &Report<'_>, out: &mut String, rule: usize, facts: &ChainFacts,
     out.push('\n');
     entry(out, "request", &model::request_wait(facts, image).sentence);
     entry(out, "answer", &model::response_wait(facts, image).sentence);
+    entries(out, "sealed", &model::boundaries(report.program, image));
     entries(out, "code", &code(report, facts, image));
     let state: Vec<String> = image
         .states

@@ -474,6 +474,11 @@ impl Walk<'_, '_> {
                 None => "compresses".to_owned(),
             },
             Effect::Decompress => "decompresses".to_owned(),
+            Effect::Boundary { opens, key } => {
+                let name = self.b.fold(key).map(|key| format!(" {}", show(&key, &Ty::Str, self.b)));
+                let does = if *opens { "opens messages sealed" } else { "seals messages" };
+                format!("{does} with key{}", name.unwrap_or_default())
+            }
             _ => return,
         };
         if !self.out.does.contains(&what) {

@@ -8,6 +8,7 @@
 //! call-parameters, its states and whether its `when` held.
 
 mod analyse;
+mod boundary;
 mod build;
 mod cost;
 mod expr;
@@ -39,6 +40,7 @@ use crate::vm::text::xxh64;
 use crate::state::StateDecl;
 
 pub(crate) use analyse::element as analyse;
+pub(crate) use boundary::{KEY_NAME_MAX, is_key_name};
 use build::{Builder, ParamAt, Pools, Slot, Val};
 pub(crate) use cost::worst_case;
 use payload::Held;
@@ -69,6 +71,9 @@ pub(crate) struct Link {
 pub(crate) struct Registry {
     pub(crate) sinks: Vec<String>,
     pub(crate) metrics: Vec<String>,
+    pub(crate) keys: Vec<String>,
+    /// Where each of them is named first.
+    pub(crate) key_spans: Vec<Span>,
     /// As texts see them.
     pub(crate) services: Arc<[ServiceText]>,
 }
@@ -84,6 +89,14 @@ impl Registry {
 
     fn sink(&mut self, name: &str) -> u16 {
         Self::intern(&mut self.sinks, name)
+    }
+
+    fn key(&mut self, name: &str, span: Span) -> abi::KeyIdx {
+        let at = Self::intern(&mut self.keys, name);
+        if self.key_spans.len() < self.keys.len() {
+            self.key_spans.push(span);
+        }
+        abi::KeyIdx(at)
     }
 
     fn metric(&mut self, name: &str) -> u16 {
@@ -127,6 +140,7 @@ pub(crate) fn chain(
     shared.keeps |= keeps.iter().any(|(_, e)| stays(e.ty.bare()));
 
     let mut plan = Plan::default();
+    (plan.request_boundary, plan.response_boundary) = boundary::of(links, &layouts, registry, errors);
     let mut codes = Vec::new();
     for entry in ENTRIES {
         let mut b = Builder::new(shared, &mut pools, registry, sources, services, errors, coverage, first);

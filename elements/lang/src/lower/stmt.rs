@@ -281,6 +281,8 @@ impl Builder<'_> {
                 let min = self.scalar(min);
                 self.emit(Op::Compress { encoding, min });
             }
+            // The plan says so, see `boundary`.
+            Effect::Boundary { .. } => {}
             Effect::Decompress => {
                 if !self.would("decompress", span) {
                     self.emit(Op::Decompress);

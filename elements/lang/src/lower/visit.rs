@@ -98,7 +98,7 @@ pub(crate) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
                 expr(b, meet);
             }
             Effect::Decompress => {}
-            Effect::Delay(a) | Effect::AccessLog(a) => expr(a, meet),
+            Effect::Delay(a) | Effect::AccessLog(a) | Effect::Boundary { key: a, .. } => expr(a, meet),
             Effect::Count { by: a, labels, .. } => {
                 expr(a, meet);
                 labels.iter().for_each(|(_, label)| expr(label, meet));

@@ -254,9 +254,11 @@ impl World<'_> {
             chains: Vec::new(),
             sinks: registry.sinks,
             metrics: registry.metrics,
+            keys: registry.keys,
         };
         let notes = Diagnostics::new(self.errors, self.sources);
-        Ok(Compiled { program, images, analysis, notes, protos: Protocols(self.schema.pool) })
+        let key_spans = registry.key_spans;
+        Ok(Compiled { program, images, analysis, notes, protos: Protocols(self.schema.pool), key_spans })
     }
 
     /// `--set` may name a service that the file only uses.

@@ -6,6 +6,8 @@ pub(crate) const ELEMENTS: &[(&str, &str)] = &[
     ("Logging", include_str!("../../../std/Logging.adn")),
     ("Metrics", include_str!("../../../std/Metrics.adn")),
     ("Compression", include_str!("../../../std/Compression.adn")),
+    ("Encryption", include_str!("../../../std/Encryption.adn")),
+    ("Decryption", include_str!("../../../std/Decryption.adn")),
     ("FaultInjection", include_str!("../../../std/FaultInjection.adn")),
     ("BandwidthLimit", include_str!("../../../std/BandwidthLimit.adn")),
     ("Firewall", include_str!("../../../std/Firewall.adn")),

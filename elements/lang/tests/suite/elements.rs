@@ -305,3 +305,41 @@ fn draws_repeat_and_do_not_depend_on_neighbours() {
     let through = twice.iter().filter(|v| **v).count();
     assert!((90..160).contains(&through), "two faults are two draws: {through}");
 }
+
+#[test]
+fn boundaries_are_part_of_the_plan() {
+    let plan = |chain: &str| {
+        let source = format!(
+            "service a\nservice b {{ endpoints: [\"127.0.0.1:1\"] unary: true }}\na -> b: {chain}\n\
+             element Reads {{ request {{ log(info, s: call.size) }} response {{ log(info, s: call.size) }} }}\n\
+             element OneWay {{ request {{ encrypt(\"x\") }} }}\n"
+        );
+        let compiled = compiled(&source);
+        let plan = compiled.program.chains[0].plan();
+        let name = |key: Option<abi::KeyIdx>| {
+            key.map_or("-", |k| compiled.program.keys[usize::from(k.0)].as_str()).to_owned()
+        };
+        let (to, back) = (plan.request_boundary, plan.response_boundary);
+        [to.opens, to.seals, back.opens, back.seals].map(name)
+    };
+    for (chain, wanted) in [
+        ("Reads - Compression", ["-", "-", "-", "-"]),
+        ("Reads - Encryption(\"k\") - LoadBalancing", ["-", "k", "k", "-"]),
+        ("LoadBalancing - Decryption(key: \"k\") - Reads", ["k", "-", "-", "k"]),
+        // A node in between opens what it reads, and seals it again.
+        ("Decryption(\"k\") - Reads - Encryption(\"l\")", ["k", "l", "l", "k"]),
+        ("Reads - OneWay", ["-", "x", "-", "-"]),
+    ] {
+        assert_eq!(plan(chain), wanted.map(str::to_owned), "{chain}");
+    }
+}
+
+#[test]
+fn keys_that_node_toml_lacks_are_told_by_their_line() {
+    let compiled =
+        compiled("service a\nservice b { endpoints: [\"127.0.0.1:1\"] }\na -> b: Encryption(\"fabric\")\n");
+    let refused = compiled.keys_missing(Some(&|name| name == "other")).render(false);
+    assert!(refused.contains("node.toml has no key `fabric`") && refused.contains(":3:20"), "{refused}");
+    assert!(compiled.keys_missing(Some(&|name| name == "fabric")).is_empty());
+    assert!(compiled.keys_missing(None).render(false).contains("must have the key `fabric`"));
+}
