@@ -91,10 +91,14 @@ pub(crate) fn check(app: &App, config: Option<&Config>) -> Outcome<()> {
     if let Some(config) = config {
         crate::node::check_listeners(&config.listen, &compiled.program)?;
         crate::backend::check_via(&compiled.program, &config.ports)?;
+        config.offload.check_keys(&compiled)?;
         crate::backend::place(&config.listen, &mut config.ports.clone(), config.backend)?;
     }
     if !compiled.notes.is_empty() {
         eprint!("{}", compiled.notes.render(is_coloured()));
+    }
+    if config.is_none() {
+        eprint!("{}", compiled.keys_missing(None).render(is_coloured()));
     }
     print(&format!("{}\n", summary(&compiled)));
     Ok(())

@@ -83,6 +83,7 @@ pub(crate) struct Node {
     port_specs: Vec<io::PortSpec>,
     seats: Vec<Seat>,
     writer: Writer,
+    offload: Offload,
     keys: Arc<offload::Keys>,
     said: Receiver<Said>,
     addrs: Vec<Addr>,
@@ -114,6 +115,7 @@ impl Node {
         check_listeners(&plan.listen, &compiled.program)?;
         check_loops(&plan.listen, &compiled.program)?;
         check_via(&compiled.program, &plan.ports)?;
+        plan.offload.check_keys(&compiled)?;
         let kernel = place(&plan.listen, &mut plan.ports, plan.backend)?;
         let specs: Vec<io::ListenerSpec> = (0..)
             .map(ListenerId)
@@ -151,6 +153,7 @@ impl Node {
             ports,
             port_specs: plan.ports.clone(),
             writer,
+            offload: plan.offload.clone(),
             keys: keys.clone(),
             said,
             addrs: addrs.clone(),
@@ -235,9 +238,10 @@ impl Node {
     /// Refuses a program that this node cannot run.
     ///
     /// # Errors
-    /// One line that says what it names and the node does not have.
-    pub(crate) fn check(&self, program: &abi::Program) -> Outcome<()> {
-        check_via(program, &self.port_specs)
+    /// What it names and the node does not have.
+    pub(crate) fn check(&self, compiled: &Compiled) -> Outcome<()> {
+        check_via(&compiled.program, &self.port_specs)?;
+        self.offload.check_keys(compiled)
     }
 
     /// What carries the bytes.
@@ -315,6 +319,11 @@ impl Node {
     /// One line; then nothing has changed.
     pub(crate) fn reload_keys(&self) -> Result<Vec<String>, String> {
         self.keys.reload().map_err(|error| format!("[keys]: {error}"))
+    }
+
+    /// Their names.
+    pub(crate) fn key_names(&self) -> impl Iterator<Item = &str> {
+        self.keys.names()
     }
 
     /// The log's files are opened again.

@@ -58,7 +58,7 @@ pub(crate) fn generations(wanted: u64, shards: &[u64]) -> String {
 }
 
 /// The lines of a reload that went well: what `towpath reload` prints and SIGHUP logs.
-pub(crate) fn text(generation: u64, summary: &str, done: &Adoption) -> String {
+pub(crate) fn text(generation: u64, summary: &str, keys: &[&str], done: &Adoption) -> String {
     // Writing to a String does not fail, here and below.
     let mut out = format!("towpath: reloaded, {}: {summary}\n", generations(generation, &done.shards));
     if done.waited_ns > 0 {
@@ -71,6 +71,9 @@ pub(crate) fn text(generation: u64, summary: &str, done: &Adoption) -> String {
     }
     if done.ended > 0 {
         let _ = writeln!(out, "  ended    {} calls of the oldest generation, with UNAVAILABLE", done.ended);
+    }
+    if !keys.is_empty() {
+        let _ = writeln!(out, "  keys     {}: read again", keys.join(", "));
     }
     let state = &done.state;
     let reset: Vec<String> = state.reset.iter().map(|(key, why)| format!("{key}: {why}")).collect();
@@ -100,11 +103,12 @@ mod tests {
             dropped: vec![],
         };
         let done = Adoption { state, shards: vec![3, 3], waited_ns: 2_000_000_000, ended: 4 };
-        let said = text(3, "shop.adn: ok", &done);
+        let said = text(3, "shop.adn: ok", &["fabric", "backup"], &done);
         for line in [
             "towpath: reloaded, generation 3 on every shard: shop.adn: ok",
             "  waited   2.00 s: 16 generations were alive, held by long calls",
             "  ended    4 calls of the oldest generation, with UNAVAILABLE",
+            "  keys     fabric, backup: read again",
             "  kept     a -> b/RateLimit.admitted",
             "  reset    a -> b/Cache.seen: was counter, is window",
             "  new      k19",

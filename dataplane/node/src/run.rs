@@ -115,7 +115,8 @@ fn touched(config: &Config, files: &[PathBuf]) -> Touched {
         }
         _ => None,
     });
-    Touched { reads: files.to_vec(), logs: log, endpoints: Vec::new(), af_xdp: af_xdp.collect() }
+    let reads = files.iter().cloned().chain(config.offload.key_files()).collect();
+    Touched { reads, logs: log, endpoints: Vec::new(), af_xdp: af_xdp.collect() }
 }
 
 /// The command line over the file.
@@ -352,14 +353,15 @@ impl Control {
             watch.set(files);
         }
         let compiled = compiled.map_err(|failure| format!("{failure}{stays}"))?;
-        self.node.check(&compiled.program).map_err(|failure| format!("{failure}\n{stays}"))?;
+        self.node.check(&compiled).map_err(|failure| format!("{failure}\n{stays}"))?;
         let warnings = self.node.reload_keys().map_err(|why| format!("towpath: {why}\n{stays}"))?;
         for warning in warnings {
             eprintln!("towpath: [keys]: {warning}");
         }
         let summary = app::summary(&compiled);
         let done = self.node.adopt(compiled).map_err(|why| format!("towpath: {why}\n{stays}"))?;
-        Ok(reload::text(self.node.generation(), &summary, &done))
+        let keys: Vec<&str> = self.node.key_names().collect();
+        Ok(reload::text(self.node.generation(), &summary, &keys, &done))
     }
 
     /// The settings in force, as a `node.toml` has them.

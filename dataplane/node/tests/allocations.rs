@@ -34,8 +34,38 @@ fn config(backend: Backend) -> io::Config {
     io::Config { backend, ..io::Config::default() }
 }
 
+fn listening(name: &str) -> Listener {
+    Listener { name: name.into(), unix_path: None, destination: None, protocol: Protocol::H2 }
+}
+
+/// The seed chain; or two in a row, sealed between, where the shard is both nodes and calls itself.
+fn application(echo: &Addr, wire: &Addr, is_sealed: bool) -> String {
+    if !is_sealed {
+        return format!(
+            "service frontend\nservice catalog {{ endpoints: [\"{echo}\"] }}\n\
+             frontend -> catalog: LoadBalancing - Logging - Compression - FaultInjection(0.1)\n"
+        );
+    }
+    format!(
+        "service frontend {{ from: [\"listen:pods\"] }}\nservice near {{ from: [\"listen:wire\"] }}\n\
+         service catalog {{ endpoints: [\"{wire}\"] }}\nservice inner {{ endpoints: [\"{echo}\"] }}\n\
+         frontend -> catalog: LoadBalancing - Logging - Encryption(\"k\")\n\
+         near -> inner: Decryption(\"k\") - LoadBalancing\n"
+    )
+}
+
+/// The queue, with one named key.
+fn queue() -> offload::Cpu {
+    let file = std::env::temp_dir().join(format!("towpath-allocations-{}.keys", std::process::id()));
+    std::fs::write(&file, "1 00112233445566778899aabbccddeeff\n").unwrap();
+    let named = [("k".to_owned(), offload::Source::File(file.clone()))];
+    let (keys, _) = offload::Keys::open(named, offload::SealOptions::with_clock(|| 0)).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    offload::Cpu::new(&Arc::new(keys), || {}).unwrap()
+}
+
 /// Calls counted, and what the shard's thread allocated meanwhile.
-fn run(backend: Backend, message_bytes: u32) -> (u64, u64) {
+fn run(backend: Backend, message_bytes: u32, is_sealed: bool) -> (u64, u64) {
     let stop = Arc::new(AtomicBool::new(false));
     let echo_at = Listeners::bind(&[any_port()]).unwrap();
     let echo_addr = echo_at.local_addrs()[0].1.clone();
@@ -45,8 +75,9 @@ fn run(backend: Backend, message_bytes: u32) -> (u64, u64) {
         Echo::new(sockets, EchoOptions::default()).run(&echo_stop, &EchoLive::default());
     });
 
-    let listeners = Listeners::bind(&[any_port()]).unwrap();
+    let listeners = Listeners::bind(&[any_port(), ListenerSpec { id: ListenerId(1), ..any_port() }]).unwrap();
     let to = listeners.local_addrs()[0].1.clone();
+    let wire = listeners.local_addrs()[1].1.clone();
     let load_stop = stop.clone();
     let load = std::thread::spawn(move || {
         let sockets = Sockets::open(&config(backend), &Listeners::none(), 0, Placement::new(1)).unwrap();
@@ -63,10 +94,7 @@ fn run(backend: Backend, message_bytes: u32) -> (u64, u64) {
         Load::new(sockets, load, Arc::new(Live::new())).unwrap().run(&load_stop);
     });
 
-    let source = format!(
-        "service frontend\nservice catalog {{ endpoints: [\"{echo_addr}\"] }}\n\
-         frontend -> catalog: LoadBalancing - Logging - Compression - FaultInjection(0.1)\n"
-    );
+    let source = application(&echo_addr, &wire, is_sealed);
     let mut compiled =
         lang::compile("seed.adn", &source, &lang::NoFiles, &lang::Overrides::default()).unwrap();
     compiled.link(&mut lang::state::Store::new(1), &mut jit::Jit::new());
@@ -78,20 +106,16 @@ fn run(backend: Backend, message_bytes: u32) -> (u64, u64) {
         sinks: vec![1; program.sinks.len()],
         program: Arc::new(program),
         ports: Vec::new(),
-        listeners: vec![Listener {
-            name: String::new(),
-            unix_path: None,
-            destination: None,
-            protocol: Protocol::H2,
-        }],
+        listeners: vec![
+            listening("pods"),
+            Listener { destination: is_sealed.then(|| "inner".into()), ..listening("wire") },
+        ],
         limits: Limits::DEFAULT,
         seed: 7,
         clock: || Instant(0),
         access: AccessWhen::Never,
     };
-    let keys = Arc::new(offload::Keys::open([], offload::SealOptions::with_clock(|| 0)).unwrap().0);
-    let queue = offload::Cpu::new(&keys, || {}).unwrap();
-    let mut shard = Shard::new(setup, queue, Box::new(Counted(logged.clone())));
+    let mut shard = Shard::new(setup, queue(), Box::new(Counted(logged.clone())));
     let mut turn_until = |calls: u64| {
         while logged.load(Ordering::Relaxed) < calls {
             let turn = shard.turn(sockets.now(), &mut sockets);
@@ -115,10 +139,13 @@ fn run(backend: Backend, message_bytes: u32) -> (u64, u64) {
 fn a_warm_shard_allocates_nothing_per_call() {
     let made = allocation_counter::measure(|| drop(std::hint::black_box(vec![0_u8; 10])));
     assert_eq!(made.count_total, 1, "the counter counts");
-    for backend in [Backend::Uring, Backend::Epoll] {
+    for (backend, is_sealed) in
+        [(Backend::Uring, false), (Backend::Epoll, false), (Backend::Uring, true), (Backend::Epoll, true)]
+    {
         for message_bytes in [32, 1024] {
-            let (calls, allocations) = run(backend, message_bytes);
-            println!("{backend:?}, {message_bytes} B: {allocations} allocations in {calls} calls");
+            let (calls, allocations) = run(backend, message_bytes, is_sealed);
+            let sealed = if is_sealed { ", sealed over two nodes" } else { "" };
+            println!("{backend:?}, {message_bytes} B{sealed}: {allocations} allocations in {calls} calls");
             // A slot used for the first time, or a burst larger than any before, grows a list once; per call
             // there is nothing.
             assert!(

@@ -400,3 +400,62 @@ fn systemd_is_told_when_the_node_is_ready_and_when_it_drains() {
     assert_eq!(says(), "STOPPING=1");
     assert!(node.wait().unwrap().success());
 }
+
+#[test]
+fn keys_of_an_application_are_those_of_node_toml() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/sealed");
+    for node in ["caller", "callee"] {
+        let (app, config) = (format!("{root}/{node}.adn"), format!("{root}/{node}.toml"));
+        let done = Towpath::run(&["check", &app, "--config", &config]);
+        assert_eq!((done.code, done.stderr.contains("fabric")), (0, false), "{}", done.stderr);
+        // Nobody says what keys there are: a note. Somebody does, and this is none of them: an error.
+        let done = Towpath::run(&["check", &app]);
+        assert_eq!(done.code, 0);
+        assert!(done.stderr.contains("node.toml must have the key `fabric`"), "{}", done.stderr);
+        let done = Towpath::run(&["explain", &app]);
+        let says = ["sealed with key \"fabric\" and are opened", "are sealed with key \"fabric\""];
+        assert!(says.iter().all(|part| done.stdout.contains(part)), "{}", done.stdout);
+    }
+    let folder = Folder::new("keys");
+    let sealed = SHOP.replace("Compression", "Encryption(\"fabric\")");
+    let app = folder.write("shop.adn", &sealed);
+    let key = folder.write("k", "1 00112233445566778899aabbccddeeff\n");
+    let config = folder.write("node.toml", &format!("[keys]\nother = \"{key}\"\n"));
+    for args in [vec!["check", &app, "--config", &config], vec!["run", &app, "--config", &config]] {
+        let done = Towpath::run(&args);
+        assert_eq!(done.code, 1);
+        for part in ["node.toml has no key `fabric`", "shop.adn:4:", "[keys] with fabric = "] {
+            assert!(done.stderr.contains(part), "{part} is not in {}", done.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_reload_reads_keys_again_and_refuses_what_names_others() {
+    let folder = Folder::new("keys-reload");
+    let app = folder.write("shop.adn", &SHOP.replace("Compression", "Encryption(\"fabric\")"));
+    let key = folder.write("k", "1 00112233445566778899aabbccddeeff\n");
+    let config = folder.write("node.toml", &format!("[keys]\nfabric = \"{key}\"\n"));
+    let node = Towpath::start(&folder, &app, &["--config", &config]);
+    let socket = node.socket();
+    let reload = || Towpath::run(&["reload", "--admin", &socket]);
+    let done = reload();
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains("  keys     fabric: read again"), "{}", done.stdout);
+    folder.write("k", "1 0011\n");
+    let done = reload();
+    let said = format!("{}{}", done.stdout, done.stderr);
+    assert!(
+        done.code == 1 && said.contains("a key of 2 bytes") && said.contains("generation 2 stays"),
+        "{said}"
+    );
+    folder.write("k", "1 00112233445566778899aabbccddeeff\n");
+    folder.write("shop.adn", &SHOP.replace("Compression", "Encryption(\"spare\")"));
+    let done = reload();
+    let said = format!("{}{}", done.stdout, done.stderr);
+    assert!(
+        done.code == 1 && said.contains("no key `spare`") && said.contains("generation 2 stays"),
+        "{said}"
+    );
+    node.stop();
+}

@@ -201,8 +201,8 @@ impl Core {
             if is_well {
                 return self.fail_breach(key, Breach::Cut);
             }
-            // A failure needs no proof that nothing is missing.
-            messages.excuse();
+            // A failure needs no proof that nothing is missing, and may cut a message short.
+            messages.give_up_rest();
             return self.run_messages(key, way);
         }
         let is_all = has_ended && messages.is_between_messages();

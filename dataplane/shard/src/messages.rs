@@ -280,11 +280,11 @@ impl Messages {
         self.is_between_messages() && (is_excused || is_opened && is_sealed)
     }
 
-    /// All that came has been opened, and nothing of it said that it is the last.
+    /// Only bytes could go on, and nothing that was opened said that it is the last.
     pub(crate) fn lacks_end(&self) -> bool {
         let Progress { has_opened_end, is_excused, .. } = self.progress;
         let is_open = self.terms.opens.is_some() && !has_opened_end && !is_excused;
-        is_open && self.state == State::Gathering && !self.has_input()
+        is_open && self.state == State::Gathering
     }
 
     /// The sender has ended, and well: what leaves from now on may be the last.
@@ -298,6 +298,12 @@ impl Messages {
         if core::mem::take(&mut self.progress.awaits_end) && self.state == State::Gathering {
             self.state = self.after_opening();
         }
+    }
+
+    /// The same of a side that is opened: what has come of a further message is not waited for.
+    pub(crate) fn give_up_rest(&mut self) {
+        self.input.truncate(self.at);
+        self.excuse();
     }
 
     /// Its one message is here, whole and judged, and waits for the rest of its side.

@@ -1,14 +1,16 @@
 //! `[offload]` and `[keys]`: where jobs of chains run, and the node's named keys.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use lang::Compiled;
 use offload::{Keys, SealOptions, Source};
 use toml::Spanned;
 use toml::de::DeValue;
 
 use super::reader::Reader;
 use crate::clock;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Failure, Outcome, is_coloured};
 use crate::value::duration_ns;
 
 /// What `node.toml` says of jobs and keys.
@@ -27,6 +29,23 @@ impl Default for Offload {
 }
 
 impl Offload {
+    /// Refuses an application that names other keys.
+    ///
+    /// # Errors
+    /// Each place where it does, drawn.
+    pub(crate) fn check_keys(&self, compiled: &Compiled) -> Outcome<()> {
+        let missing = compiled.keys_missing(Some(&|name| self.keys.iter().any(|(known, _)| known == name)));
+        if missing.is_empty() { Ok(()) } else { Err(Failure::drawn(missing.render(is_coloured()))) }
+    }
+
+    /// The files they are in.
+    pub(crate) fn key_files(&self) -> impl Iterator<Item = PathBuf> {
+        self.keys.iter().filter_map(|(_, source)| match source {
+            Source::File(path) => Some(path.clone()),
+            Source::Env(_) => None,
+        })
+    }
+
     /// Reads the named keys; warnings go to standard error.
     ///
     /// # Errors

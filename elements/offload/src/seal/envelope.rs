@@ -19,6 +19,8 @@ pub(crate) const HEADER_BYTES: usize = 32;
 pub(crate) const TAG_BYTES: usize = 16;
 /// Bytes an envelope has more than the message in it.
 pub const OVERHEAD_BYTES: usize = HEADER_BYTES + TAG_BYTES;
+// What the shard counts on.
+const _: () = assert!(OVERHEAD_BYTES == Seal::GROWTH);
 /// Length of the associated data, bytes.
 pub(crate) const AAD_BYTES: usize = HEADER_BYTES + 1 + CallTag::LEN + 4;
 /// The only version there is.
