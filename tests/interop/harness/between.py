@@ -33,7 +33,7 @@ class Between(wire.Listener):
         self._pump(sock, far, True)
 
     def _pump(self, source, sink, towards):
-        decoder, live = hpack.Decoder(), {}
+        decoder, live, block = hpack.Decoder(), {}, b""
         try:
             if towards:
                 sink.sendall(take(source, len(h2.PREFACE)))
@@ -44,8 +44,10 @@ class Between(wire.Listener):
                     take(source, int.from_bytes(head[:3], "big")),
                 )  # fmt: skip
                 self.seen += head + frame.payload
-                if towards and frame.kind == h2.HEADERS:
-                    fields = decoder.decode(frame.payload)
+                if towards and frame.kind in (h2.HEADERS, h2.CONTINUATION):
+                    block += frame.payload
+                if towards and block and frame.flags & h2.END_HEADERS:
+                    fields, block = decoder.decode(block), b""
                     if frame.stream not in live:
                         live[frame.stream] = Request(fields)
                         self.requests.append(live[frame.stream])
