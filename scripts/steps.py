@@ -35,7 +35,7 @@ APT = {
 }
 # What the feature `dpdk` builds with; no program tells whether it is there.
 DPDK = ["libdpdk-dev", "libclang-dev"]
-DPDK_CRATES = ["dpdk-sys", "towpath-io", "towpath-offload", "pktgen", "towpath"]
+DPDK_CRATES = ["dpdk-sys", "towpath-io", "pktgen", "towpath"]
 # The raw ports of the interop run, and the languages it speaks over them.
 RAW = "xdp-skb,xdp-drv,dpdk-packet,dpdk-xdp,dpdk-memif"
 PEERS = "python,go,wire"

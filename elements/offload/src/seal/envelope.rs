@@ -55,7 +55,7 @@ impl Header {
         };
         let mut out = [0; HEADER_BYTES];
         out[0] = VERSION;
-        out[1] = u8::from(self.is_final) * FINAL | encoding << 1;
+        out[1] = (u8::from(self.is_final) * FINAL) | (encoding << 1);
         out[2..6].copy_from_slice(&self.key.to_be_bytes());
         out[6..14].copy_from_slice(&self.counter.to_be_bytes());
         out[14..30].copy_from_slice(&self.sender.boot);

@@ -19,7 +19,8 @@ fn rfc5869_appendix_a_hkdf_with_sha256() {
     let long: Vec<u8> = (0..=0x4f).collect();
     let salt: Vec<u8> = (0x60..=0xaf).collect();
     let info: Vec<u8> = (0xb0..=0xff).collect();
-    let cases: [(&[u8], &[u8], &[u8], &str); 3] = [
+    type Case<'a> = (&'a [u8], &'a [u8], &'a [u8], &'a str);
+    let cases: [Case<'_>; 3] = [
         (
             &[0x0b; 22],
             &unhex("000102030405060708090a0b0c"),
