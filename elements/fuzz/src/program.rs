@@ -116,6 +116,8 @@ pub(crate) struct Maker<'r> {
     pub(crate) shared: Vec<Name>,
     /// Messages have a type: their fields may be read and written.
     pub(crate) has_proto: bool,
+    /// The element has a parameter `pm` that is a message.
+    pub(crate) has_message: bool,
 }
 
 /// A program.
@@ -166,6 +168,7 @@ fn element(rng: &mut Rng, at: usize, has_proto: bool, out: &mut String) -> Strin
         budget: 0,
         shared: Vec::new(),
         has_proto,
+        has_message: false,
     };
     let mut params = Vec::new();
     let mut args = Vec::new();
@@ -191,6 +194,14 @@ fn element(rng: &mut Rng, at: usize, has_proto: bool, out: &mut String) -> Strin
         }
         declared.push(Name { name, ty, can_assign: false });
     }
+    if has_proto && maker.rng.once_in(3) {
+        params.push("pm: call => message?".to_owned());
+        let made = format!("Sub {{ name: {}, n: -7 }}", maker.constant(T::Str));
+        let given =
+            maker.rng.pick(&["call.payload.sub", "call.payload.subs[1]", "call.payload.sub.sub", &made]);
+        args.push(format!("pm: {given}"));
+        maker.has_message = true;
+    }
     maker.names = declared;
     let _ = writeln!(out, "element {name}({}) {{", params.join(", "));
     maker.states(out);
@@ -209,6 +220,7 @@ fn element(rng: &mut Rng, at: usize, has_proto: bool, out: &mut String) -> Strin
         let _ = writeln!(out, "    {} {{\n{body}    }}", which.text());
     }
     out.push_str("}\n");
+    maker.has_message = false;
     maker.names.clear();
     maker.cells.clear();
     maker.handler = Handler::Request;

@@ -29,7 +29,8 @@ struct EntryShape {
     ops: Vec<Op>,
     segments: Vec<Segment>,
     regs: u16,
-    /// Registers that stand beside the code: those of each `log` and of each count's labels.
+    /// Registers that stand beside the code: those of each `log`, of each count's labels, and of each field
+    /// of a message that is made.
     beside: Vec<u8>,
 }
 
@@ -59,7 +60,9 @@ impl Shape {
 impl EntryShape {
     fn of(image: &Image, code: &Code) -> Self {
         let mut beside = Vec::new();
-        for op in code.ops.iter().filter(|op| matches!(op, Op::Log { .. } | Op::CountLabels { .. })) {
+        let is_beside =
+            |op: &&Op| matches!(op, Op::Log { .. } | Op::CountLabels { .. } | Op::MessageField { .. });
+        for op in code.ops.iter().filter(is_beside) {
             op.operands(&image.shared, code, &mut Collect(&mut beside));
         }
         Self { ops: code.ops.clone(), segments: code.segments.clone(), regs: code.regs, beside }

@@ -76,8 +76,16 @@ fn every_standard_element_agrees() {
     let mut agreed = 0;
     for path in files(&root) {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        for args in ["", "(0.5)", "(50%, delay: 1ms)", "(by: call.metadata[\"x-user\"])", "(100/s)", "(5ms)"]
-        {
+        for args in [
+            "",
+            "(0.5)",
+            "(50%, delay: 1ms)",
+            "(100%, headers: true)",
+            "(by: call.metadata[\"x-user\"])",
+            "(100/s)",
+            "(5ms)",
+            "(\"fabric\")",
+        ] {
             let source = lang_common::app(&format!("{name}{args}"), "");
             agreed += usize::from(agrees(&mut jit, &name, &source, &root));
         }

@@ -170,6 +170,24 @@ pub(crate) struct Path {
     pub(crate) items_max: u16,
 }
 
+/// A place within the message at hand.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    /// From the message on, up to the first list or map of which one is picked.
+    pub(crate) path: Path,
+    /// What follows.
+    pub(crate) legs: Vec<Leg>,
+}
+
+/// A step behind a list or map.
+#[derive(Clone, Debug)]
+pub(crate) enum Leg {
+    /// A field of what was picked.
+    Field(Rc<str>),
+    /// The item at this place of a list, or the entry of a map with this key.
+    Pick(HExpr),
+}
+
 /// Where a path begins.
 #[derive(Clone, Debug)]
 pub(crate) enum Root {
@@ -191,15 +209,30 @@ pub(crate) enum End {
     Field(FieldDescriptor),
 }
 
+impl Written {
+    /// What it picks on the way.
+    pub(crate) fn picks(&self) -> impl Iterator<Item = &HExpr> {
+        self.legs.iter().filter_map(|leg| match leg {
+            Leg::Pick(pick) => Some(pick),
+            Leg::Field(_) => None,
+        })
+    }
+}
+
 impl Path {
     /// The map at its end: its number, which is the same in all methods, and the type of its entries.
     pub(crate) fn map_entry(&self) -> Option<(u32, MessageDescriptor)> {
-        let mut maps = self.ends.iter().filter_map(|(_, end)| match end {
-            End::Field(field) if field.is_map() => Some((field.number(), field.kind().as_message()?.clone())),
-            _ => None,
-        });
+        let mut maps = self.maps();
         let first = maps.next()?;
         maps.all(|other| other.0 == first.0).then_some(first)
+    }
+
+    /// The map at its end in each method: its number and the type of its entries.
+    pub(crate) fn maps(&self) -> impl Iterator<Item = (u32, MessageDescriptor)> {
+        self.ends.iter().filter_map(|(_, end)| match end {
+            End::Field(field) if field.is_map() => Some((field.number(), field.kind().as_message()?.clone())),
+            _ => None,
+        })
     }
 
     /// What tells it from every other of its root.
@@ -277,6 +310,8 @@ pub(crate) enum Func {
     StartsWith,
     EndsWith,
     ParseInt,
+    /// The status of a number.
+    Status,
     Split,
     Matches,
     Mask,
@@ -379,8 +414,8 @@ pub(crate) enum HPlace {
     Deadline,
     Status,
     Message,
-    /// A field of the message at hand, and its type.
-    Payload(Box<Path>, Ty),
+    /// A field of the message at hand, an item or an entry within it, and its type.
+    Payload(Box<Written>, Ty),
     /// The message at hand.
     WholePayload,
 }

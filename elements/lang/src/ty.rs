@@ -31,7 +31,7 @@ pub(crate) enum Ty {
     ProtoEnum(EnumDescriptor),
     /// A message of a proto.
     Message(MessageDescriptor),
-    /// A message whose type is another in each method.
+    /// A message whose type is another in each method, or, of a parameter, in each link.
     AnyMessage,
     /// `call.payload`, until a field of it is named.
     Payload,
@@ -189,7 +189,7 @@ impl fmt::Display for Ty {
             Self::Enum(id) => id.def().name,
             Self::ProtoEnum(of) => return f.write_str(of.full_name()),
             Self::Message(of) => return f.write_str(of.full_name()),
-            Self::AnyMessage => "a message",
+            Self::AnyMessage => "message",
             Self::Payload => "the payload",
             Self::List(item) => return write!(f, "list<{item}>"),
             Self::Map(key, value) => return write!(f, "map<{key}, {value}>"),

@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 
-from rig import PROTO, ROOT, Backend, Caller, Wrong, between, reload, require, same, towpath
+from rig import PROTO, ROOT, Backend, Caller, Wrong, between, reload, require, same, towpath, until
 
 SCENES = []  # (name, element, chain, method, backends, function)
 
@@ -104,6 +104,15 @@ def faulty_delay(at):
     between(0.1, at.ok().took, 1, "the delay")
 
 
+@shows("FaultInjection", "FaultInjection(100%, headers: true) - LoadBalancing")
+def faults_asked_for(at):
+    at.ok()
+    between(0.1, at.ok(x_envoy_fault_delay_request=100).took, 1, "the delay")
+    asked = at.many(5, x_envoy_fault_abort_grpc_request=8)
+    same(refused(asked, "RESOURCE_EXHAUSTED", "fault injected"), 5, "faults")
+    at.ok(x_envoy_fault_abort_grpc_request=8, x_envoy_fault_abort_request_percentage=0)
+
+
 @shows("Delay", "Delay(100ms) - LoadBalancing")
 def delay(at):
     at.ok()  # the connection is up
@@ -126,14 +135,25 @@ def timeout(at):
 
 @shows("RateLimit", 'RateLimit(40/s, burst: 30, by: call.metadata["x-tenant"]) - LoadBalancing')
 def rate_limit(at):
-    """The tenant that hammers, over both shards, is admitted `burst` and `rate`; the other notices nothing."""
+    """A tenant that hammers, over both shards, is admitted `burst` and `rate`; the other notices nothing."""
     at.many(8, x_tenant="warm")
-    began, outcomes = time.monotonic(), []
-    while time.monotonic() - began < 1.5:
-        outcomes += at.many(20, x_tenant="greedy")
-    took = time.monotonic() - began
-    admitted = len(outcomes) - refused(outcomes, "RESOURCE_EXHAUSTED", "rate limited to 40/s")
-    between(30 + 40 * (took - 0.3), admitted, 30 + 40 * took + 1, f"admitted of {len(outcomes)} in {took:.2f} s")
+
+    def hammer(tenant):
+        """How many calls less than were due got through: a full bucket loses what would come."""
+        began, outcomes = time.monotonic(), []
+        while time.monotonic() - began < 1.5:
+            outcomes += at.many(20, x_tenant=tenant)
+        took = time.monotonic() - began
+        admitted = len(outcomes) - refused(outcomes, "RESOURCE_EXHAUSTED", "rate limited to 40/s")
+        due = 30 + 40 * took
+        require(admitted <= due + 1, f"{admitted} admitted of {len(outcomes)} in {took:.2f} s, due were {due:.1f}")
+        return due - admitted
+
+    # On a busy machine there are times when nobody asks; a limit that is too low is so every time.
+    short = [hammer("greedy")]
+    while short[-1] > 12 and len(short) < 5:
+        short.append(hammer(f"greedy{len(short)}"))
+    require(short[-1] <= 12, f"so many admitted too few, each time: {short}")
     same(refused(at.many(20, x_tenant="modest"), "", ""), 0, "refused of the other tenant")
 
 
@@ -160,10 +180,9 @@ def admission(at):
 
 @shows("ConcurrencyLimit", "ConcurrencyLimit(3) - LoadBalancing")
 def concurrency(at):
-    held = [at.start(x_wait_ms=500) for _ in range(3)]
-    at.arrived(3)
+    release = at.hold(3)
     same(refused(at.many(6), "UNAVAILABLE", "3 calls are under way"), 6, "refused while three are under way")
-    same({finish().status for finish in held}, {"OK"}, "the three")
+    same({outcome.status for outcome in release()}, {"OK"}, "the three")
     at.ok()
 
 
@@ -171,28 +190,44 @@ def concurrency(at):
 def adaptive(at):
     """Twelve at most; fewer once the endpoint has become slow."""
 
-    def admitted(wait):
-        outcomes = at.many(30, at_once=30, x_wait_ms=wait)
-        return len(outcomes) - refused(outcomes, "UNAVAILABLE", "at the limit of")
+    def admitted():
+        # What fails says nothing of the latency: looking changes nothing.
+        outcomes = [o for o in at.hold(30, x_fail="NOT_FOUND")() if o.text != "as asked"]
+        return 30 - refused(outcomes, "UNAVAILABLE", "at the limit of")
 
-    for _ in range(40):
-        shares(at.many(5, at_once=5))
-    same(admitted(300), 12, "under way at once while it was quick")
-    tries = [admitted(300) for _ in range(3)]
-    require(4 <= min(tries) <= 9, f"under way at once since it is slow: {tries}")
+    def until_admitted(low, high, calls, what, **options):
+        end, met = time.monotonic() + 20, []
+        while not met or not low <= met[-1] <= high:
+            require(time.monotonic() < end, f"under way at once {what}: {met}, expected {low} to {high}")
+            for _ in range(calls // 5):
+                at.many(5, at_once=5, **options)
+            met.append(admitted())
+            between(4, met[-1], 12, "under way at once")
+
+    until_admitted(12, 12, 200, "while it is quick")
+    until_admitted(4, 9, 10, "since it is slow", x_wait_ms=500)
 
 
-@shows("CircuitBreaker", "CircuitBreaker(errors: 50%, calls: 10, over: 5s, rest: 1/s) - LoadBalancing")
+@shows("CircuitBreaker", "CircuitBreaker(errors: 50%, calls: 10, over: 60s, rest: 1/s) - LoadBalancing")
 def breaker(at):
+    def refuses(calls, what):
+        """While it is open all are refused but the probes that are due; those fail, and it stays open."""
+        outcomes = at.many(calls, x_fail="INTERNAL")
+        probes = [outcome for outcome in outcomes if outcome.text == "as asked"]
+        same(refused([o for o in outcomes if o not in probes], "UNAVAILABLE", "circuit open"), calls - len(probes), what)
+        between(0, len(probes), time.monotonic() - opened, f"probes {what}, at one a second")
+        return len(probes)
+
+    opened = time.monotonic()
     same({at.call(x_fail="INTERNAL").text for _ in range(10)}, {"as asked"}, "the failures")
-    same(refused(at.many(10), "UNAVAILABLE", "circuit open"), 10, "refused while it rests")
+    probes = refuses(10, "while it rests")
     time.sleep(1.1)
-    same(at.call(x_fail="INTERNAL").text, "as asked", "the first probe")
-    same(refused(at.many(5), "UNAVAILABLE", "circuit open"), 5, "refused after a probe that failed")
+    same(at.call(x_fail="INTERNAL").text, "as asked", "a probe")
+    probes += 1 + refuses(5, "after a probe that failed")
     time.sleep(1.1)
     at.ok()
     same(shares(at.many(20)), {"a": 20}, "shares when it has closed")
-    same(len(Backend.seen), 10 + 1 + 1 + 20, "calls at the backend")
+    same(len(Backend.seen), 10 + probes + 1 + 20, "calls at the backend")
 
 
 @shows("Firewall", 'Firewall(call.metadata["x-team"], allow: ["web", "mobile"], absent: false) - LoadBalancing')
@@ -217,8 +252,8 @@ def sticky(at):
     places = set()
     for session in ("s1", "s2", "s3", "s4", "s5", "s6"):
         place = at.ok(x_session=session).backend
-        time.sleep(0.02)  # the other shard knows it a turn later
-        same(shares(at.many(12, x_session=session)), {place: 12}, f"where {session} goes")
+        # The other shard knows it a turn later.
+        until(lambda: shares(at.many(12, x_session=session)) == {place: 12}, 5, f"{session} goes to {place} only")
         places.add(place)
     require(len(places) > 1, "six sessions at one endpoint, which takes turns")
 

@@ -45,9 +45,11 @@ def until(condition, seconds, what):
 
 
 class Backend(test_pb2_grpc.TestServiceServicer):
-    """Says in `x-backend` who it is. `x-wait-ms` and `x-fail: STATUS` of a request tell it how to behave."""
+    """Says in `x-backend` who it is. Of a request, `x-wait-ms` and `x-fail: STATUS` tell it how to behave, and
+    with `x-hold` it waits until calls are `released`."""
 
     seen, lock = [], threading.Lock()  # (name, metadata) of every call at any backend
+    released = threading.Event()
 
     def __init__(self, name):
         self.name, self.load = name, 0
@@ -64,6 +66,8 @@ class Backend(test_pb2_grpc.TestServiceServicer):
         report = f"TEXT named_metrics.rif={self.load}"
         context.set_trailing_metadata((("endpoint-load-metrics", report), ("x-trace", "42")))
         time.sleep(int(metadata.get("x-wait-ms", 0)) / 1000)
+        if "x-hold" in metadata:
+            self.released.wait(30)
         if "x-fail" in metadata:
             context.abort(grpc.StatusCode[metadata["x-fail"]], "as asked")
 
@@ -117,6 +121,7 @@ class Caller:
             future.exception()  # waits; an outcome is no error here
             return Outcome(future, began)
 
+        finish.is_done = future.done
         return finish
 
     def call(self, **options):
@@ -144,6 +149,23 @@ class Caller:
         future = self.stubs[0].StreamingInputCall.future(requests, timeout=seconds)
         future.exception()
         return Outcome(future, began)
+
+    def hold(self, count, **options):
+        """So many calls that stay at the backend; gives what ends them all in Outcomes, once each is there or refused."""
+        Backend.released.clear()
+        before = len(Backend.seen)
+        held = [self.start(x_hold=1, seconds=30, **options) for _ in range(count)]
+
+        def decided():
+            return len(Backend.seen) - before + sum(finish.is_done() for finish in held) >= count
+
+        until(decided, 20, f"{count} calls at the backends or refused")
+
+        def release():
+            Backend.released.set()
+            return [finish() for finish in held]
+
+        return release
 
     def arrived(self, count):
         until(lambda: len(Backend.seen) >= count, 5, f"{count} calls at the backends")

@@ -67,6 +67,7 @@ impl Maker<'_> {
             T::Float => self.float(d),
             T::Str => self.text(d),
             T::Duration => self.duration(d),
+            T::Status if self.rng.once_in(3) => format!("status({} % 20)", self.expr(T::Int, d)),
             T::Status => self.leaf(ty),
             T::OptStr | T::OptInt | T::OptEndpoint | T::ListStr => self.maybe(ty, d),
         }
@@ -99,6 +100,21 @@ impl Maker<'_> {
             T::ListStr => &["tags", "tags.limit(66)"],
             T::Duration | T::Status | T::OptEndpoint => return None,
         };
+        if self.has_message && self.rng.once_in(4) {
+            match ty {
+                T::OptStr => return Some(format!("pm.{}", self.rng.pick(&["name", "note", "sub.name"]))),
+                T::OptInt => return Some("pm.n".to_owned()),
+                _ => {}
+            }
+        }
+        if ty == T::OptStr && self.rng.once_in(4) {
+            let key = self.named(T::Str).unwrap_or_else(|| "call.method".to_owned());
+            return Some(match self.rng.below(3) {
+                0 => format!("call.payload.labels.limit(66)[{key}]"),
+                1 => format!("call.payload.subs[len({key})].name"),
+                _ => format!("call.payload.labels[{key}]"),
+            });
+        }
         let field = self.rng.pick(fields);
         if ty == T::OptStr && self.rng.once_in(6) {
             return Some(self.rng.pick(&["call.payload?.nowhere.deep", "call.payload?.note"]).to_owned());

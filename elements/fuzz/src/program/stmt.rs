@@ -206,7 +206,20 @@ impl Maker<'_> {
             let (name, n) = (m.expr(T::Str, 1), m.expr(T::Int, 1));
             format!("Sub {{ name: {name}, n: {n}, note: {} }}", m.expr(T::OptStr, 0))
         };
-        match self.rng.below(7) {
+        match self.rng.below(11) {
+            7 => {
+                let (at, value) = (self.leaf_uint(), self.expr(T::OptStr, 1));
+                format!("call.payload.tags[{at} % 3] = {value}")
+            }
+            8 => format!("call.payload.numbers[{}] = {}", self.rng.below(3), self.expr(T::OptInt, 1)),
+            9 => format!("call.payload.labels[{}] = {}", self.expr(T::Str, 1), self.expr(T::OptStr, 1)),
+            10 => {
+                let (field, ty) =
+                    [("name", T::Str), ("n", T::Int), ("note", T::OptStr), ("sub.name", T::OptStr)]
+                        [self.rng.below(4)];
+                let at = self.rng.pick(&["0", "1", "len(call.payload.subs) - 1", "call.attempt"]);
+                format!("call.payload.subs[{at}].{field} = {}", self.expr(ty, 1))
+            }
             0 => format!("call.payload.labels[\"a\"] = {}", self.expr(T::OptStr, 1)),
             1 => format!(
                 "call.payload.labels = {{ \"a\": {}, {}: \"b\" }}",

@@ -10,9 +10,9 @@ use crate::ty::{Cell, ENUMS, EnumId, Ty};
 
 use super::{Checker, Context};
 
-pub(crate) const TYPES: [&str; 13] = [
+pub(crate) const TYPES: [&str; 14] = [
     "bool", "int", "uint", "float", "string", "bytes", "duration", "instant", "rate", "Status", "Endpoint",
-    "Service", "option",
+    "Service", "option", "message",
 ];
 
 impl Checker<'_> {
@@ -87,6 +87,13 @@ impl Checker<'_> {
     pub(super) fn type_of(&mut self, ty: &TypeExpr) -> Ty {
         let optional = ty.optional;
         let mut args: Vec<Ty> = ty.args.iter().map(|a| self.type_of(a)).collect();
+        if ty.name != "option" && args.iter().any(|a| *a.bare() == Ty::AnyMessage) {
+            self.error(
+                Diagnostic::error(ty.span, "`message` stands by itself")
+                    .label("expected `message`, `message?`, or a message of the proto"),
+            );
+            return Ty::Error;
+        }
         let wanted = match ty.name.as_str() {
             "option" | "list" | "set" => 1,
             "map" => 2,
@@ -126,8 +133,9 @@ impl Checker<'_> {
                 let value = args.pop().unwrap_or(Ty::Error);
                 Ty::Map(Box::new(args.pop().unwrap_or(Ty::Error)), Box::new(value))
             }
-            "message" | "Answer" => {
-                self.error(Diagnostic::unsupported(ty.span, &format!("the type `{}`", ty.name)));
+            "message" => Ty::AnyMessage,
+            "Answer" => {
+                self.error(Diagnostic::unsupported(ty.span, "the type `Answer`"));
                 return Ty::Error;
             }
             name => match ENUMS.iter().position(|e| e.name == name) {
@@ -172,6 +180,13 @@ impl Checker<'_> {
             let value = self.expr(&arg.value, Some(&param.ty));
             let value = self.coerce(value, &param.ty);
             let value = if param.is_set { once(value) } else { value };
+            if *value.ty.bare() == Ty::AnyMessage && !matches!(value.kind, HKind::Const(_)) {
+                self.error(
+                    Diagnostic::error(value.span, "this is another message in each method")
+                        .label(format!("expected one type for `{}`", param.name))
+                        .help("give the methods rules of their own"),
+                );
+            }
             match values.get_mut(at) {
                 Some(slot) if slot.is_none() => *slot = Some(value),
                 _ => self.error(

@@ -17,7 +17,7 @@ impl Checker<'_> {
     /// Checks an expression. `want` only helps to read it: names of enums, literals, lists.
     pub(super) fn expr(&mut self, e: &Expr, want: Option<&Ty>) -> HExpr {
         let value = self.part(e, want);
-        if value.ty == Ty::Payload { self.whole_payload(value) } else { value }
+        if value.ty == Ty::Payload { self.whole_payload(value, want) } else { value }
     }
 
     /// The same of what may be followed by a field.
@@ -99,7 +99,16 @@ impl Checker<'_> {
         {
             let at = u16::try_from(at).unwrap_or(u16::MAX);
             let kind = if param.is_call { HKind::CallParam(at) } else { HKind::Param(at) };
-            return node(kind, param.ty.clone(), span);
+            if *param.ty.bare() != Ty::AnyMessage {
+                return node(kind, param.ty.clone(), span);
+            }
+            self.mark_payload();
+            return match self.given.get(usize::from(at)) {
+                // None was given.
+                Some(ty) if *ty.bare() == Ty::AnyMessage => node(kind, Ty::Opt(Box::new(Ty::Error)), span),
+                Some(ty) => node(kind, ty.clone(), span),
+                None => node(HKind::Error, Ty::Error, span),
+            };
         }
         if let Some(at) = self.states.iter().position(|s| s.name == name)
             && let Some(state) = self.states.get(at)
@@ -557,28 +566,18 @@ impl Checker<'_> {
         {
             return self.wrong(Diagnostic::unsupported(name.span, &format!("`{}`", name.text)));
         }
-        // `e.report["k"]`
-        if let ExprKind::Field { of: endpoint, name, .. } = &*of.kind
-            && name.text == "report"
-        {
-            let endpoint = self.expr(endpoint, None);
-            let endpoint = self.coerce(endpoint, &Ty::Endpoint);
-            let key = self.expr(key, Some(&Ty::Str));
-            let key = self.coerce(key, &Ty::Str);
-            return node(HKind::EndpointReport(Box::new(endpoint), Box::new(key)), Ty::Float.opt(), span);
-        }
-        // `e.labels["k"]`
-        if let ExprKind::Field { of: endpoint, name, .. } = &*of.kind
-            && name.text == "labels"
-        {
-            let endpoint = self.expr(endpoint, None);
-            if endpoint.ty == Ty::Endpoint {
-                let key = self.expr(key, Some(&Ty::Str));
-                let key = self.coerce(key, &Ty::Str);
-                return node(HKind::EndpointLabel(Box::new(endpoint), Box::new(key)), Ty::Str.opt(), span);
+        let of = match &*of.kind {
+            ExprKind::Field { of: inner, name, optional: false }
+                if matches!(name.text.as_str(), "labels" | "report") =>
+            {
+                let inner = self.part(inner, None);
+                if *inner.ty.bare() == Ty::Endpoint {
+                    return self.told_of(inner, name.text == "labels", key, span);
+                }
+                self.field(inner, name, of.span)
             }
-        }
-        let of = self.expr(of, None);
+            _ => self.expr(of, None),
+        };
         match of.ty.clone() {
             Ty::Headers(side) => {
                 let key = self.header_key(key);
@@ -591,15 +590,33 @@ impl Checker<'_> {
             }
             Ty::List(item) => {
                 let key = self.expr(key, Some(&Ty::Uint));
-                let key = self.coerce(key, &Ty::Uint);
+                // Nothing stands before the first item.
+                let key = if key.ty == Ty::Int { key } else { self.coerce(key, &Ty::Uint) };
                 node(HKind::Index(Box::new(of), Box::new(key)), (*item).opt(), span)
             }
             Ty::Map(..) if matches!(of.kind, HKind::Payload(_)) => self.payload_entry(of, key, span),
             _ if of.ty.is_nothing() => self.payload_entry(of, key, span),
             Ty::Map(key_ty, value_ty) => self.map_at(of, key, &key_ty, &value_ty, span),
             Ty::Error => of,
-            other => self.wrong(Diagnostic::error(span, format!("{other} has no `[…]`"))),
+            other => {
+                let error = Diagnostic::error(span, format!("{other} has no `[…]`"));
+                self.wrong(match other.bare() {
+                    Ty::List(_) => error.help("it may be absent: `(… ?? [])[0]`"),
+                    _ => error,
+                })
+            }
         }
+    }
+
+    /// `e.labels["k"]` or `e.report["k"]` of an endpoint.
+    fn told_of(&mut self, endpoint: HExpr, is_label: bool, key: &Expr, span: Span) -> HExpr {
+        let endpoint = Box::new(self.coerce(endpoint, &Ty::Endpoint));
+        let key = self.expr(key, Some(&Ty::Str));
+        let key = Box::new(self.coerce(key, &Ty::Str));
+        if is_label {
+            return node(HKind::EndpointLabel(endpoint, key), Ty::Str.opt(), span);
+        }
+        node(HKind::EndpointReport(endpoint, key), Ty::Float.opt(), span)
     }
 
     /// A header's name, lower case.

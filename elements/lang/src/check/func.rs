@@ -15,7 +15,7 @@ use super::{Checker, Context, constant};
 const LIMIT_MAX: u16 = 1024;
 
 /// Every function.
-pub(crate) const FUNCS: [&str; 35] = [
+pub(crate) const FUNCS: [&str; 36] = [
     "matches",
     "now",
     "random",
@@ -51,6 +51,7 @@ pub(crate) const FUNCS: [&str; 35] = [
     "digest",
     "split",
     "quantile",
+    "status",
 ];
 
 /// Every effect.
@@ -78,7 +79,7 @@ struct Simple {
     func: Func,
 }
 
-const SIMPLE: [Simple; 16] = [
+const SIMPLE: [Simple; 17] = [
     Simple { name: "now", params: &[], needed: 0, func: Func::Now },
     Simple { name: "random", params: &[], needed: 0, func: Func::Random },
     Simple { name: "chance", params: &[("p", Ty::Float), ("key", Ty::Str)], needed: 1, func: Func::Chance },
@@ -106,6 +107,7 @@ const SIMPLE: [Simple; 16] = [
         func: Func::EndsWith,
     },
     Simple { name: "parse_int", params: &[("text", Ty::Str)], needed: 1, func: Func::ParseInt },
+    Simple { name: "status", params: &[("code", Ty::Int)], needed: 1, func: Func::Status },
     Simple { name: "mask", params: &[("text", Ty::Str), ("keep", Ty::Uint)], needed: 2, func: Func::Mask },
     Simple { name: "in_cidr", params: &[("ip", Ty::Str), ("range", Ty::Str)], needed: 2, func: Func::InCidr },
     Simple { name: "base64", params: &[("text", Ty::Str)], needed: 1, func: Func::Base64 },
@@ -120,6 +122,7 @@ fn result_of(func: Func) -> Ty {
         Func::Hash => Ty::Uint,
         Func::Floor => Ty::Int,
         Func::ParseInt => Ty::Int.opt(),
+        Func::Status => Ty::Status,
         _ => Ty::Str,
     }
 }
@@ -147,6 +150,9 @@ impl Checker<'_> {
                 HExpr { kind, ty: Ty::List(Box::new(item)), span }
             }
             (Ty::List(_), "limit", _) => self.limited(receiver, args, span),
+            (Ty::Map(..), "limit", _) if matches!(receiver.kind, HKind::Payload(_)) => {
+                self.limited(receiver, args, span)
+            }
             (ty, "limit", _) if ty.is_nothing() => receiver,
             (Ty::Cell(cell), ..) => {
                 let cell = *cell;
@@ -184,7 +190,7 @@ impl Checker<'_> {
             HKind::MetaAll { max: known, .. } => *known = max,
             _ => {
                 let error = Diagnostic::error(list.span, "this list has a bound already")
-                    .label("expected a list of a message, or metadata's `.all(…)`");
+                    .label("expected a list or map of a message, or metadata's `.all(…)`");
                 return self.wrong(error);
             }
         }

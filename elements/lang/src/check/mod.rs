@@ -60,6 +60,8 @@ pub(crate) struct Checker<'a> {
     /// The methods of the chain; None while the element is checked by itself.
     coverage: Option<&'a Coverage>,
     uses_payload: Option<&'a Cell<bool>>,
+    /// The types of the link's arguments, which say what a `message` is.
+    given: &'a [Ty],
     /// The types of the application's protos.
     pool: Option<&'a DescriptorPool>,
 }
@@ -78,6 +80,7 @@ impl<'a> Checker<'a> {
             locals: 0,
             coverage: None,
             uses_payload: None,
+            given: &[],
             pool: None,
         }
     }
@@ -93,6 +96,13 @@ impl<'a> Checker<'a> {
     #[must_use]
     pub(crate) fn covering(mut self, coverage: Option<&'a Coverage>) -> Self {
         self.coverage = coverage;
+        self
+    }
+
+    /// With arguments of these types.
+    #[must_use]
+    pub(crate) fn given(mut self, types: &'a [Ty]) -> Self {
+        self.given = types;
         self
     }
 
@@ -170,9 +180,17 @@ impl<'a> Checker<'a> {
             (_, Ty::Opt(_)) if value.ty == Ty::NoneLit || value.ty.is_nothing() => {
                 node(HKind::Const(Const::None))
             }
+            // A message keeps the type it has.
+            (Ty::Message(_), Ty::AnyMessage) => Ok(value),
+            (Ty::Opt(inner), Ty::Opt(any))
+                if **any == Ty::AnyMessage && matches!(**inner, Ty::Message(_)) =>
+            {
+                Ok(value)
+            }
             (_, Ty::Opt(inner)) if !value.ty.is_opt() => {
                 let inner = self.try_coerce(value, inner)?;
-                node(HKind::Wrap(Box::new(inner)))
+                let ty = if *want.bare() == Ty::AnyMessage { inner.ty.clone().opt() } else { want.clone() };
+                Ok(HExpr { kind: HKind::Wrap(Box::new(inner)), ty, span })
             }
             (Ty::Num, Ty::Int | Ty::Uint | Ty::Float) => Ok(self.number(value, want)),
             (Ty::Int | Ty::Uint, Ty::Float) => node(HKind::Widen(Box::new(value))),

@@ -10,11 +10,12 @@ use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
 use crate::ast::{Expr, HandlerKind, Ident};
 use crate::diag::Diagnostic;
-use crate::hir::{End, HExpr, HKind, HPlace, Path, Root};
+use crate::hir::{End, HExpr, HKind, HPlace, Leg, Path, Root, Written};
 use crate::schema::{Coverage, Direction, Method};
 use crate::source::Span;
 use crate::ty::Ty;
 use crate::vm::message::ITEMS_MAX;
+use crate::vm::rewrite::PICKS_MAX;
 
 use super::{Checker, Context};
 
@@ -60,8 +61,8 @@ impl Checker<'_> {
         HExpr { kind: HKind::Payload(Box::new(path)), ty: Ty::Payload, span }
     }
 
-    /// `call.payload` as a value: the bytes of the whole message.
-    pub(super) fn whole_payload(&mut self, value: HExpr) -> HExpr {
+    /// `call.payload` as a value: the bytes of the whole message, or where one is wanted the message.
+    pub(super) fn whole_payload(&mut self, value: HExpr, want: Option<&Ty>) -> HExpr {
         let HKind::Payload(path) = &value.kind else { return value };
         if matches!(path.root, Root::Kept) {
             return self.wrong(
@@ -73,7 +74,17 @@ impl Checker<'_> {
         if is_unary && !self.all_unary(direction, "call.payload", value.span) {
             return unknown(value.span);
         }
-        HExpr { kind: HKind::WholePayload, ty: Ty::Bytes, span: value.span }
+        let ty = match want.map(Ty::bare) {
+            Some(Ty::Message(_) | Ty::AnyMessage) => match path.ends.split_first() {
+                Some(((_, End::Message(first)), rest)) if rest.iter().all(|(_, end)| end.is(first)) => {
+                    Ty::Message(first.clone())
+                }
+                Some(_) => Ty::AnyMessage,
+                None => Ty::Bytes,
+            },
+            _ => Ty::Bytes,
+        };
+        HExpr { kind: HKind::WholePayload, ty, span: value.span }
     }
 
     /// `call.size`.
@@ -241,22 +252,18 @@ impl Checker<'_> {
         HExpr { kind: HKind::Payload(Box::new(path)), ty, span }
     }
 
-    /// A field of the message at hand as a place to write to.
-    pub(super) fn payload_place(&mut self, path: &Path, target: &HExpr) -> Option<HPlace> {
+    /// A part of the message at hand as a place to write to.
+    pub(super) fn payload_place(&mut self, target: &HExpr) -> Option<HPlace> {
         let error = |text: &str| Diagnostic::error(target.span, text);
-        let wrong = match (&path.root, &path.key) {
-            (Root::Kept, _) => error("the request has left").label("read-only in `response`"),
-            (Root::Value(of), _) if matches!(of.kind, HKind::Index(..)) => {
-                error("an item of a list is not written by itself")
-                    .label("cannot be assigned")
-                    .help("write the list: `call.payload.items = [Item { … }]`")
+        let wrong = match written(target) {
+            Ok(written) if written.picks().count() > PICKS_MAX => {
+                error("this is too deep").label(format!("expected at most {PICKS_MAX} lists and maps"))
             }
-            (Root::Value(_), _) => error("this message is a value")
+            Ok(written) => return Some(HPlace::Payload(Box::new(written), target.ty.clone())),
+            Err(Some(Root::Kept)) => error("the request has left").label("read-only in `response`"),
+            Err(_) => error("this message is a value")
                 .label("cannot be assigned")
                 .help("write the whole path, as in `call.payload.user.name = …`"),
-            (Root::Call(_), _) => {
-                return Some(HPlace::Payload(Box::new(path.clone()), target.ty.clone()));
-            }
         };
         self.error(wrong);
         None
@@ -290,7 +297,36 @@ impl Checker<'_> {
     }
 }
 
+/// The place within the message at hand that an expression names; else where it begins.
+fn written(e: &HExpr) -> Result<Written, Option<&Root>> {
+    match &e.kind {
+        HKind::Payload(path) => {
+            let mut written = match &path.root {
+                Root::Call(_) => Written { path: Path { key: None, ..(**path).clone() }, legs: Vec::new() },
+                Root::Value(of) => {
+                    let mut written = written(of)?;
+                    written.legs.extend(path.steps.iter().cloned().map(Leg::Field));
+                    written
+                }
+                Root::Kept => return Err(Some(&path.root)),
+            };
+            written.legs.extend(path.key.iter().cloned().map(Leg::Pick));
+            Ok(written)
+        }
+        HKind::Index(of, at) => {
+            let mut written = written(of)?;
+            written.legs.push(Leg::Pick((**at).clone()));
+            Ok(written)
+        }
+        _ => Err(None),
+    }
+}
+
 impl End {
+    fn is(&self, message: &MessageDescriptor) -> bool {
+        matches!(self, Self::Message(own) if own == message)
+    }
+
     /// Its type; a message that is no longer there has none.
     fn ty(&self) -> Option<Ty> {
         match self {

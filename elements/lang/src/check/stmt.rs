@@ -7,7 +7,7 @@ use crate::lower;
 use crate::source::Span;
 use crate::ty::{HeaderSide, Ty};
 
-use super::{Checker, Context};
+use super::{Checker, Context, constant};
 
 /// Names an element may not write, although it may read them.
 const READ_ONLY: [&str; 2] = ["te", "content-type"];
@@ -323,13 +323,20 @@ impl Checker<'_> {
             self.expr(value, None);
             return None;
         };
+        if let (HPlace::Payload(written, _), AssignOp::Set, ExprKind::None) = (&to, op, &*value.kind) {
+            // A field that is never absent is as it is where nobody has set it: at its default, or empty.
+            let ty = ty.opt();
+            let none = constant(Const::None, ty.clone(), value.span);
+            return Some(HStmt::Assign(HPlace::Payload(written.clone(), ty), none));
+        }
         let value = match op {
             AssignOp::Set => match (&to, &ty) {
                 (HPlace::WholePayload, _) => {
                     let value = self.expr(value, Some(&ty));
                     self.whole_message(value)
                 }
-                (HPlace::Payload(path, _), Ty::Map(..)) => {
+                (HPlace::Payload(..), Ty::Map(..)) => {
+                    let HKind::Payload(path) = &target.kind else { return None };
                     let Some((number, entry)) = path.map_entry() else {
                         let error =
                             Diagnostic::error(target.span, "this map has another number in each method");
@@ -422,7 +429,10 @@ impl Checker<'_> {
                 (HPlace::Meta { side: *side, key: (**key).clone() }, target.ty.clone())
             }
             HKind::WholePayload => (HPlace::WholePayload, Ty::Bytes),
-            HKind::Payload(path) => (self.payload_place(path, target)?, target.ty.clone()),
+            HKind::Payload(_) => (self.payload_place(target)?, target.ty.clone()),
+            HKind::Index(of, _) if matches!(of.kind, HKind::Payload(_)) => {
+                (self.payload_place(target)?, target.ty.clone())
+            }
             HKind::Param(_) | HKind::CallParam(_) => {
                 self.error(
                     Diagnostic::error(target.span, "a parameter is constant").label("cannot be assigned"),

@@ -23,6 +23,7 @@ fn touches(a: &str, b: &str) -> bool {
     let unknown = |a: &str, b: &str| list(a).is_some_and(|l| b.starts_with(&l));
     // Which endpoints there are follows from the destination.
     let follows = |a: &str, b: &str| a == "destination" && b.starts_with("endpoint");
+    let (a, b) = (&a.replace("?.", "."), &b.replace("?.", "."));
     [(a, b), (b, a)].into_iter().any(|(a, b)| within(a, b) || unknown(a, b) || follows(a, b))
 }
 

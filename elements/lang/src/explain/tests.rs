@@ -66,9 +66,9 @@ fn elements_say_what_they_read_write_and_let_pass() {
             "decided: `open` is false because open = false (line 10)",
             "response reads status",
             "writes trailers[\"x\"]",
-            "rejects with UNAVAILABLE \"fault injected\" with a chance of 10 % (line 11)",
-            "decided: `delay > 0s` is true because delay = 1s (line 11)",
-            "waits 1s with a chance of 1 % (line 11)",
+            "rejects with UNAVAILABLE \"fault injected\" with a chance of 10 % (line 25)",
+            "decided: `delay > 0s` is true because delay = 1s (line 25)",
+            "waits 1s with a chance of 1 % (line 25)",
             "request headers only: forwarded before the first message byte",
         ],
     );

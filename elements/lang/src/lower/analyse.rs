@@ -93,6 +93,7 @@ fn call_params(b: &mut Builder<'_>, link: &Link, used: &BTreeSet<u16>, facts: &m
         let is_used = used.contains(&at);
         let (value, kind) = match b.param(at) {
             Some(value) => (show(value, &param.ty, b), ParamKind::Constant),
+            None if !param.is_call => (one_line(b.sources.text(arg.span)), ParamKind::Constant),
             None if is_used => (one_line(b.sources.text(arg.span)), ParamKind::PerCall),
             None => (one_line(b.sources.text(arg.span)), ParamKind::Unread),
         };
@@ -360,7 +361,7 @@ impl Walk<'_, '_> {
                             self.reads.insert(name.clone());
                             name
                         }
-                        HPlace::Payload(path, _) => message_part(path),
+                        HPlace::Payload(written, _) => message_part(&written.path),
                         HPlace::WholePayload => "payload".to_owned(),
                         HPlace::Endpoint => "endpoint".to_owned(),
                         HPlace::Destination => "destination".to_owned(),

@@ -253,7 +253,9 @@ fn message_use(node: &Node<'_>, direction: Direction, is_argument: bool) -> Opti
         },
         Node::Expr(HExpr { kind: HKind::WholePayload, span, .. }) => found(*span, "call.payload"),
         Node::Expr(HExpr { kind: HKind::Num(abi::Num::Size), span, .. }) => found(*span, "call.size"),
-        Node::Stmt(HStmt::Assign(HPlace::Payload(path, _), value)) => found(value.span, &path.text()),
+        Node::Stmt(HStmt::Assign(HPlace::Payload(written, _), value)) => {
+            found(value.span, &written.path.text())
+        }
         Node::Stmt(HStmt::Assign(HPlace::WholePayload, value)) => found(value.span, "call.payload"),
         _ => None,
     }

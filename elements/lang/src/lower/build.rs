@@ -1,9 +1,10 @@
 //! The builder of one entry's code: registers, constants, jumps.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::diag::Diagnostic;
-use crate::hir::{Const, LocalId};
+use crate::hir::{Const, HExpr, LocalId};
 use crate::schema::Coverage;
 use crate::source::{Sources, Span};
 use crate::ty::Ty;
@@ -49,6 +50,8 @@ pub(super) enum ParamAt {
     Word(Slot),
     /// Only `request` reads it: the value that it has there.
     Held(Val),
+    /// A message of constants: made where it is used.
+    Made(Rc<HExpr>),
     /// No handler reads it.
     Unused,
 }

@@ -20,7 +20,7 @@ fn weight(op: &Op, items: u64, endpoints: u64) -> u64 {
         Op::Healthy { .. } | Op::Ring { .. } | Op::ByWeight { .. } | Op::Turn { .. } => endpoints.max(1),
         Op::MetaAll { max, .. } => u64::from(max),
         Op::Split { .. } => PARTS_MAX as u64,
-        Op::PackList { .. } | Op::UnpackList { .. } => items,
+        Op::PackList { .. } | Op::UnpackList { .. } | Op::FindEntry { .. } => items,
         Op::Distinct { .. } => items.saturating_mul(items),
         _ => 1,
     }

@@ -29,6 +29,13 @@ impl Builder<'_> {
                     self.unpacked(value, &e.ty)
                 }
                 Some(ParamAt::Held(value)) => value.clone(),
+                Some(ParamAt::Made(arg)) => {
+                    let (arg, outer) = (arg.clone(), self.in_argument);
+                    self.in_argument = true;
+                    let value = self.expr(&arg);
+                    self.in_argument = outer;
+                    value
+                }
                 _ => Val::Unit,
             },
             HKind::State(at) => self.load_state(*at),
@@ -149,7 +156,12 @@ impl Builder<'_> {
                 Val::Unit
             }
             HKind::Payload(path) => self.payload(path, e),
-            HKind::WholePayload => self.one(|d| Op::Payload { d }),
+            HKind::WholePayload => {
+                if e.ty != Ty::Bytes {
+                    self.read_whole();
+                }
+                self.one(|d| Op::Payload { d })
+            }
             HKind::Made(fields) => self.made(fields),
             HKind::Entries(number, entry, entries) => self.entries(entry, entries, *number),
             HKind::Error | HKind::Place => Val::Unit,

@@ -1,5 +1,7 @@
 //! Constants: what an expression is when its link's arguments are known.
 
+use abi::Status;
+
 use crate::hir::{Const, Func, HBin, HBlock, HExpr, HKind, HPattern};
 use crate::ty::Ty;
 use crate::vm::arith;
@@ -8,6 +10,9 @@ use crate::vm::text::write_word;
 
 use super::build::{Builder, Val};
 use super::visit;
+
+/// The greatest number that is a status.
+pub(super) const STATUS_MAX: u32 = 16;
 
 /// The instruction of an operator on operands of these types, and whether they change places.
 pub(super) fn bin_of(op: HBin, left: &Ty, right: &Ty) -> (Bin, bool) {
@@ -201,6 +206,10 @@ impl Builder<'_> {
                 Const::Word(arith::bin(extreme(Func::Min, ty), x, *high))
             }
             (Func::Floor, [Const::Word(x)]) => Const::Word(arith::un(Un::Floor, *x)),
+            (Func::Status, [Const::Word(code)]) => {
+                let unknown = u64::from(Status::UNKNOWN.code());
+                Const::Word(if *code <= STATUS_MAX.into() { *code } else { unknown })
+            }
             (Func::PerSecond, [value]) => value.clone(),
             (Func::Distinct, [Const::List(items)]) => {
                 let mut once: Vec<Const> = Vec::new();

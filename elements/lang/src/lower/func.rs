@@ -1,11 +1,13 @@
 //! Calls of functions to instructions.
 
+use abi::Status;
+
 use crate::hir::{Const, Each, Func, HExpr};
 use crate::ty::Ty;
 use crate::vm::code::{Bin, Op, StrBin, StrFn, Un};
 
 use super::build::{Builder, Val};
-use super::fold::{bin_of, extreme};
+use super::fold::{STATUS_MAX, bin_of, extreme};
 
 impl Builder<'_> {
     pub(super) fn func(&mut self, func: Func, args: &[HExpr], e: &HExpr) -> Val {
@@ -74,6 +76,16 @@ impl Builder<'_> {
             Func::Split => self.one(|d| Op::Split { d, a, b }),
             Func::Matches => self.matches(args, a),
             Func::ParseInt => self.two(|d| Op::ParseInt { d, a }),
+            Func::Status => {
+                let d = self.alloc(1);
+                self.emit(Op::Move { d, a });
+                let is_one = self.alloc(1);
+                self.emit(Op::BinSmall { op: Bin::LeU, d: is_one, a, n: STATUS_MAX });
+                let known = self.emit(Op::JumpIf { a: is_one, to: 0 });
+                self.load(d, Status::UNKNOWN.code().into());
+                self.land(&[known]);
+                Val::Reg(d)
+            }
             Func::Healthy => self.one(|d| Op::Healthy { d, a }),
             Func::Sample => self.one(|d| Op::Sample { d, a, b }),
             Func::Next => self.two(|d| Op::Turn { d, a }),

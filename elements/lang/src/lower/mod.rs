@@ -293,6 +293,7 @@ fn layouts(
             layout.params.push(match folded {
                 Some(value) => ParamAt::Const(value),
                 None if arg.ty.is_error() => ParamAt::Unused,
+                None if !param.is_call && visit::makes(arg) => ParamAt::Made(Rc::new(arg.clone())),
                 None if !param.is_call => {
                     errors.push(
                         Diagnostic::error(arg.span, format!("`{}` must be constant", param.name))

@@ -6,12 +6,12 @@ use std::rc::Rc;
 use prost_reflect::{FieldDescriptor, Kind as ProtoKind, MessageDescriptor, Syntax};
 
 use crate::diag::Diagnostic;
-use crate::hir::{Const, End, HExpr, Path, Root};
+use crate::hir::{Const, End, HExpr, Leg, Path, Root, Written};
 use crate::schema::{Direction, Method};
 use crate::ty::Ty;
 use crate::vm::code::{EMPTY_TEXT, Op};
 use crate::vm::message::{Act, Field, Key, Kind, Node, Reading, Slot};
-use crate::vm::rewrite::{Step, Target, Write};
+use crate::vm::rewrite::{Pick, Step, Target, Write};
 
 use super::build::{self, Builder, Val};
 
@@ -32,6 +32,8 @@ pub(super) struct Messages {
     is_strict: bool,
     /// The message is written.
     is_written: bool,
+    /// It is read as a value: all of it.
+    is_whole: bool,
     /// Readings of values, by message type and path.
     inside: Vec<(String, u16)>,
 }
@@ -108,7 +110,8 @@ impl Tree {
             End::Field(field) => Some(field),
             _ => None,
         };
-        let is_list = field.is_some_and(FieldDescriptor::is_list);
+        // The entries of a map that is looked through are a list too.
+        let is_list = field.is_some_and(|f| f.is_list() || f.is_map());
         let is_lossy = field.is_some_and(|f| f.kind() == ProtoKind::String && !is_checked(f));
         self.slots.push(Slot { at: 0, is_list, items_max, is_lossy });
         u16::try_from(self.slots.len() - 1).unwrap_or(u16::MAX)
@@ -205,7 +208,7 @@ impl Tree {
             let mut acts = self.resets(node, &field);
             for slot in place.map_or(&[][..], |p| &p.slots) {
                 acts.push(match field.kind() {
-                    _ if field.is_list() => Act::Push(at(*slot), items_max(*slot)),
+                    _ if field.is_list() || field.is_map() => Act::Push(at(*slot), items_max(*slot)),
                     ProtoKind::Message(_) => Act::Join(at(*slot)),
                     _ => Act::Set(at(*slot)),
                 });
@@ -309,7 +312,7 @@ impl Builder<'_> {
     pub(super) fn end_message(&mut self) -> Held {
         let messages = std::mem::take(&mut self.messages);
         let Some(site) = messages.site else { return Held::No };
-        if messages.known.is_empty() && !messages.is_written {
+        if messages.known.is_empty() && !messages.is_written && !messages.is_whole {
             if let Some(first) = self.code.ops.first_mut() {
                 *first = Op::Jump { to: 1 };
             }
@@ -345,6 +348,15 @@ impl Builder<'_> {
         }
     }
 
+    /// The message at hand is read as a value: none is let through that cannot be.
+    pub(super) fn read_whole(&mut self) {
+        let Some(direction) = self.messages.direction else { return };
+        (self.messages.is_strict, self.messages.is_whole) = (true, true);
+        for method in &self.coverage.methods {
+            self.messages.tree.root(method, direction);
+        }
+    }
+
     /// The value that a path leads to.
     pub(super) fn payload(&mut self, path: &Path, e: &HExpr) -> Val {
         if e.ty.is_nothing() {
@@ -356,6 +368,9 @@ impl Builder<'_> {
                     .help("read it by key: `call.payload.labels[\"k\"]`"),
             );
             return Val::Unit;
+        }
+        if let Some(key) = self.open_key(path) {
+            return self.entry_of(path, key, e);
         }
         match &path.root {
             Root::Value(of) => self.inside(of, path, e),
@@ -376,26 +391,78 @@ impl Builder<'_> {
         }
     }
 
-    /// Writes what a path leads to. The whole message is read before, and anew after.
-    pub(super) fn write_field(&mut self, path: &Path, ty: &Ty, value: &Val) {
+    /// The key of a path into a map, if it is known no sooner than the call is there.
+    fn open_key<'p>(&self, path: &'p Path) -> Option<&'p HExpr> {
+        path.key.as_ref().filter(|key| self.fold(key).is_none())
+    }
+
+    /// What a map has for a key that is not known yet: all its entries are read, and looked through.
+    fn entry_of(&mut self, path: &Path, key: &HExpr, e: &HExpr) -> Val {
+        if matches!(path.root, Root::Kept) {
+            self.errors.push(
+                Diagnostic::error(key.span, "this key is not known when the request leaves")
+                    .label("expected a constant")
+                    .help("read it in `request`, and keep it: `state call x: string? = …`"),
+            );
+            return Val::Unit;
+        }
+        let mut maps = path.maps().map(|(_, entry)| entry);
+        let Some(entry) = maps.next() else { return Val::Unit };
+        let kinds = |entry: &MessageDescriptor| {
+            (kind_of(&entry.map_entry_key_field()), kind_of(&entry.map_entry_value_field()))
+        };
+        if maps.any(|other| kinds(&other) != kinds(&entry)) {
+            self.errors.push(
+                Diagnostic::error(e.span, "this map is laid out another way in each method")
+                    .label("expected a constant key")
+                    .help("give the methods rules of their own"),
+            );
+            return Val::Unit;
+        }
+        let whole = Path { key: None, ..path.clone() };
+        let entries = HExpr { ty: Ty::List(Box::new(Ty::Message(entry.clone()))), ..e.clone() };
+        let list = match &path.root {
+            Root::Value(of) => self.inside(of, &whole, &entries),
+            _ => match self.path_slot(&whole) {
+                Some((site, slot)) => self.one(|d| Op::SlotList { d, site, slot }),
+                None => return Val::Unit,
+            },
+        };
+        let list = self.reg(&list);
+        let (kind, key) = (kinds(&entry).0, self.scalar(key));
+        let found = self.two(|d| Op::FindEntry { d, list, key, kind });
+        let value = entry.map_entry_value_field();
+        let value = End::Field(value);
+        let site = self.reading_inside(&entry, &["value".into()], None, &value, 0);
+        let (Val::Opt(tag), (d, result)) = (found, self.place_for(&e.ty)) else { return Val::Unit };
+        self.load(d, 0);
+        let absent = self.emit(Op::JumpUnless { a: tag, to: 0 });
+        self.emit(Op::Inside { d, a: tag.wrapping_add(1), site });
+        if !kinds(&entry).1.is_scalar() {
+            // An entry without a value has an empty one.
+            let there = self.emit(Op::JumpIf { a: d, to: 0 });
+            self.load(d, 1);
+            self.load(d.wrapping_add(1), EMPTY_TEXT);
+            self.land(&[there]);
+        }
+        self.land(&[absent]);
+        result
+    }
+
+    /// Writes a part of the message at hand. The whole message is read before, and anew after.
+    pub(super) fn write_field(&mut self, written: &Written, ty: &Ty, value: &Val) {
         let (Some(reading), Some(direction)) = (self.messages.site, self.messages.direction) else { return };
         if ty.is_nothing() {
             return;
         }
+        let path = &written.path;
         self.messages.is_strict |= !path.is_lenient;
         self.messages.is_written = true;
         let mut methods = Vec::new();
         for (method, end) in &path.ends {
             let (Some(method), false) = (method, matches!(end, End::Nothing)) else { continue };
             self.messages.tree.root(method, direction);
-            let key = match &path.key {
-                Some(key) => match self.map_key(key, path) {
-                    Some(key) => Some(key),
-                    None => return,
-                },
-                None => None,
-            };
-            if let Some(target) = target(method.message(direction), &path.steps, key) {
+            if let Some(target) = target(method.message(direction), written) {
                 methods.push((method.service.clone(), method.name.clone(), target));
             }
         }
@@ -403,8 +470,16 @@ impl Builder<'_> {
         self.shared.writes.push(Write { methods, is_exact: self.coverage.is_exact, reading });
         let value = if ty.is_opt() { value.clone() } else { Val::Some(Box::new(value.clone())) };
         let a = self.pair(&value);
+        let count = u8::try_from(written.picks().count()).unwrap_or(u8::MAX);
+        let picks = if count == 0 { 0 } else { self.alloc(count.into()) };
+        for (d, pick) in (picks..).zip(written.picks()) {
+            let mark = self.next;
+            let value = self.expr(pick);
+            self.store(&value, &pick.ty, d);
+            self.next = mark;
+        }
         self.note_passed();
-        self.emit(Op::SetField { site, a });
+        self.emit(Op::SetField { site, a, picks, count });
     }
 
     /// Keeps what a path leads to in words of the call.
@@ -467,28 +542,8 @@ impl Builder<'_> {
             },
             None => None,
         };
-        let name = format!("{}.{}{key:?} {}", message.full_name(), path.steps.join("."), path.items_max);
-        let known = self.messages.inside.iter().find(|(n, _)| *n == name).map(|(_, site)| *site);
-        let site = known.unwrap_or_else(|| {
-            let mut tree = Tree::default();
-            let end = path.ends.first().map_or(&End::Nothing, |(_, end)| end);
-            let slot = match (&key, end) {
-                (Some(_), End::Field(field)) => match field.kind() {
-                    ProtoKind::Message(entry) => tree.slot(&End::Field(entry.map_entry_value_field()), 0),
-                    _ => tree.slot(end, path.items_max),
-                },
-                _ => tree.slot(end, path.items_max),
-            };
-            let root = tree.node(message);
-            tree.roots.insert((String::new(), String::new()), Some(root));
-            tree.insert(root, &path.steps, key.as_ref(), slot);
-            let site = u16::try_from(self.shared.readings.len()).unwrap_or(u16::MAX);
-            self.shared.readings.push(Reading::default());
-            let reading = tree.finish(true, true);
-            self.set_reading(site, reading);
-            self.messages.inside.push((name, site));
-            site
-        });
+        let end = path.ends.first().map_or(&End::Nothing, |(_, end)| end);
+        let site = self.reading_inside(message, &path.steps, key.as_ref(), end, path.items_max);
         let value = self.expr(of);
         let is_list = matches!(e.ty, Ty::List(_));
         let (d, result) = if is_list { self.place_for(&e.ty) } else { self.place_for(&e.ty.clone().opt()) };
@@ -508,6 +563,38 @@ impl Builder<'_> {
         if is_list { result } else { present(result, &e.ty) }
     }
 
+    /// How a field of a message of this type is read, where the message is a value.
+    fn reading_inside(
+        &mut self,
+        message: &MessageDescriptor,
+        steps: &[Rc<str>],
+        key: Option<&Key>,
+        end: &End,
+        items_max: u16,
+    ) -> u16 {
+        let name = format!("{}.{}{key:?} {items_max}", message.full_name(), steps.join("."));
+        if let Some((_, site)) = self.messages.inside.iter().find(|(n, _)| *n == name) {
+            return *site;
+        }
+        let mut tree = Tree::default();
+        let slot = match (key, end) {
+            (Some(_), End::Field(field)) => match field.kind() {
+                ProtoKind::Message(entry) => tree.slot(&End::Field(entry.map_entry_value_field()), 0),
+                _ => tree.slot(end, items_max),
+            },
+            _ => tree.slot(end, items_max),
+        };
+        let root = tree.node(message);
+        tree.roots.insert((String::new(), String::new()), Some(root));
+        tree.insert(root, steps, key, slot);
+        let site = u16::try_from(self.shared.readings.len()).unwrap_or(u16::MAX);
+        self.shared.readings.push(Reading::default());
+        let reading = tree.finish(true, true);
+        self.set_reading(site, reading);
+        self.messages.inside.push((name, site));
+        site
+    }
+
     fn map_key(&mut self, key: &HExpr, path: &Path) -> Option<Key> {
         let map = path.ends.iter().find_map(|(_, end)| match end {
             End::Field(field) => Some(field),
@@ -517,41 +604,56 @@ impl Builder<'_> {
         match self.fold(key) {
             Some(Const::Str(text)) => Some(Key::Text(text.to_string())),
             Some(Const::Word(word)) => Some(Key::Word(kind_of(&entry.map_entry_key_field()), word)),
-            _ => {
-                self.errors.push(
-                    Diagnostic::error(key.span, "the key of a message's map must be constant")
-                        .label("expected a constant or a parameter"),
-                );
-                None
-            }
+            _ => None,
         }
     }
 }
 
-/// The field that a path leads to, as writing needs it.
-fn target(message: &MessageDescriptor, path: &[Rc<str>], key: Option<Key>) -> Option<Target> {
+/// The place that a write leads to in a message, as writing needs it.
+fn target(message: &MessageDescriptor, written: &Written) -> Option<Target> {
     let mut message = message.clone();
-    let mut steps = Vec::new();
-    let mut last = None;
-    for name in path {
-        let field = message.get_field_by_name(name)?;
-        let rivals = match field.containing_oneof().filter(|o| !o.is_synthetic()) {
-            Some(oneof) => oneof.fields().map(|f| f.number()).filter(|n| *n != field.number()).collect(),
-            None => Vec::new(),
-        };
-        steps.push(Step { number: field.number(), rivals });
-        if let ProtoKind::Message(inner) = field.kind() {
-            message = inner;
+    let mut steps: Vec<Step> = Vec::new();
+    let mut last: Option<FieldDescriptor> = None;
+    // What is at the place, of an item or an entry.
+    let mut picked = None;
+    let fields = written.path.steps.iter().cloned().map(Leg::Field);
+    for leg in fields.chain(written.legs.iter().cloned()) {
+        match leg {
+            Leg::Field(name) => {
+                let field = message.get_field_by_name(&name)?;
+                let rivals = match field.containing_oneof().filter(|o| !o.is_synthetic()) {
+                    Some(oneof) => {
+                        oneof.fields().map(|f| f.number()).filter(|n| *n != field.number()).collect()
+                    }
+                    None => Vec::new(),
+                };
+                steps.push(Step { number: field.number(), rivals, pick: None });
+                if let ProtoKind::Message(inner) = field.kind() {
+                    message = inner;
+                }
+                (last, picked) = (Some(field), None);
+            }
+            Leg::Pick(_) => {
+                let (pick, value) = match last.as_ref()? {
+                    map if map.is_map() => {
+                        let value = message.map_entry_value_field();
+                        (Pick::Entry(kind_of(&message.map_entry_key_field())), value)
+                    }
+                    list => (Pick::Item(kind_of(list)), list.clone()),
+                };
+                steps.last_mut()?.pick = Some(pick);
+                if let ProtoKind::Message(inner) = value.kind() {
+                    message = inner;
+                }
+                picked = Some(kind_of(&value));
+            }
         }
-        last = Some(field);
     }
     let field = last?;
-    let kind = match (&key, field.kind()) {
-        (Some(_), ProtoKind::Message(entry)) => kind_of(&entry.map_entry_value_field()),
-        _ => kind_of(&field),
-    };
-    let is_raw = field.is_map() && key.is_none();
-    Some(Target { steps, kind, key, is_raw, ..shape_of(&field) })
+    Some(match picked {
+        Some(kind) => Target { steps, ..Target::plain(0, kind) },
+        None => Target { steps, is_raw: field.is_map(), ..shape_of(&field) },
+    })
 }
 
 /// How a field is written.

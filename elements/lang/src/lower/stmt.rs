@@ -170,7 +170,7 @@ impl Builder<'_> {
             return;
         }
         match place {
-            HPlace::Payload(path, ty) => self.write_field(path, ty, &made),
+            HPlace::Payload(written, ty) => self.write_field(written, ty, &made),
             HPlace::WholePayload => {
                 let a = self.reg(&made);
                 let site = self.messages.site;

@@ -1,6 +1,7 @@
 //! Walks over the typed tree: what a handler writes, and whether it only chooses an endpoint.
 
 use crate::hir::{Effect, HBlock, HExpr, HKind, HPattern, HPlace, HStmt, LocalId, Made, Path, Root};
+use crate::ty::Ty;
 
 /// What a walk meets.
 pub(crate) enum Node<'h> {
@@ -28,6 +29,9 @@ pub(crate) fn stmt<'h>(stmt: &'h HStmt, meet: &mut dyn FnMut(Node<'h>)) {
         HStmt::Assign(place, e) => {
             if let HPlace::Meta { key, .. } | HPlace::Map { key, .. } | HPlace::MapBy { key, .. } = place {
                 expr(key, meet);
+            }
+            if let HPlace::Payload(written, _) = place {
+                written.picks().for_each(|pick| expr(pick, meet));
             }
             expr(e, meet);
         }
@@ -208,7 +212,11 @@ impl Reads {
     fn add(&mut self, e: &HExpr) {
         match &e.kind {
             HKind::Payload(path) => self.fields |= matches!(path.root, Root::Call(_)),
-            HKind::WholePayload => self.whole = true,
+            HKind::WholePayload => {
+                self.whole = true;
+                // As a message it is read like any part of it.
+                self.fields |= e.ty != Ty::Bytes;
+            }
             HKind::Num(abi::Num::Size) => self.size = true,
             _ => {}
         }
@@ -258,6 +266,13 @@ pub(crate) fn changes_cell(e: &HExpr) -> bool {
         HKind::Cell { op, .. } => !matches!(op, Value | Count | Sum | Mean | Max | Quantile),
         _ => false,
     }
+}
+
+/// It makes a message.
+pub(super) fn makes(e: &HExpr) -> bool {
+    let mut found = false;
+    expr(e, &mut |node| found |= matches!(node, Node::Expr(HExpr { kind: HKind::Made(_), .. })));
+    found
 }
 
 /// The call-parameters it reads.

@@ -5,12 +5,15 @@ use ::std::rc::Rc;
 
 use abi::{MethodMatch, ServiceIdx};
 
+use crate::ast;
 use crate::check::{Checker, Context};
 use crate::diag::Diagnostic;
+use crate::hir;
 use crate::lower::Link;
 use crate::schema::{Coverage, Schema};
 use crate::source::Span;
 use crate::suggest::nearest;
+use crate::ty::Ty;
 
 use super::World;
 
@@ -81,6 +84,23 @@ impl World<'_> {
         Coverage { methods, named, near, is_unary, is_exact }
     }
 
+    /// The types of a link's arguments, if one of its parameters is any message.
+    fn given(&mut self, written: &ast::Link, link: &Link, coverage: &Coverage) -> Option<Vec<Ty>> {
+        let is_any = |p: &hir::Param| *p.ty.bare() == Ty::AnyMessage;
+        let Some((element, is_std)) = self.written.get(&link.element.name) else { return Some(Vec::new()) };
+        if !link.element.params.iter().any(is_any) {
+            return Some(Vec::new());
+        }
+        // For its defaults; what is wrong with it is told when the types are known.
+        let mut later = Vec::new();
+        let checker = Checker::new(&self.names, &mut later, Context::Constant)
+            .with_types(&self.schema.pool)
+            .covering(Some(coverage));
+        let element = checker.element(element, *is_std);
+        let (args, _) = self.link_parts(written, &element, Some(coverage), &Cell::new(true))?;
+        Some(args.into_iter().map(|arg| arg.ty).collect())
+    }
+
     /// The links of a chain as they are for the methods it covers; None if one of them is wrong.
     pub(super) fn covering(&mut self, links: &[Link], coverage: &Coverage) -> Option<Vec<Link>> {
         if self.failed_proto {
@@ -95,14 +115,20 @@ impl World<'_> {
             };
             let before = self.errors.len();
             let mut link = link.clone();
+            let Some(given) = self.given(&written, &link, coverage) else {
+                is_right = false;
+                continue;
+            };
             if let Some((element, is_std)) = self.written.get(&link.element.name) {
-                let key = (link.element.name.clone(), coverage.key());
+                let types = given.iter().map(Ty::to_string).collect();
+                let key = (link.element.name.clone(), types, coverage.key());
                 link.element = match self.covered.get(&key) {
                     Some(known) => known.clone(),
                     None => {
                         let checker = Checker::new(&self.names, &mut self.errors, Context::Constant)
                             .with_types(&self.schema.pool)
-                            .covering(Some(coverage));
+                            .covering(Some(coverage))
+                            .given(&given);
                         let checked = Rc::new(checker.element(element, *is_std));
                         self.covered.insert(key, checked.clone());
                         checked

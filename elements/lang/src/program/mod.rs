@@ -68,8 +68,8 @@ struct World<'a> {
     unary: Vec<Unary>,
     /// Elements that mean something else in each chain, as written.
     written: BTreeMap<String, (ast::Element, bool)>,
-    /// Those elements, by chain.
-    covered: BTreeMap<(String, coverage::Key), Rc<hir::Element>>,
+    /// Those elements, by the types of their messages and by chain.
+    covered: BTreeMap<(String, Vec<String>, coverage::Key), Rc<hir::Element>>,
 }
 
 /// The whole way from a text to a program.

@@ -64,8 +64,8 @@ pub(super) fn nowhere(links: &[Link], named: &str, out: &mut Vec<Diagnostic>) {
         Node::Expr(HExpr { kind: HKind::Payload(path), ty, span }) if ty.is_nothing() => {
             found.push((*span, path.text()));
         }
-        Node::Stmt(HStmt::Assign(HPlace::Payload(path, ty), value)) if ty.is_nothing() => {
-            found.push((value.span, path.text()));
+        Node::Stmt(HStmt::Assign(HPlace::Payload(written, ty), value)) if ty.is_nothing() => {
+            found.push((value.span, written.path.text()));
         }
         _ => {}
     };

@@ -10,6 +10,8 @@ use abi::{Num, Side, Text};
 
 use crate::state::{Bucket, Window};
 
+use super::message::Kind;
+
 pub use super::shared::{Code, EndpointText, LogField, LogSite, RejectSite, Segment, ServiceText, Shared};
 
 pub use super::place::{
@@ -644,10 +646,20 @@ pub enum Op {
     MessageEnd {
         d: Reg,
     },
-    /// Writes a field of the message at hand; `a` is a `T?`, and nothing takes the field away.
+    /// Writes a field of the message at hand; `a` is a `T?`, and nothing takes the field away. The registers
+    /// from `picks` on say which items and entries are meant on the way.
     SetField {
         site: u16,
         a: Reg,
+        picks: Reg,
+        count: u8,
+    },
+    /// The last of a list of a map's entries that has this key; a `T?`.
+    FindEntry {
+        d: Reg,
+        list: Reg,
+        key: Reg,
+        kind: Kind,
     },
     /// Writes the message at hand, and reads it anew as reading `site` says, if there is one.
     SetPayload {

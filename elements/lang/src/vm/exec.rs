@@ -13,6 +13,7 @@ use super::code::{
 };
 use super::compare::VALUES_MAX;
 use super::place::{constant_place, is_constant};
+use super::rewrite::PICKS_MAX;
 use super::state::Atomic;
 use super::text::{in_cidr, ip_of, unit, xxh64};
 use super::texts::{bytes_of, push_text, text_of, write_bytes};
@@ -397,9 +398,13 @@ impl<'a> Run<'a> {
             Op::MessageField { a, site } => self.message_field(site, [r!(a), r!(a.wrapping_add(1))]),
             Op::MessageEntry { key, a, site } => self.message_entry(site, r!(key), r!(a)),
             Op::MessageEnd { d } => set!(d, self.message_end()),
-            Op::SetField { site, a } => {
+            Op::FindEntry { d, list, key, kind } => pair!(d, self.find_entry(r!(list), r!(key), kind)),
+            Op::SetField { site, a, picks, count } => {
                 let value = (r!(a) != 0).then_some(r!(a.wrapping_add(1)));
-                if let Some(verdict) = self.set_field(site, value) {
+                let mut picked = [0; PICKS_MAX];
+                let picked = picked.get_mut(..usize::from(count)).unwrap_or(&mut []);
+                picked.iter_mut().zip(picks..).for_each(|(pick, reg)| *pick = r!(reg));
+                if let Some(verdict) = self.set_field(site, value, picked) {
                     return Flow::End(verdict);
                 }
             }

@@ -28,7 +28,7 @@ pub mod tag {
 }
 
 /// What a value is, which says how it is laid out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(missing_docs, reason = "protobuf's own names")]
 pub enum Kind {
     Bool,
@@ -75,6 +75,15 @@ impl Kind {
     #[inline]
     pub fn is_scalar(self) -> bool {
         !matches!(self, Self::String | Self::Bytes | Self::Message | Self::Group)
+    }
+
+    /// A number of this kind can be this word.
+    pub(crate) fn holds(self, word: u64) -> bool {
+        match self {
+            Self::Int32 | Self::Sint32 | Self::Sfixed32 => i32::try_from(word.cast_signed()).is_ok(),
+            Self::Uint32 | Self::Fixed32 => u32::try_from(word).is_ok(),
+            _ => true,
+        }
     }
 
     /// A varint as a word of the language.
@@ -147,7 +156,33 @@ pub enum Key {
 
 impl Key {
     /// The entry has this key. One that is cut off has none.
-    pub(crate) fn is_of(&self, entry: &[u8]) -> bool {
+    fn is_of(&self, entry: &[u8]) -> bool {
+        match self {
+            Self::Word(kind, word) => KeyRef::Word(*kind, *word),
+            Self::Text(text) => KeyRef::Text(text.as_bytes()),
+        }
+        .is_of(entry)
+    }
+}
+
+/// A key that is known when the call is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum KeyRef<'k> {
+    Word(Kind, u64),
+    Text(&'k [u8]),
+}
+
+impl<'k> KeyRef<'k> {
+    /// A key of this kind, if it is one: `word` where that is a number, else `text`.
+    pub(crate) fn new(kind: Kind, word: u64, text: &'k [u8]) -> Option<Self> {
+        if !kind.is_scalar() {
+            return Some(Self::Text(text));
+        }
+        kind.holds(word).then_some(Self::Word(kind, word))
+    }
+
+    /// The entry has this key. One that is cut off has none.
+    pub(crate) fn is_of(self, entry: &[u8]) -> bool {
         let mut reader = Reader::new(entry);
         let (mut word, mut text): (u64, &[u8]) = (0, &[]);
         while !reader.is_done() {
@@ -166,8 +201,8 @@ impl Key {
             }
         }
         match self {
-            Self::Word(_, key) => *key == word,
-            Self::Text(key) => key.as_bytes() == text,
+            Self::Word(_, key) => key == word,
+            Self::Text(key) => key == text,
         }
     }
 }

@@ -125,6 +125,7 @@ impl Op {
             | Self::Split { a, b, .. }
             | Self::Ring { a, key: b, .. }
             | Self::Push { list: a, a: b }
+            | Self::FindEntry { list: a, key: b, .. }
             | Self::Next { list: a, i: b, .. }
             | Self::SetByte { d: a, a: b, .. }
             | Self::MapChange { key: a, a: b, .. }
@@ -177,8 +178,10 @@ impl Op {
                 read(key);
                 read(a);
             }
-            Self::SetEndpoint { a } | Self::SetField { a, .. } => {
+            Self::SetEndpoint { a } => both(a).into_iter().for_each(&mut *read),
+            Self::SetField { a, picks, count, .. } => {
                 both(a).into_iter().for_each(&mut *read);
+                (picks..).take(count.into()).for_each(&mut *read);
             }
             Self::SetStatus { status, text } => {
                 read(status);
@@ -271,6 +274,7 @@ impl Op {
             | Self::Nth { d, .. }
             | Self::Slot { d, .. }
             | Self::Inside { d, .. }
+            | Self::FindEntry { d, .. }
             | Self::MetaBin { d, .. }
             | Self::LoadScalars { d, .. }
             | Self::MapGet { d, .. }

@@ -1,11 +1,12 @@
 //! What instructions do with messages: decode the one at hand, and give out what was found.
 
 use abi::{Text, Unreadable, Verdict};
+use wire::proto::Malformed;
 
 use super::code::{Where, slice_parts, slice_word};
 use super::exec::Run;
-use super::message::{Reading, Scan, Slot, tag, view_parts};
-use super::rewrite::Target;
+use super::message::{KeyRef, Kind, Reading, Scan, Slot, tag, view_parts};
+use super::rewrite::{PICKS_MAX, Pick, Picked, Target};
 use super::text::mix;
 use super::texts::{bytes_of, text_of};
 
@@ -159,8 +160,39 @@ impl Run<'_> {
         }
     }
 
+    /// The last of a list of a map's entries that has this key. They have been read before, as all of it.
+    pub(super) fn find_entry(&self, list: u64, key: u64, kind: Kind) -> Option<u64> {
+        let text = if kind.is_scalar() { &[] } else { bytes_of(self.shared, &self.scratch, key) };
+        let key = KeyRef::new(kind, key, text)?;
+        let (mut place, mut found) = (0, None);
+        while let Some(entry) = self.next(list, &mut place) {
+            if key.is_of(bytes_of(self.shared, &self.scratch, entry)) {
+                found = Some(entry);
+            }
+        }
+        found
+    }
+
+    /// What a write picks on its way; None if a map cannot have such a key.
+    fn picked<'p>(
+        &'p self,
+        target: &Target,
+        words: &[u64],
+        out: &'p mut [Picked<'p>; PICKS_MAX],
+    ) -> Option<&'p [Picked<'p>]> {
+        let picks = target.steps.iter().filter_map(|step| step.pick);
+        for ((slot, pick), word) in out.iter_mut().zip(picks).zip(words) {
+            *slot = match pick {
+                Pick::Item(_) => Picked::Item(*word),
+                Pick::Entry(kind) if kind.is_scalar() => Picked::Entry(KeyRef::new(kind, *word, &[])?),
+                Pick::Entry(_) => Picked::Entry(KeyRef::Text(bytes_of(self.shared, &self.scratch, *word))),
+            };
+        }
+        out.get(..words.len())
+    }
+
     /// Writes a field of the message at hand. None: go on.
-    pub(super) fn set_field(&mut self, site: u16, value: Option<u64>) -> Option<Verdict> {
+    pub(super) fn set_field(&mut self, site: u16, value: Option<u64>, picks: &[u64]) -> Option<Verdict> {
         let write = self.shared.writes.get(usize::from(site))?;
         let target = write.target(self.call.text(Text::Service), self.call.text(Text::Method))?;
         let payload = match self.call.payload() {
@@ -175,8 +207,12 @@ impl Run<'_> {
             self.encode(target, value, &mut field);
         }
         let mut message = Vec::with_capacity(payload.len() + field.len() + 16);
-        if target.rewrite(payload, &field, &mut message).is_err() {
-            return Some(Verdict::Unreadable(Unreadable::Malformed));
+        let mut picked = [Picked::Item(0); PICKS_MAX];
+        let picked = self.picked(target, picks, &mut picked)?;
+        match target.rewrite(payload, picked, &field, &mut message) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(Malformed) => return Some(Verdict::Unreadable(Unreadable::Malformed)),
         }
         if !self.call.set_payload(&message) {
             return Some(Verdict::Unreadable(Unreadable::TooLarge));

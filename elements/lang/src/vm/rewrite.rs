@@ -2,7 +2,7 @@
 
 use wire::proto::{DEPTH_MAX, Malformed, Reader, Wire, put_key, put_length_before, put_varint};
 
-use super::message::{Key, Kind};
+use super::message::{KeyRef, Kind};
 
 /// Where a write goes, by method.
 #[derive(Clone, Debug, Default)]
@@ -28,8 +28,6 @@ pub struct Target {
     pub is_packed: bool,
     /// Its default is not written.
     pub is_implicit: bool,
-    /// Of a map, only the entry with this key.
-    pub key: Option<Key>,
     /// What is written is encoded already: all entries of a map.
     pub is_raw: bool,
 }
@@ -41,6 +39,42 @@ pub struct Step {
     pub number: u32,
     /// Members of its oneof, which go when it comes.
     pub rivals: Vec<u32>,
+    /// Only one of its values is meant.
+    pub pick: Option<Pick>,
+}
+
+/// Which of a field's values is meant: each write says it anew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pick {
+    /// The item at a place of a list whose items are this.
+    Item(Kind),
+    /// The entry of a map with a key of this kind.
+    Entry(Kind),
+}
+
+/// Picks on one way into a message.
+pub(crate) const PICKS_MAX: usize = 8;
+
+/// What a write picks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Picked<'k> {
+    Item(u64),
+    Entry(KeyRef<'k>),
+}
+
+/// What was found where the write goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// The message is another now.
+    Written,
+    /// There is no such item, or nothing to take away.
+    Unchanged,
+}
+
+impl Outcome {
+    fn or(self, other: Self) -> Self {
+        if self == Self::Written { self } else { other }
+    }
 }
 
 impl Write {
@@ -60,15 +94,16 @@ impl Write {
 impl Target {
     /// Appends the field with one value; `bytes` if the values are texts or messages.
     pub(crate) fn encode(&self, word: u64, bytes: &[u8], to: &mut Vec<u8>) {
-        let number = self.steps.last().map_or(0, |s| s.number);
         let is_default = if self.kind.is_scalar() { word == 0 } else { bytes.is_empty() };
         if self.is_implicit && is_default {
             return;
         }
-        if let Some(key) = &self.key {
-            self.encode_entry(key, number, word, bytes, to);
-            return;
-        }
+        // The value of an entry is its second field.
+        let number = match self.steps.last() {
+            Some(Step { pick: Some(Pick::Entry(_)), .. }) => 2,
+            Some(step) => step.number,
+            None => 0,
+        };
         put_key(to, number, self.kind.wire());
         if self.kind.is_scalar() {
             self.put(word, to);
@@ -78,24 +113,11 @@ impl Target {
         }
     }
 
-    /// Appends the entry of a map.
-    fn encode_entry(&self, key: &Key, number: u32, word: u64, bytes: &[u8], to: &mut Vec<u8>) {
-        put_key(to, number, Wire::Len);
-        let from = to.len();
-        let of = |number, kind| Self::plain(number, kind);
-        match key {
-            Key::Word(kind, key) => of(1, *kind).encode(*key, &[], to),
-            Key::Text(key) => of(1, Kind::String).encode(0, key.as_bytes(), to),
-        }
-        of(2, self.kind).encode(word, bytes, to);
-        put_length_before(to, from);
-    }
-
     /// A field of its own, always written.
     pub(crate) fn plain(number: u32, kind: Kind) -> Self {
-        let steps = vec![Step { number, rivals: Vec::new() }];
-        let (is_list, is_packed, is_implicit, key, is_raw) = (false, false, false, None, false);
-        Self { steps, kind, is_list, is_packed, is_implicit, key, is_raw }
+        let steps = vec![Step { number, rivals: Vec::new(), pick: None }];
+        let (is_list, is_packed, is_implicit, is_raw) = (false, false, false, false);
+        Self { steps, kind, is_list, is_packed, is_implicit, is_raw }
     }
 
     /// Appends the field with many words.
@@ -142,33 +164,71 @@ impl Target {
     }
 
     /// Appends `message` with the field replaced by `field`, which is it encoded; nothing takes it away.
-    pub(crate) fn rewrite(&self, message: &[u8], field: &[u8], to: &mut Vec<u8>) -> Result<(), Malformed> {
-        self.level(message, &self.steps, field, to)
+    /// `picked` says which items and entries are meant on the way. True if something is another now.
+    pub(crate) fn rewrite(
+        &self,
+        message: &[u8],
+        picked: &[Picked<'_>],
+        field: &[u8],
+        to: &mut Vec<u8>,
+    ) -> Result<bool, Malformed> {
+        let way = Way { steps: &self.steps, picked };
+        Ok(self.level(message, way, field, to)? == Outcome::Written)
     }
 
-    fn level(&self, message: &[u8], steps: &[Step], field: &[u8], to: &mut Vec<u8>) -> Result<(), Malformed> {
-        let Some((step, rest)) = steps.split_first() else { return Ok(()) };
-        let is_last = rest.is_empty();
+    fn level(
+        &self,
+        message: &[u8],
+        way: Way<'_>,
+        field: &[u8],
+        to: &mut Vec<u8>,
+    ) -> Result<Outcome, Malformed> {
+        let Some((step, rest)) = way.steps.split_first() else { return Ok(Outcome::Unchanged) };
+        match (step.pick, way.picked.split_first()) {
+            (None, _) => self.field(message, step, Way { steps: rest, ..way }, field, to),
+            (Some(Pick::Item(kind)), Some((Picked::Item(at), picked))) => {
+                self.item(message, (step.number, kind, *at), Way { steps: rest, picked }, field, to)
+            }
+            (Some(Pick::Entry(_)), Some((Picked::Entry(key), picked))) => {
+                self.entry(message, step.number, *key, Way { steps: rest, picked }, field, to)
+            }
+            _ => Ok(Outcome::Unchanged),
+        }
+    }
+
+    /// A field that is one value, or all of its values.
+    fn field(
+        &self,
+        message: &[u8],
+        step: &Step,
+        rest: Way<'_>,
+        field: &[u8],
+        to: &mut Vec<u8>,
+    ) -> Result<Outcome, Malformed> {
+        let is_last = rest.steps.is_empty();
         let inner = if is_last { Inner::None } else { inner(message, step.number)? };
-        let mut is_placed = false;
+        let place = |to: &mut Vec<u8>| {
+            if is_last {
+                to.extend_from_slice(field);
+                return Ok(Outcome::Written);
+            }
+            self.nested(step.number, inner.bytes(), rest, field, to)
+        };
+        let (mut is_placed, mut outcome) = (false, Outcome::Unchanged);
         let mut reader = Reader::new(message);
         while !reader.is_done() {
             let from = reader.at();
             let (number, wire) = reader.key()?;
             reader.skip(number, wire, DEPTH_MAX)?;
             let is_own = number == step.number
-                && if let (true, Some(key)) = (is_last, &self.key) {
-                    let mut entry = Reader::new(message.get(from..).unwrap_or(&[]));
-                    entry.key()?;
-                    wire == Wire::Len && key.is_of(entry.slice()?.1)
-                } else if is_last {
+                && if is_last {
                     wire == self.kind.wire() || (self.is_list && wire == Wire::Len)
                 } else {
                     wire == Wire::Len
                 };
             if is_own {
                 if !is_placed {
-                    self.place(&inner, step, rest, field, to)?;
+                    outcome = place(to)?;
                     is_placed = true;
                 }
             } else if !step.rivals.contains(&number) || field.is_empty() {
@@ -176,29 +236,166 @@ impl Target {
             }
         }
         if !is_placed && !field.is_empty() {
-            self.place(&inner, step, rest, field, to)?;
+            outcome = place(to)?;
         }
-        Ok(())
+        Ok(outcome)
     }
 
-    fn place(
+    /// A message field with what is changed within it.
+    fn nested(
         &self,
-        inner: &Inner<'_>,
-        step: &Step,
-        rest: &[Step],
+        number: u32,
+        message: &[u8],
+        rest: Way<'_>,
         field: &[u8],
         to: &mut Vec<u8>,
-    ) -> Result<(), Malformed> {
-        if rest.is_empty() {
-            to.extend_from_slice(field);
-            return Ok(());
-        }
-        put_key(to, step.number, Wire::Len);
+    ) -> Result<Outcome, Malformed> {
+        put_key(to, number, Wire::Len);
         let from = to.len();
-        self.level(inner.bytes(), rest, field, to)?;
+        let outcome = self.level(message, rest, field, to)?;
         put_length_before(to, from);
-        Ok(())
+        Ok(outcome)
     }
+
+    /// The item at a place of a list, which is there or nothing happens.
+    fn item(
+        &self,
+        message: &[u8],
+        (own, kind, at): (u32, Kind, u64),
+        rest: Way<'_>,
+        field: &[u8],
+        to: &mut Vec<u8>,
+    ) -> Result<Outcome, Malformed> {
+        let (mut place, mut outcome) = (0_u64, Outcome::Unchanged);
+        let mut reader = Reader::new(message);
+        while !reader.is_done() {
+            let from = reader.at();
+            let (number, wire) = reader.key()?;
+            let value = reader.at();
+            reader.skip(number, wire, DEPTH_MAX)?;
+            let whole = message.get(from..reader.at()).unwrap_or(&[]);
+            let is_packed = wire == Wire::Len && kind.is_scalar();
+            if number == own && is_packed {
+                let (_, values) = Reader::new(message.get(value..).unwrap_or(&[])).slice()?;
+                outcome = outcome.or(packed(values, own, kind, &mut place, at, field, to)?);
+            } else if number == own && wire == kind.wire() {
+                if place != at {
+                    to.extend_from_slice(whole);
+                } else if rest.steps.is_empty() {
+                    to.extend_from_slice(field);
+                    outcome = Outcome::Written;
+                } else {
+                    let (_, item) = Reader::new(message.get(value..).unwrap_or(&[])).slice()?;
+                    outcome = self.nested(own, item, rest, field, to)?;
+                }
+                place += 1;
+            } else {
+                to.extend_from_slice(whole);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// The entry of a map, of which there is one afterwards, or none if it is taken away.
+    fn entry(
+        &self,
+        message: &[u8],
+        own: u32,
+        key: KeyRef<'_>,
+        rest: Way<'_>,
+        field: &[u8],
+        to: &mut Vec<u8>,
+    ) -> Result<Outcome, Malformed> {
+        let is_last = rest.steps.is_empty();
+        let (mut before, mut after, mut latest) = (Vec::new(), Vec::new(), None);
+        let mut reader = Reader::new(message);
+        while !reader.is_done() {
+            let from = reader.at();
+            let (number, wire) = reader.key()?;
+            let value = reader.at();
+            reader.skip(number, wire, DEPTH_MAX)?;
+            if number == own && wire == Wire::Len {
+                let (_, entry) = Reader::new(message.get(value..).unwrap_or(&[])).slice()?;
+                if key.is_of(entry) {
+                    latest = Some(entry);
+                    continue;
+                }
+            }
+            let side: &mut Vec<u8> = if latest.is_some() { &mut after } else { &mut before };
+            side.extend_from_slice(message.get(from..reader.at()).unwrap_or(&[]));
+        }
+        to.extend_from_slice(&before);
+        let mut outcome = Outcome::Unchanged;
+        if !field.is_empty() || (latest.is_some() && !is_last) {
+            put_key(to, own, Wire::Len);
+            let from = to.len();
+            key.encode(to);
+            outcome = if is_last {
+                to.extend_from_slice(field);
+                Outcome::Written
+            } else {
+                let value = latest.map_or(Ok(Inner::None), |entry| inner(entry, 2))?;
+                self.nested(2, value.bytes(), rest, field, to)?
+            };
+            put_length_before(to, from);
+        } else if latest.is_some() {
+            outcome = Outcome::Written;
+        }
+        to.extend_from_slice(&after);
+        Ok(outcome)
+    }
+}
+
+impl KeyRef<'_> {
+    /// Appends it as the first field of an entry.
+    fn encode(self, to: &mut Vec<u8>) {
+        match self {
+            Self::Word(kind, word) => Target::plain(1, kind).encode(word, &[], to),
+            Self::Text(text) => Target::plain(1, Kind::String).encode(0, text, to),
+        }
+    }
+}
+
+/// The steps that are left, and what they pick.
+#[derive(Clone, Copy)]
+struct Way<'w> {
+    steps: &'w [Step],
+    picked: &'w [Picked<'w>],
+}
+
+/// Values in one field, the one at a place replaced; `place` counts on behind them.
+fn packed(
+    values: &[u8],
+    number: u32,
+    kind: Kind,
+    place: &mut u64,
+    at: u64,
+    field: &[u8],
+    to: &mut Vec<u8>,
+) -> Result<Outcome, Malformed> {
+    let mut one = Reader::new(field);
+    if !one.is_done() {
+        one.key()?;
+    }
+    let (mut out, mut outcome) = (Vec::with_capacity(values.len() + field.len()), Outcome::Unchanged);
+    let mut reader = Reader::new(values);
+    while !reader.is_done() {
+        let from = reader.at();
+        kind.read(&mut reader)?;
+        if *place == at {
+            out.extend_from_slice(field.get(one.at()..).unwrap_or(&[]));
+            outcome = Outcome::Written;
+        } else {
+            out.extend_from_slice(values.get(from..reader.at()).unwrap_or(&[]));
+        }
+        *place += 1;
+    }
+    if !out.is_empty() {
+        put_key(to, number, Wire::Len);
+        put_varint(to, out.len() as u64);
+        to.extend_from_slice(&out);
+    }
+    Ok(outcome)
 }
 
 /// What a message field has in all its parts together.

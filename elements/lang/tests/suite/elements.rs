@@ -288,6 +288,32 @@ fn a_fault_is_a_status_or_a_delay() {
 }
 
 #[test]
+fn a_caller_asks_for_faults_as_of_envoy() {
+    let passed = |share: &str, headers: &[(&str, &str)]| {
+        let (compiled, mut mock) = one(&format!("FaultInjection({share}, headers: true)"), "");
+        mock.request = headers
+            .iter()
+            .map(|(name, value)| (format!("x-envoy-fault-{name}"), value.as_bytes().to_vec()))
+            .collect();
+        let (verdict, delays) = run(&compiled, Entry::Request, &mut mock);
+        match verdict {
+            Verdict::Reject(reject) => (Some(reject.status), delays),
+            _ => (None, delays),
+        }
+    };
+    let abort = "abort-grpc-request";
+    assert_eq!(passed("100%", &[]), (None, vec![]));
+    assert_eq!(passed("100%", &[(abort, "8")]), (Some(Status::RESOURCE_EXHAUSTED), vec![]));
+    assert_eq!(passed("100%", &[(abort, "99")]), (Some(Status::UNKNOWN), vec![]));
+    assert_eq!(passed("100%", &[(abort, "no number")]), (None, vec![]));
+    assert_eq!(passed("100%", &[("delay-request", "20")]), (None, vec![20_000_000]));
+    assert_eq!(passed("100%", &[("delay-request", "20"), (abort, "14")]).1, vec![20_000_000]);
+    // Neither the caller nor the link goes beyond the other.
+    assert_eq!(passed("100%", &[(abort, "8"), ("abort-request-percentage", "0")]), (None, vec![]));
+    assert_eq!(passed("0%", &[(abort, "8"), ("abort-request-percentage", "100")]), (None, vec![]));
+}
+
+#[test]
 fn draws_repeat_and_do_not_depend_on_neighbours() {
     let verdicts = |rule: &str| -> Vec<bool> {
         let (compiled, mut mock) = one(rule, "");

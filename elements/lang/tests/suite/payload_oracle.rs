@@ -6,6 +6,7 @@ use crate::common::{Mock, run};
 use abi::{Entry, Unreadable, Verdict};
 use proptest::prelude::*;
 use prost_reflect::ReflectMessage;
+use prost_reflect::prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, Value};
 use towpath_lang::{self as lang, Compiled, Loader, Overrides, SourceText};
 use wire::proto::{Reader, Wire, put_key, put_varint};
@@ -64,6 +65,14 @@ const READS: [&str; 33] = [
     "unpacked[1]",
 ];
 
+/// Entries of maps by keys that are known when the call is there, and the same by constants.
+const OPEN: [(&str, &str); 4] = [
+    ("ms[none]", "ms[\"\"]"),
+    ("mi[zero].s", "mi[0].s"),
+    ("mi[zero].sub.i", "mi[0].sub.i"),
+    ("ms.limit(100)[none]", "ms[\"\"]"),
+];
+
 struct Files;
 
 impl Loader for Files {
@@ -75,15 +84,25 @@ impl Loader for Files {
     }
 }
 
+/// Every read: as it is written, and by constants.
+fn reads() -> impl Iterator<Item = (usize, &'static str, &'static str)> {
+    READS.iter().map(|read| (*read, *read)).chain(OPEN).enumerate().map(|(at, (read, path))| (at, read, path))
+}
+
 fn chain() -> Compiled {
-    let reads: Vec<String> = READS
-        .iter()
-        .enumerate()
-        .map(|(at, read)| format!("call.metadata[\"h{at}\"] = \"{{call.payload.{read}}}\""))
+    let reads: Vec<String> = reads()
+        .map(|(at, read, _)| format!("call.metadata[\"h{at}\"] = \"{{call.payload.{read}}}\""))
         .collect();
-    let source = format!(
-        "proto \"o.proto\"\nservice a\nservice b {{ endpoints: [\"127.0.0.1:1\"] }}\na -> b.o.S/M: E\nelement E {{ request {{ {}\nlet sub = call.payload.sub  match sub {{ Some(sub) => {{ call.metadata[\"v\"] = \"{{sub.s}} {{sub.sub.i}} {{sub.y.s}} {{sub.r[0]}}\" }} None => {{}} }} call.metadata[\"n\"] = \"{{len(call.payload.ri)}} {{len(call.payload.rsub)}} {{base64(call.payload.by)}} {{any(call.payload.rsub, e => e.sub.i == 7)}}\" }} }}",
+    compiled(&format!(
+        "let none = lower(\"\")  let zero = parse_int(\"0\") ?? 1\n{}\nlet sub = call.payload.sub  match sub {{ Some(sub) => {{ call.metadata[\"v\"] = \"{{sub.s}} {{sub.sub.i}} {{sub.y.s}} {{sub.r[0]}}\" }} None => {{}} }} call.metadata[\"n\"] = \"{{len(call.payload.ri)}} {{len(call.payload.rsub)}} {{base64(call.payload.by)}} {{any(call.payload.rsub, e => e.sub.i == 7)}}\"",
         reads.join("\n")
+    ))
+}
+
+/// A chain with this `request`.
+fn compiled(request: &str) -> Compiled {
+    let source = format!(
+        "proto \"o.proto\"\nservice a\nservice b {{ endpoints: [\"127.0.0.1:1\"] }}\na -> b.o.S/M: E\nelement E {{ request {{ {request} }} }}"
     );
     let mut compiled =
         lang::compile("o.adn", &source, &Files, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
@@ -275,10 +294,10 @@ fn agree(bytes: &[u8]) {
             return;
         }
         assert_eq!(ours, Verdict::Forward, "they read it: {bytes:x?}");
-        for (at, read) in READS.iter().enumerate() {
+        for (at, read, path) in reads() {
             assert_eq!(
                 mock.request_header(&format!("h{at}")).unwrap(),
-                expected(&message, read),
+                expected(&message, path),
                 "{read} of {bytes:x?}"
             );
         }
@@ -326,6 +345,159 @@ proptest! {
                 bytes.truncate(usize::from(cut) % (bytes.len() + 1));
             }
             agree(&bytes);
+        });
+    }
+}
+
+/// What `request` writes, and the same for `prost-reflect`: where to, and the value.
+const WRITES: [(&str, &str, Written); 24] = [
+    ("rs[1] = \"w\"", "rs[1]", Written::Text("w")),
+    ("rs[len(call.payload.rs) - 1] = \"\"", "rs[-1]", Written::Text("")),
+    ("rs[0] = None", "rs[0]", Written::Nothing),
+    ("ri[0] = 9", "ri[0]", Written::Int(9)),
+    ("ri[2] = -70000", "ri[2]", Written::Int(-70000)),
+    ("ri[1] = 0", "ri[1]", Written::Int(0)),
+    ("ri[0] = None", "ri[0]", Written::Nothing),
+    ("unpacked[1] = 5", "unpacked[1]", Written::Int(5)),
+    ("unpacked[0] = None", "unpacked[0]", Written::Nothing),
+    ("rsub[0].s = \"w\"", "rsub[0].s", Written::Text("w")),
+    ("rsub[0].s = \"\"", "rsub[0].s", Written::Text("")),
+    ("rsub[1].sub.i = 5", "rsub[1].sub.i", Written::Int(5)),
+    ("rsub[0].r[1] = \"w\"", "rsub[0].r[1]", Written::Text("w")),
+    ("rsub[0].y.s = \"w\"", "rsub[0].y.s", Written::Text("w")),
+    ("rsub[0].x = None", "rsub[0].x", Written::Nothing),
+    ("rsub[0] = None", "rsub[0]", Written::Nothing),
+    ("sub.sub.r[0] = \"w\"", "sub.sub.r[0]", Written::Text("w")),
+    ("mi[parse_int(\"0\") ?? 1].s = \"w\"", "mi[0].s", Written::Text("w")),
+    ("mi[0].sub.i = 5", "mi[0].sub.i", Written::Int(5)),
+    ("mi[7].r[0] = \"w\"", "mi[7].r[0]", Written::Text("w")),
+    ("mi[0].x = None", "mi[0].x", Written::Nothing),
+    ("mi[parse_int(\"0\") ?? 1] = None", "mi[0]", Written::Nothing),
+    ("ms[lower(\"K\")] = 5", "ms[k]", Written::Int(5)),
+    ("ms[lower(\"K\")] = None", "ms[k]", Written::Nothing),
+];
+
+/// A value to be written.
+#[derive(Clone, Copy)]
+enum Written {
+    Text(&'static str),
+    Int(i32),
+    Nothing,
+}
+
+impl Written {
+    fn value(self) -> Option<Value> {
+        match self {
+            Self::Text(text) => Some(Value::String(text.to_owned())),
+            Self::Int(n) => Some(Value::I32(n)),
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// Writes by `prost-reflect`: true if anything was to be written.
+fn write(message: &mut DynamicMessage, path: &str, value: Option<Value>) -> bool {
+    let (step, rest) = path.split_once('.').unwrap_or((path, ""));
+    let (name, index) =
+        step.split_once('[').map_or((step, None), |(n, i)| (n, Some(i.trim_end_matches(']'))));
+    let field = message.descriptor().get_field_by_name(name).unwrap();
+    let mut held = message.get_field(&field).into_owned();
+    let is_written = match (&mut held, index) {
+        (Value::List(items), Some(at)) => {
+            let at = at.parse().unwrap_or(items.len().wrapping_sub(1));
+            match (items.get_mut(at), value) {
+                (None, _) => false,
+                (Some(Value::Message(inner)), value) if !rest.is_empty() => write(inner, rest, value),
+                (Some(item), Some(value)) => {
+                    *item = value;
+                    true
+                }
+                (Some(_), None) => {
+                    items.remove(at);
+                    true
+                }
+            }
+        }
+        (Value::Map(entries), Some(key)) => {
+            let text = || prost_reflect::MapKey::String(key.to_owned());
+            let key = key.parse().map_or_else(|_| text(), prost_reflect::MapKey::I32);
+            match (rest, value) {
+                ("", Some(value)) => {
+                    entries.insert(key, value);
+                    true
+                }
+                ("", None) => entries.remove(&key).is_some(),
+                (rest, value) => {
+                    let entry = field.kind().as_message().unwrap().map_entry_value_field();
+                    let mut inner = entries.get(&key).cloned().unwrap_or(Value::default_value(&entry.kind()));
+                    let is_written = write(inner.as_message_mut().unwrap(), rest, value);
+                    if is_written {
+                        entries.insert(key, inner);
+                    }
+                    is_written
+                }
+            }
+        }
+        (Value::Message(inner), _) if !rest.is_empty() => write(inner, rest, value),
+        (held, _) => match value {
+            Some(value) => {
+                *held = value;
+                true
+            }
+            None => {
+                let had = message.has_field(&field);
+                message.clear_field(&field);
+                return had;
+            }
+        },
+    };
+    if is_written {
+        message.set_field(&field, held);
+    }
+    is_written
+}
+
+/// A message after one of [`WRITES`] is what `prost-reflect` makes of it.
+fn writes_agree(chain: &Compiled, ty: &MessageDescriptor, bytes: &[u8], at: usize) {
+    let (statement, path, value) = WRITES[at];
+    let Ok(mut message) = DynamicMessage::decode(ty.clone(), bytes) else { return };
+    // Of NaN nobody says whether it is the same.
+    if is_mislaid(ty, bytes) || message != message.clone() {
+        return;
+    }
+    let mut mock = Mock::new(1);
+    (mock.service, mock.method) = ("o.S".into(), "M".into());
+    mock.payload = Some(bytes.to_vec());
+    assert_eq!(run(chain, Entry::Request, &mut mock).0, Verdict::Forward, "{statement} of {bytes:x?}");
+    let ours = mock.payload.unwrap();
+    write(&mut message, path, value.value());
+    // What is at its default is not there, whether it came so or was made so.
+    let plain = |message: DynamicMessage| {
+        DynamicMessage::decode(ty.clone(), message.encode_to_vec().as_slice()).unwrap()
+    };
+    let ours = plain(DynamicMessage::decode(ty.clone(), ours.as_slice()).unwrap());
+    let message = plain(message);
+    // A type that holds itself has no end when it is shown for debugging.
+    assert!(ours == message, "{statement} of {bytes:x?}: {ours}, expected {message}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn parts_are_written_the_same(dice in prop::collection::vec(any::<u8>(), 0..400)) {
+        thread_local! {
+            static CHAINS: Vec<Compiled> =
+                WRITES.iter().map(|(statement, ..)| compiled(&format!("call.payload.{statement}"))).collect();
+        }
+        WORLD.with(|(_, ty)| {
+            let mut bytes = Vec::new();
+            let mut dice = Dice(&dice);
+            let at = dice.next() as usize % WRITES.len();
+            // Two messages one after the other are one: what is split is merged.
+            fields(&mut dice, ty, 3, &mut bytes);
+            fields(&mut dice, ty, 3, &mut bytes);
+            CHAINS.with(|chains| writes_agree(&chains[at], ty, &bytes, at));
         });
     }
 }
