@@ -113,7 +113,7 @@ static inline struct towpath_comp_private towpath_comp_op_own(const struct rte_c
 
 /* cryptodev: one AEAD operation in place. Nonce, associated data and our own words follow the structs: they have
  * to stay where they are until the operation is done. */
-#define TOWPATH_AAD_MAX 32
+#define TOWPATH_AAD_MAX 96
 struct towpath_aead_own {
 	uint64_t token;
 	uint32_t session;

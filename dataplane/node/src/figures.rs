@@ -35,6 +35,10 @@ pub(crate) struct Figures {
     pub(crate) shards: Vec<ShardFigures>,
     /// Log lines written, dropped, failed; notices muted.
     pub(crate) log: [u64; 4],
+    /// What each shard's job queue counts.
+    pub(crate) queues: Vec<offload::QueueSnapshot>,
+    /// What the node has sealed and opened, if it has a named key.
+    pub(crate) seals: Option<offload::SealSnapshot>,
     /// How long the node has been up, nanoseconds.
     pub(crate) uptime_ns: u64,
     /// Resident memory, bytes.
@@ -317,6 +321,8 @@ pub(crate) mod tests {
         Figures {
             shards: vec![one(0), one(1)],
             log: [10, 1, 0, 2],
+            queues: vec![offload::QueueSnapshot { cpu_jobs: 7, ..Default::default() }; 2],
+            seals: Some(offload::SealSnapshot { forged: 3, senders: 2, ..Default::default() }),
             uptime_ns: 2_000_000_000,
             resident_bytes: 8 << 20,
         }

@@ -16,6 +16,7 @@ mod doctor;
 mod failure;
 mod figures;
 mod format;
+mod jobs;
 mod log;
 mod machine;
 mod metrics;

@@ -20,6 +20,7 @@ pub(crate) fn encode(figures: &Figures) -> String {
     node(&mut out, figures);
     shards(&mut out, figures);
     ports(&mut out, figures);
+    jobs(&mut out, figures);
     chains(&mut out, &sum);
     endpoints(&mut out, &sum);
     for (name, help, value) in &sum.counters {
@@ -264,6 +265,27 @@ fn shards(out: &mut Text, figures: &Figures) {
 }
 
 /// What the raw ports of each shard count: the device's totals, TCP/IP's, and what it holds now.
+/// Where jobs ran, and what was sealed and opened.
+fn jobs(out: &mut Text, figures: &Figures) {
+    for (at, (name, help, _)) in offload::QueueSnapshot::default().iter().enumerate() {
+        let name = format!("towpath_offload_{name}_total");
+        out.family(&name, help, "counter");
+        for (shard, queue) in figures.queues.iter().enumerate() {
+            let value = queue.iter().nth(at).map_or(0, |(.., value)| value);
+            out.sample(&name, &[("shard", &shard.to_string())], value as f64);
+        }
+    }
+    let Some(seals) = &figures.seals else { return };
+    for (name, help, value) in seals.iter() {
+        let name = format!("towpath_seal_{name}_total");
+        out.family(&name, help, "counter");
+        out.sample(&name, &[], value as f64);
+    }
+    let name = "towpath_seal_senders";
+    out.family(name, "Sealing shards whose calls are remembered against replay.", "gauge");
+    out.sample(name, &[], seals.senders as f64);
+}
+
 fn ports(out: &mut Text, figures: &Figures) {
     let of_all = || {
         figures
@@ -401,6 +423,9 @@ mod tests {
             r#"towpath_downstream_faults_total{fault="rapid_reset"} 4"#,
             "towpath_calls_in_flight 6",
             "towpath_log_lines_dropped_total 1",
+            r#"towpath_offload_cpu_jobs_total{shard="1"} 7"#,
+            "towpath_seal_forged_total 3",
+            "towpath_seal_senders 2",
             r#"towpath_generation{shard="1",core="1"} 1"#,
             r#"towpath_element_metric_count{metric="cache_hits"} 10"#,
             r#"towpath_element_metric_count{metric="cache_hits",tenant="a\"b"} 6"#,

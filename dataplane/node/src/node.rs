@@ -18,6 +18,7 @@ use crate::clock;
 use crate::config::{Listen, Offload};
 use crate::failure::{Failure, Outcome};
 use crate::figures::{Figures, ShardFigures};
+use crate::jobs::Jobs;
 use crate::log::{Target, Writer};
 use crate::machine;
 use crate::reload::{Adoption, Origin};
@@ -84,7 +85,7 @@ pub(crate) struct Node {
     seats: Vec<Seat>,
     writer: Writer,
     offload: Offload,
-    keys: Arc<offload::Keys>,
+    jobs: Jobs,
     said: Receiver<Said>,
     addrs: Vec<Addr>,
     backend: io::Backend,
@@ -125,9 +126,8 @@ impl Node {
             .collect();
         let listeners = Arc::new(io::Listeners::bind(&specs).map_err(|e| Failure::line(e.to_string()))?);
         let addrs = addrs(&plan.listen, &listeners);
+        let jobs = Jobs::open(&plan.offload, plan.dpdk_memory, &plan.ports, plan.cores.len())?;
         let ports = open_ports(&mut plan)?;
-
-        let keys = plan.offload.open_keys()?;
 
         let count = plan.cores.len();
         let shards = u16::try_from(count).map_err(|_| Failure::line("too many cores"))?;
@@ -154,7 +154,7 @@ impl Node {
             port_specs: plan.ports.clone(),
             writer,
             offload: plan.offload.clone(),
-            keys: keys.clone(),
+            jobs,
             said,
             addrs: addrs.clone(),
             backend: plan.io.backend,
@@ -190,7 +190,7 @@ impl Node {
                 listeners: listeners.clone(),
                 ports: node.ports.take(shard),
                 placement: placement.clone(),
-                keys: keys.clone(),
+                jobs: node.jobs.seat(),
                 setup,
                 log,
             };
@@ -318,12 +318,17 @@ impl Node {
     /// # Errors
     /// One line; then nothing has changed.
     pub(crate) fn reload_keys(&self) -> Result<Vec<String>, String> {
-        self.keys.reload().map_err(|error| format!("[keys]: {error}"))
+        self.jobs.keys().reload().map_err(|error| format!("[keys]: {error}"))
+    }
+
+    /// Where jobs run, and the named keys.
+    pub(crate) fn jobs(&self) -> &Jobs {
+        &self.jobs
     }
 
     /// Their names.
     pub(crate) fn key_names(&self) -> impl Iterator<Item = &str> {
-        self.keys.names()
+        self.jobs.keys().names()
     }
 
     /// The log's files are opened again.
@@ -381,6 +386,8 @@ impl Node {
         Figures {
             shards,
             log: self.writer.read(),
+            queues: self.jobs.queues(),
+            seals: self.jobs.seals(),
             uptime_ns: clock::monotonic().since_ns(self.started),
             resident_bytes: machine::resident_bytes(),
         }

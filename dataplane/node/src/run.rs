@@ -324,11 +324,13 @@ impl Control {
             Ask::Config => Answer::ok(self.config_text()),
             Ask::Explain => {
                 let generation = self.node.generation();
-                Answer::ok(format!("generation {generation}\n{}", self.node.report().text()))
+                let placement = self.node.jobs().placement_text();
+                Answer::ok(format!("generation {generation}\n{}{placement}", self.node.report().text()))
             }
             Ask::Status => {
                 let figures = self.node.figures();
-                Answer::ok(status::text(&figures, self.node.origin(), self.is_draining))
+                let placement = self.node.jobs().placement_text();
+                Answer::ok(status::text(&figures, self.node.origin(), self.is_draining) + &placement)
             }
             Ask::StatusJson => {
                 let figures = self.node.figures();
@@ -397,7 +399,8 @@ impl Control {
         };
         let _ = writeln!(
             out,
-            "[access_log]\nto = {to:?}\nwhen = \"{when}\"\n[chains]\ncode = \"{code}\"\n[limits]\n{}",
+            "[access_log]\nto = {to:?}\nwhen = \"{when}\"\n[chains]\ncode = \"{code}\"\n{}[limits]\n{}",
+            c.offload.text(),
             limits_text(&c.limits)
         );
         out

@@ -11,6 +11,7 @@ use std::time::Duration;
 use abi::Program;
 use shard::{Instant, Setup, Shard, Snapshot, Transport};
 
+use crate::jobs::JobSeat;
 use crate::log::ShardLog;
 
 /// How long a drained shard goes on for connections that are closed and not sent yet.
@@ -74,8 +75,8 @@ pub(crate) struct Boot {
     pub(crate) ports: io::PortSeats,
     /// The shards' common table.
     pub(crate) placement: Arc<io::Placement>,
-    /// The node's named keys.
-    pub(crate) keys: Arc<offload::Keys>,
+    /// Where its jobs run.
+    pub(crate) jobs: JobSeat,
     /// What it runs.
     pub(crate) setup: Setup,
     /// Its end of the log.
@@ -190,8 +191,7 @@ fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), 
     let waker = transport.waker();
     let from_helper = waker.clone();
     // Before pinning: the helper must not inherit the shard's core.
-    let offload = offload::Cpu::new(&boot.keys, move || from_helper.wake())
-        .map_err(|e| format!("core {core}: cannot start the offload thread: {e}"))?;
+    let offload = boot.jobs.queue(move || from_helper.wake()).map_err(|why| format!("core {core}: {why}"))?;
     if !io::pin(core) {
         return Err(format!(
             "core {core}: the kernel refuses to pin a thread to it; choose others with --cores"

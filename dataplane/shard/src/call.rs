@@ -181,8 +181,8 @@ pub(crate) struct Call {
     pub(crate) own_tag: Option<CallTag>,
     /// How messages of both directions leave.
     pub(crate) leaving: Leaving,
-    /// What the caller's own accept list had: gzip, deflate.
-    pub(crate) caller_accepts: [bool; 2],
+    /// What the caller's own accept list had, by `Encoding`.
+    pub(crate) caller_accepts: [bool; abi::Encoding::ALL.len()],
     /// How we compress the request, decided at the first attempt.
     pub(crate) request_encoding: Option<abi::Encoding>,
     /// Bytes of the pools held by this call: windows and kept bytes.

@@ -261,11 +261,11 @@ impl Core {
                 call.phase = Phase::Queued;
                 if let Leaving::Packed(how) = call.leaving {
                     let accept = call.request.get(Token::GrpcAcceptEncoding).unwrap_or(b"");
-                    call.caller_accepts =
-                        [Encoding::Gzip, Encoding::Deflate].map(|e| names_encoding(accept, e));
+                    call.caller_accepts = Encoding::ALL.map(|e| names_encoding(accept, e));
                     let accept: &[u8] = match how.encoding {
                         Encoding::Gzip => b"gzip,deflate,identity",
                         Encoding::Deflate => b"deflate,gzip,identity",
+                        Encoding::Zstd => b"zstd,gzip,deflate,identity",
                     };
                     if call.is_grpc {
                         call.request.set(Token::GrpcAcceptEncoding, b"grpc-accept-encoding", accept);

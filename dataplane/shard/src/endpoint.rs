@@ -58,8 +58,8 @@ pub(crate) struct Endpoint {
     pub(crate) reports: Option<Box<Reports>>,
     latency_ns: f64,
     latency_at: Instant,
-    /// `grpc-accept-encoding` of its last answer: gzip, deflate.
-    accepts: [bool; 2],
+    /// `grpc-accept-encoding` of its last answer, by `Encoding`.
+    accepts: [bool; Encoding::ALL.len()],
     queue: WaitQueue,
     holders: Holders,
 }
@@ -86,7 +86,7 @@ impl Endpoint {
             reports: None,
             latency_ns: 0.0,
             latency_at: Instant(0),
-            accepts: [false; 2],
+            accepts: [false; Encoding::ALL.len()],
             queue: WaitQueue::default(),
             holders: Holders::default(),
         }
@@ -136,7 +136,7 @@ impl Endpoint {
 
     /// Its answer said which encodings it reads.
     pub(crate) fn learn_accepts(&mut self, list: &[u8]) {
-        for encoding in [Encoding::Gzip, Encoding::Deflate] {
+        for encoding in Encoding::ALL {
             self.accepts[encoding as usize] = names_encoding(list, encoding);
         }
     }

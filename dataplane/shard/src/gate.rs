@@ -35,11 +35,7 @@ enum Word {
 
 /// How messages with flag 1 come, if that is an encoding known here.
 pub(crate) fn encoding_of(list: &Headers) -> Option<Encoding> {
-    match list.get(Token::GrpcEncoding) {
-        Some(b"gzip") => Some(Encoding::Gzip),
-        Some(b"deflate") => Some(Encoding::Deflate),
-        _ => None,
-    }
+    list.get(Token::GrpcEncoding).and_then(Encoding::from_name)
 }
 
 fn copy_spill(from: &Spill, to: &mut Spill) {

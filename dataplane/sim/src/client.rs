@@ -381,11 +381,7 @@ fn response(call: usize, it: &mut Live, list: &Headers, ledger: &mut Ledger) {
         ledger.problem(format!("call {call}: initial metadata changed on its way"));
         return;
     }
-    it.inbox.encoding = match list.get(Token::GrpcEncoding) {
-        Some(b"gzip") => Some(Encoding::Gzip),
-        Some(b"deflate") => Some(Encoding::Deflate),
-        _ => None,
-    };
+    it.inbox.encoding = list.get(Token::GrpcEncoding).and_then(Encoding::from_name);
 }
 
 fn finish(call: usize, it: &mut Live, list: &Headers, now: u64, ledger: &mut Ledger) {

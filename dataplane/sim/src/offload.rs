@@ -59,6 +59,12 @@ pub(crate) fn compress(encoding: Encoding, input: &[u8]) -> Vec<u8> {
     let result = match encoding {
         Encoding::Gzip => GzEncoder::new(input, level).read_to_end(&mut out),
         Encoding::Deflate => ZlibEncoder::new(input, level).read_to_end(&mut out),
+        Encoding::Zstd => {
+            out.resize(zstd_safe::compress_bound(input.len()), 0);
+            let result = zstd_safe::compress(&mut out[..], input, 1);
+            out.truncate(result.unwrap_or(0));
+            Ok(out.len())
+        }
     };
     // Reading from memory cannot fail.
     debug_assert!(result.is_ok());
@@ -72,6 +78,17 @@ pub(crate) fn decompress(encoding: Encoding, input: &[u8], max: usize) -> Result
     let result = match encoding {
         Encoding::Gzip => GzDecoder::new(input).take(limit).read_to_end(&mut out),
         Encoding::Deflate => ZlibDecoder::new(input).take(limit).read_to_end(&mut out),
+        Encoding::Zstd => {
+            out.resize(max + 1, 0);
+            let result = zstd_safe::decompress(&mut out[..], input);
+            out.truncate(result.unwrap_or(0));
+            let declared = zstd_safe::get_frame_content_size(input);
+            match (result, declared) {
+                (Ok(len), _) => Ok(len),
+                (Err(_), Ok(Some(size))) if size > max as u64 => return Err(JobError::TooLarge),
+                (Err(_), _) => return Err(JobError::Corrupt),
+            }
+        }
     };
     if result.is_err() {
         return Err(JobError::Corrupt);
@@ -148,9 +165,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_encodings_undo_themselves_and_respect_the_limit() {
+    fn all_encodings_undo_themselves_and_respect_the_limit() {
         let text = b"towpath towpath towpath towpath".repeat(10);
-        for encoding in [Encoding::Gzip, Encoding::Deflate] {
+        for encoding in Encoding::ALL {
             let small = compress(encoding, &text);
             assert!(small.len() < text.len());
             assert_eq!(decompress(encoding, &small, text.len()), Ok(text.clone()));

@@ -322,11 +322,7 @@ fn arrive(list: &Headers, stream: StreamKey, io: &mut PeerIo<'_>, ledger: &mut L
         .find(|e| accepts.split(|b| *b == b',').any(|a| a.trim_ascii() == e.name().as_bytes()));
     let suffix = ledger.suffix(&plan, Way::Request);
     let mut inbox = Inbox::new(call, Way::Request, &plan.request, suffix);
-    inbox.encoding = match list.get(Token::GrpcEncoding) {
-        Some(b"gzip") => Some(Encoding::Gzip),
-        Some(b"deflate") => Some(Encoding::Deflate),
-        _ => None,
-    };
+    inbox.encoding = list.get(Token::GrpcEncoding).and_then(Encoding::from_name);
     Some(Serving {
         call,
         attempt,

@@ -107,14 +107,25 @@ pub enum Encoding {
     Gzip,
     /// RFC 1950 (zlib).
     Deflate,
+    /// RFC 8878.
+    Zstd,
 }
 
 impl Encoding {
+    /// Every encoding, at its number.
+    pub const ALL: [Self; 3] = [Self::Gzip, Self::Deflate, Self::Zstd];
+
+    /// The encoding `grpc-encoding` names.
+    pub fn from_name(name: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.name().as_bytes() == name)
+    }
+
     /// As `grpc-encoding` has it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
             Self::Deflate => "deflate",
+            Self::Zstd => "zstd",
         }
     }
 }

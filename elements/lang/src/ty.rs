@@ -97,7 +97,7 @@ pub(crate) const ENUMS: [EnumDef; 3] = [
         name: "Policy",
         variants: &["p2c", "round_robin", "least_request", "random", "ring_hash", "weighted"],
     },
-    EnumDef { name: "Encoding", variants: &["gzip", "deflate"] },
+    EnumDef { name: "Encoding", variants: &["gzip", "deflate", "zstd"] },
     EnumDef { name: "Level", variants: &["debug", "info", "warn", "error"] },
 ];
 

@@ -1,12 +1,13 @@
 //! One core's compressor and decompressor, with the memory they need from job to job.
 //!
-//! "gzip" is RFC 1952, "deflate" RFC 1950 (zlib), as gRPC has it. Not here: queues and budgets (`cpu`).
+//! "gzip" is RFC 1952, "deflate" RFC 1950 (zlib), as gRPC has it; "zstd" is RFC 8878, one frame with its checksum. Not here: queues and budgets (`cpu`).
 //! Invariant: an input is one stream from its first byte to its last; bytes after its end are
 //! [`JobError::Corrupt`], so that nothing a peer sent is silently dropped.
 
 use abi::Encoding;
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor, adler32, crc32};
 use shard::JobError;
+use zstd_safe::{CCtx, CParameter, DCtx};
 
 /// Results up to this size go through the scratch buffer: copied once, never zeroed.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -21,14 +22,41 @@ const ZLIB_BYTES_MIN: usize = 6;
 pub(crate) struct Codec {
     compressor: Compressor,
     decompressor: Decompressor,
+    /// Made when the first message asks for it: most nodes never do.
+    zstd: Option<Zstd>,
     scratch: Vec<u8>,
+}
+
+struct Zstd {
+    compressor: CCtx<'static>,
+    decompressor: DCtx<'static>,
+}
+
+/// The error of a buffer that is too small; the library gives errors as negative numbers.
+const ZSTD_NO_ROOM: usize = 70_usize.wrapping_neg();
+/// How a frame begins, RFC 8878 section 3.1.1.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+impl Zstd {
+    fn new() -> Option<Self> {
+        let (mut compressor, decompressor) = (CCtx::try_create()?, DCtx::try_create()?);
+        for parameter in [CParameter::CompressionLevel(1), CParameter::ChecksumFlag(true)] {
+            compressor.set_parameter(parameter).ok()?;
+        }
+        Some(Self { compressor, decompressor })
+    }
 }
 
 impl Codec {
     pub(crate) fn new() -> Self {
         // Level 1: a call waits for this; higher levels cost 2 to 10 times as much for a tenth fewer bytes.
         let level = CompressionLvl::new(1).unwrap_or_default();
-        Self { compressor: Compressor::new(level), decompressor: Decompressor::new(), scratch: Vec::new() }
+        Self {
+            compressor: Compressor::new(level),
+            decompressor: Decompressor::new(),
+            zstd: None,
+            scratch: Vec::new(),
+        }
     }
 
     /// Appends the compressed input to `output`.
@@ -41,15 +69,21 @@ impl Codec {
         let bound = match how {
             Encoding::Gzip => self.compressor.gzip_compress_bound(input.len()),
             Encoding::Deflate => self.compressor.zlib_compress_bound(input.len()),
+            Encoding::Zstd => zstd_safe::compress_bound(input.len()),
         };
+        if how == Encoding::Zstd && self.zstd.is_none() {
+            self.zstd = Zstd::new();
+        }
+        let zstd = &mut self.zstd;
         let compressor = &mut self.compressor;
         let run = |room: &mut [u8]| {
             let result = match how {
-                Encoding::Gzip => compressor.gzip_compress(input, room),
-                Encoding::Deflate => compressor.zlib_compress(input, room),
+                Encoding::Gzip => compressor.gzip_compress(input, room).ok(),
+                Encoding::Deflate => compressor.zlib_compress(input, room).ok(),
+                Encoding::Zstd => zstd.as_mut().and_then(|z| z.compressor.compress2(room, input).ok()),
             };
             // The bound is the library's own promise; were it broken, the message would go as it is.
-            result.map_err(|_| JobError::TooLarge)
+            result.ok_or(JobError::TooLarge)
         };
         fill(&mut self.scratch, output, bound, run)
     }
@@ -62,6 +96,9 @@ impl Codec {
         input: &[u8],
         output: &mut Vec<u8>,
     ) -> Result<(), JobError> {
+        if how == Encoding::Zstd {
+            return self.decompress_zstd(max, input, output);
+        }
         let start = output.len();
         let reachable = max.min(input.len().saturating_mul(EXPANSION_MAX));
         let mut room_bytes = size_hint(how, input)?.max(64).min(reachable);
@@ -70,7 +107,7 @@ impl Codec {
             let run = |room: &mut [u8]| {
                 match how {
                     Encoding::Gzip => decompressor.gzip_decompress(input, room),
-                    Encoding::Deflate => decompressor.zlib_decompress(input, room),
+                    Encoding::Deflate | Encoding::Zstd => decompressor.zlib_decompress(input, room),
                 }
                 .map_err(|e| match e {
                     DecompressionError::BadData => JobError::Corrupt,
@@ -90,6 +127,41 @@ impl Codec {
                     output.truncate(start);
                     return Err(JobError::Corrupt);
                 }
+            }
+        }
+    }
+}
+
+impl Codec {
+    /// One frame and nothing else. What the frame says of its size is believed as far as `max`.
+    fn decompress_zstd(&mut self, max: usize, input: &[u8], output: &mut Vec<u8>) -> Result<(), JobError> {
+        let is_one_frame = input.starts_with(&ZSTD_MAGIC)
+            && zstd_safe::find_frame_compressed_size(input).is_ok_and(|len| len == input.len());
+        if !is_one_frame {
+            return Err(JobError::Corrupt);
+        }
+        let declared = zstd_safe::get_frame_content_size(input).map_err(|_| JobError::Corrupt)?;
+        let declared = declared.map(|size| usize::try_from(size).unwrap_or(usize::MAX));
+        if declared.is_some_and(|size| size > max) {
+            return Err(JobError::TooLarge);
+        }
+        if self.zstd.is_none() {
+            self.zstd = Zstd::new();
+        }
+        let zstd = self.zstd.as_mut().ok_or(JobError::TooLarge)?;
+        let mut room_bytes = declared.unwrap_or_else(|| input.len().saturating_mul(4).max(64).min(max));
+        loop {
+            let run = |room: &mut [u8]| {
+                zstd.decompressor.decompress(room, input).map_err(|code| match code {
+                    ZSTD_NO_ROOM if declared.is_none() => JobError::TooLarge,
+                    _ => JobError::Corrupt,
+                })
+            };
+            match fill(&mut self.scratch, output, room_bytes, run) {
+                Err(JobError::TooLarge) if room_bytes < max => {
+                    room_bytes = room_bytes.saturating_mul(4).min(max);
+                }
+                other => return other,
             }
         }
     }
@@ -119,7 +191,7 @@ fn fill(
 }
 
 /// How large the output probably is. A lie costs another attempt, no more.
-fn size_hint(how: Encoding, input: &[u8]) -> Result<usize, JobError> {
+pub(crate) fn size_hint(how: Encoding, input: &[u8]) -> Result<usize, JobError> {
     match how {
         // RFC 1952 section 2.3.1: ISIZE, the size modulo 2^32.
         Encoding::Gzip if input.len() >= GZIP_BYTES_MIN => Ok(u32::from_le_bytes(last4(input)) as usize),
@@ -130,7 +202,7 @@ fn size_hint(how: Encoding, input: &[u8]) -> Result<usize, JobError> {
 
 /// True if the input's last bytes are the checksum of `output`: then nothing follows the stream. (The
 /// library has checked the sum where the stream ends; this finds what ends elsewhere.)
-fn ends_with_checksum(how: Encoding, input: &[u8], output: &[u8]) -> bool {
+pub(crate) fn ends_with_checksum(how: Encoding, input: &[u8], output: &[u8]) -> bool {
     match how {
         Encoding::Gzip => {
             let head = input.get(..input.len().saturating_sub(4)).unwrap_or_default();
@@ -138,6 +210,8 @@ fn ends_with_checksum(how: Encoding, input: &[u8], output: &[u8]) -> bool {
                 && u32::from_le_bytes(last4(head)) == crc32(output)
         }
         Encoding::Deflate => u32::from_be_bytes(last4(input)) == adler32(output),
+        // The library checks the frame it was told is the whole input.
+        Encoding::Zstd => true,
     }
 }
 

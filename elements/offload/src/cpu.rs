@@ -73,8 +73,22 @@ impl Cpu {
         })
     }
 
+    /// What comes before the jobs of a burst.
+    pub(crate) fn begin(&mut self) {
+        if self.pending() == 0 {
+            self.turn_bytes = 0;
+        }
+        self.bench.sealer.refresh();
+    }
+
+    /// What seals on this thread.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn sealer(&mut self) -> &mut Sealer {
+        &mut self.bench.sealer
+    }
+
     /// Runs or queues one job, or gives it back.
-    fn take(&mut self, mut job: Job) -> Result<(), Job> {
+    pub(crate) fn take(&mut self, mut job: Job) -> Result<(), Job> {
         let is_small = job.input.len() <= INLINE_INPUT_BYTES;
         if is_small && self.turn_bytes + job.input.len() <= INLINE_TURN_BYTES && self.ready.len() < QUEUE_JOBS
         {
@@ -104,10 +118,7 @@ impl Cpu {
 
 impl Offload for Cpu {
     fn submit(&mut self, jobs: &mut Burst<Job>) -> usize {
-        if self.pending() == 0 {
-            self.turn_bytes = 0;
-        }
-        self.bench.sealer.refresh();
+        self.begin();
         let mut taken = 0;
         let mut kept = std::mem::take(&mut self.kept);
         for job in jobs.drain() {
@@ -162,19 +173,19 @@ impl Offload for Cpu {
 }
 
 /// What one thread works with.
-struct Bench {
+pub(crate) struct Bench {
     codec: Codec,
-    sealer: Sealer,
+    pub(crate) sealer: Sealer,
 }
 
 impl Bench {
-    fn new(keys: &Arc<Keys>, counters: &Arc<SealCounters>) -> io::Result<Self> {
+    pub(crate) fn new(keys: &Arc<Keys>, counters: &Arc<SealCounters>) -> io::Result<Self> {
         let sealer = Sealer::new(keys.clone(), counters.clone());
         let sealer = sealer.ok_or_else(|| io::Error::other("more offload queues than a process may have"))?;
         Ok(Self { codec: Codec::new(), sealer })
     }
 
-    fn run(&mut self, job: &mut Job, output_bytes_max: usize) -> Result<(), JobError> {
+    pub(crate) fn run(&mut self, job: &mut Job, output_bytes_max: usize) -> Result<(), JobError> {
         let Job { work, input, output, .. } = job;
         match work {
             Work::Compress(how) => self.codec.compress(*how, input, output),

@@ -22,9 +22,14 @@ pub use keyring::{KeyError, KeyFault, Source};
 pub use keys::{Keys, SealOptions};
 
 pub(crate) use counters::SealCounters;
+pub(crate) use envelope::{AAD_BYTES, HEADER_BYTES, Header, TAG_BYTES};
+#[cfg(feature = "dpdk")]
+pub(crate) use envelope::{associated, nonce};
+pub(crate) use far::FarName;
+
 use counters::add;
-use envelope::{AAD_BYTES, HEADER_BYTES, Header, Sender, TAG_BYTES, TagParts};
-use far::{Far, FarName};
+use envelope::{Sender, TagParts};
+use far::Far;
 use keyring::Keyring;
 use keys::Derived;
 use replay::Met;
@@ -129,7 +134,7 @@ impl Sealer {
     }
 
     /// The next header of this ring; its counter is used up.
-    fn next_header(&mut self, seal: &Seal) -> Result<Header, JobError> {
+    pub(crate) fn next_header(&mut self, seal: &Seal) -> Result<Header, JobError> {
         if self.next_counter == SEALS_MAX {
             self.seat = self.keys.seat().ok_or(JobError::UnknownKey)?;
             self.next_counter = 0;
@@ -166,24 +171,14 @@ impl Sealer {
         if result.is_err() {
             output.truncate(start);
         }
-        let counters = &*self.counters;
-        add(match result {
-            Ok(()) => &counters.opened,
-            Err(JobError::UnknownKey) => &counters.unknown_key,
-            Err(JobError::Forged) => &counters.forged,
-            Err(JobError::Replayed) => &counters.replayed,
-            Err(JobError::Expired) => &counters.expired,
-            Err(JobError::Corrupt | JobError::TooLarge) => &counters.malformed,
-        });
+        self.count_open(result);
         result
     }
 
     fn try_open(&mut self, seal: &mut Seal, input: &[u8], output: &mut Vec<u8>) -> Result<(), JobError> {
-        let (header, bytes) = Header::parse(input)?;
+        let (header, bytes) = self.begin_open(seal, input)?;
         let aad: [u8; AAD_BYTES] = envelope::associated(bytes, seal);
-        let name = FarName { ring: seal.ring.0, key: header.key, sender: header.sender };
-        let ring = self.rings.get(usize::from(seal.ring.0)).ok_or(JobError::UnknownKey)?;
-        let named = ring.find(header.key).ok_or(JobError::UnknownKey)?;
+        let name = FarName::of(seal, &header);
         let text = input.get(HEADER_BYTES..).unwrap_or_default();
         let start = output.len();
         output.extend_from_slice(text);
@@ -195,8 +190,7 @@ impl Sealer {
         match self.far.find(&name) {
             Some(cipher) => unseal(cipher)?,
             None => {
-                let cipher = Derived::new(named, header.sender).and_then(|key| key.cipher());
-                let cipher = cipher.ok_or(JobError::UnknownKey)?;
+                let cipher = self.derive(&name).and_then(|key| key.cipher()).ok_or(JobError::UnknownKey)?;
                 unseal(&cipher)?;
                 // Kept only now: nobody without the named key can push the others' out.
                 let evicted = self.far.keep(name, cipher);
@@ -207,6 +201,25 @@ impl Sealer {
             }
         }
         output.truncate(start + text.len() - TAG_BYTES);
+        self.finish_open(seal, &header)
+    }
+
+    // ---- the steps, for a device that does the cipher ----------------------------------------------------
+
+    /// Takes an envelope apart, if there is a key for it.
+    pub(crate) fn begin_open<'a>(
+        &self,
+        seal: &Seal,
+        input: &'a [u8],
+    ) -> Result<(Header, &'a [u8; HEADER_BYTES]), JobError> {
+        let (header, bytes) = Header::parse(input)?;
+        let ring = self.rings.get(usize::from(seal.ring.0)).ok_or(JobError::UnknownKey)?;
+        ring.find(header.key).ok_or(JobError::UnknownKey)?;
+        Ok((header, bytes))
+    }
+
+    /// The envelope has proved to be its sealer's: judges the call, and fills in what only the sealer knew.
+    pub(crate) fn finish_open(&mut self, seal: &mut Seal, header: &Header) -> Result<(), JobError> {
         if seal.is_request && seal.index == 0 {
             let tag = TagParts::parse(&seal.tag);
             self.keys.replay.record(&mut self.met, &tag, (self.keys.clock)())?;
@@ -214,6 +227,54 @@ impl Sealer {
         seal.is_final = header.is_final;
         seal.encoding = header.encoding;
         Ok(())
+    }
+
+    /// Counts how opening an envelope went.
+    pub(crate) fn count_open(&self, result: Result<(), JobError>) {
+        let counters = &*self.counters;
+        add(match result {
+            Ok(()) => &counters.opened,
+            Err(JobError::UnknownKey) => &counters.unknown_key,
+            Err(JobError::Forged) => &counters.forged,
+            Err(JobError::Replayed) => &counters.replayed,
+            Err(JobError::Expired) => &counters.expired,
+            Err(JobError::Corrupt | JobError::TooLarge) => &counters.malformed,
+        });
+    }
+
+    /// The key of this name, derived.
+    fn derive(&self, name: &FarName) -> Option<Derived> {
+        let named = self.rings.get(usize::from(name.ring))?.find(name.key)?;
+        Derived::new(named, name.sender)
+    }
+}
+
+/// What a device's lane needs besides.
+#[cfg(feature = "dpdk")]
+impl Sealer {
+    /// Counts a message that was sealed.
+    pub(crate) fn count_sealed(&self) {
+        add(&self.counters.sealed);
+    }
+
+    /// True if a message under this key has been opened here.
+    pub(crate) fn knows(&self, name: &FarName) -> bool {
+        self.far.knows(name)
+    }
+
+    /// The bytes of a key, own or far.
+    pub(crate) fn key(&self, name: &FarName) -> Option<Derived> {
+        self.derive(name)
+    }
+
+    /// Changes when keys do.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The node's clock, seconds.
+    pub(crate) fn now_s(&self) -> u32 {
+        (self.keys.clock)()
     }
 }
 

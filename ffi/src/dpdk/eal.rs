@@ -181,8 +181,9 @@ pub(crate) fn no_such_device(device: &str) -> String {
             parameters => format!("{} takes: {parameters}", driver.name),
         };
     }
-    let virtual_ports = all.iter().filter(|driver| !driver.pci && driver.name.starts_with("net_"));
-    let names: Vec<&str> = virtual_ports.map(|driver| driver.name.as_str()).collect();
+    let class = ["crypto_", "compress_"].into_iter().find(|class| stem.starts_with(class)).unwrap_or("net_");
+    let of_class = all.iter().filter(|driver| !driver.pci && driver.name.starts_with(class));
+    let names: Vec<&str> = of_class.map(|driver| driver.name.as_str()).collect();
     format!("no driver is named {stem}; there are: {}", names.join(", "))
 }
 

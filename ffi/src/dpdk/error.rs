@@ -36,7 +36,8 @@ impl Error {
         Self { device: device.to_owned(), doing, errno, hint, said: log::recent() }
     }
 
-    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    /// The same with a line on what to do.
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
     }

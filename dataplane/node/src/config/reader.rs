@@ -26,16 +26,6 @@ impl Reader {
         self.problems.push(Problem { message: message.into(), span, label: label.into(), help: None });
     }
 
-    /// Something that a later version brings.
-    pub(super) fn later(&mut self, span: Range<usize>, what: &str, instead: &str) {
-        self.problems.push(Problem {
-            message: format!("{what}: not supported yet"),
-            span,
-            label: "not supported yet".into(),
-            help: Some(instead.into()),
-        });
-    }
-
     /// Calls `read` for each known key of a table.
     pub(super) fn each<'t, 'i>(
         &mut self,

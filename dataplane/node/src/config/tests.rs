@@ -162,9 +162,22 @@ fn everything_wrong_is_shown_at_once_in_order() {
 }
 
 #[test]
-fn what_later_versions_bring_is_said_to_be_missing() {
-    let said = refused("[offload]\ncompression = \"dpdk:compress_isal0\"\n");
-    assert!(said.contains("not supported yet"), "{said}");
+fn jobs_have_a_place_or_the_line_says_which_there_are() {
+    let text = "[offload]\ncompression = \"dpdk:compress_isal0\"\ncrypto = \"0000:3b:00.1\"\nplacement = \"pinned\"\n";
+    let c = parse("node.toml", text).unwrap().offload;
+    assert_eq!(c.devices(), [Some("compress_isal0"), Some("0000:3b:00.1")]);
+    assert_eq!(c.choice, ::offload::Choice::Pinned);
+    let said = c.text();
+    let again = parse("node.toml", &said.replace("dpdk:0000", "0000")).unwrap().offload;
+    assert_eq!(again, c, "{said}");
+    for (value, expected) in
+        [("isal", "\"dpdk:DEVICE\""), ("dpdk:", "PCI address"), ("gpu", "expected \"cpu\"")]
+    {
+        let said = refused(&format!("[offload]\ncompression = \"{value}\"\n"));
+        assert!(said.contains(expected), "{said}");
+    }
+    let said = refused("[offload]\ncall_age_max = \"2h\"\n");
+    assert!(said.contains("not between 1 s and 1 h"), "{said}");
 }
 
 #[test]

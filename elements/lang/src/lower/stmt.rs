@@ -270,14 +270,17 @@ impl Builder<'_> {
                 let Some(Const::Word(encoding)) = self.fold(encoding) else {
                     self.errors.push(
                         crate::diag::Diagnostic::error(encoding.span, "the algorithm must be constant")
-                            .label("expected gzip or deflate, or a parameter"),
+                            .label("expected gzip, deflate or zstd, or a parameter"),
                     );
                     return;
                 };
                 if self.would("compress", span) {
                     return;
                 }
-                let encoding = if encoding == 0 { abi::Encoding::Gzip } else { abi::Encoding::Deflate };
+                let encoding = usize::try_from(encoding)
+                    .ok()
+                    .and_then(|at| abi::Encoding::ALL.get(at).copied())
+                    .unwrap_or(abi::Encoding::Gzip);
                 let min = self.scalar(min);
                 self.emit(Op::Compress { encoding, min });
             }

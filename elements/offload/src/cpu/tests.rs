@@ -83,7 +83,7 @@ fn oracle_decompress(how: Encoding, input: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     match how {
         Gzip => flate2::read::GzDecoder::new(input).read_to_end(&mut out).unwrap(),
-        Deflate => flate2::read::ZlibDecoder::new(input).read_to_end(&mut out).unwrap(),
+        _ => flate2::read::ZlibDecoder::new(input).read_to_end(&mut out).unwrap(),
     };
     out
 }
@@ -95,7 +95,7 @@ fn oracle_compress(how: Encoding, input: &[u8]) -> Vec<u8> {
             encoder.write_all(input).unwrap();
             encoder.finish().unwrap()
         }
-        Deflate => {
+        _ => {
             let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(6));
             encoder.write_all(input).unwrap();
             encoder.finish().unwrap()
@@ -278,4 +278,62 @@ fn the_shard_is_woken_for_jobs_of_the_helper() {
         std::thread::sleep(Duration::from_millis(1));
     }
     panic!("not woken");
+}
+
+#[test]
+fn zstd_undoes_itself_and_what_is_wrong_has_a_name() {
+    let zstd = Encoding::Zstd;
+    for len in [0, 1, 1000, INLINE_INPUT_BYTES + 1, 1 << 20] {
+        let plain = text(len);
+        let packed = run_one(Work::Compress(zstd), &plain).unwrap();
+        assert!(len < 1000 || packed.len() < len / 2);
+        assert_eq!(run_one(Work::Decompress(zstd, len), &packed), Ok(plain), "{len}");
+        if len > 0 {
+            assert_eq!(run_one(Work::Decompress(zstd, len - 1), &packed), Err(JobError::TooLarge), "{len}");
+        }
+    }
+    let good = run_one(Work::Compress(zstd), &text(500)).unwrap();
+    for cut in 0..good.len() {
+        assert_eq!(run_one(Work::Decompress(zstd, 4096), &good[..cut]), Err(JobError::Corrupt), "{cut}");
+    }
+    for at in 0..good.len() {
+        let mut bad = good.clone();
+        bad[at] ^= 0x55;
+        // Some bits of the tables carry no meaning; the frame's checksum vouches for what comes out.
+        match run_one(Work::Decompress(zstd, 4096), &bad) {
+            Ok(out) => assert_eq!(out, text(500), "{at}"),
+            Err(error) => assert!(matches!(error, JobError::Corrupt | JobError::TooLarge), "{at}"),
+        }
+    }
+    // A second frame, a skippable frame, anything else behind the first.
+    let skippable = [0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, 9];
+    for more in [&good[..], &skippable, b"x"] {
+        let longer = [&good[..], more].concat();
+        assert_eq!(run_one(Work::Decompress(zstd, 4096), &longer), Err(JobError::Corrupt));
+    }
+    assert_eq!(run_one(Work::Decompress(zstd, 4096), &skippable), Err(JobError::Corrupt));
+}
+
+#[test]
+fn a_zstd_bomb_is_bounded_by_max_whether_or_not_it_says_its_size() {
+    let zeros = vec![0_u8; 8 << 20];
+    let mut declared = vec![0; zstd_safe::compress_bound(zeros.len())];
+    let len = zstd_safe::compress(&mut declared[..], &zeros, 3).unwrap();
+    declared.truncate(len);
+    let mut silent = vec![0; declared.capacity()];
+    let mut context = zstd_safe::CCtx::create();
+    context.set_parameter(zstd_safe::CParameter::ContentSizeFlag(false)).unwrap();
+    let len = context.compress2(&mut silent[..], &zeros).unwrap();
+    silent.truncate(len);
+    assert_eq!(zstd_safe::get_frame_content_size(&silent).unwrap(), None);
+    for bomb in [&declared, &silent] {
+        assert!(bomb.len() < zeros.len() / 1000);
+        for max in [0, 1000, INLINE_TURN_BYTES, zeros.len() - 1] {
+            let done =
+                run_all(&mut cpu(), vec![job(1, Work::Decompress(Encoding::Zstd, max), bomb)]).pop().unwrap();
+            assert_eq!(done.result, Err(JobError::TooLarge), "{max}");
+            assert!(done.job.output.capacity() <= max.max(64 << 10) * 2, "memory stays near the limit");
+        }
+        assert_eq!(run_one(Work::Decompress(Encoding::Zstd, zeros.len()), bomb).as_ref(), Ok(&zeros));
+    }
 }

@@ -3,17 +3,17 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($(#[doc = $doc:literal] $name:ident,)*) => {
         /// Totals of one queue: its shard's thread and its helper write.
         #[derive(Debug, Default)]
         pub(crate) struct SealCounters {
-            $($(#[$doc])* pub(crate) $name: AtomicU64,)*
+            $(#[doc = $doc] pub(crate) $name: AtomicU64,)*
         }
 
         /// What a node has sealed and opened, at one moment.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         pub struct SealSnapshot {
-            $($(#[$doc])* pub $name: u64,)*
+            $(#[doc = $doc] pub $name: u64,)*
             /// Senders whose calls are remembered.
             pub senders: u64,
         }
@@ -30,9 +30,9 @@ macro_rules! counters {
                 Self { $($name: self.$name + other.$name,)* senders: self.senders.max(other.senders) }
             }
 
-            /// Name and value of each total, for metrics.
-            pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)*].into_iter()
+            /// Name, meaning and value of each total, for metrics.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), $doc.trim_ascii_start(), self.$name),)*].into_iter()
             }
         }
     };

@@ -52,6 +52,7 @@ impl Header {
             None => 0,
             Some(Encoding::Gzip) => 1,
             Some(Encoding::Deflate) => 2,
+            Some(Encoding::Zstd) => 3,
         };
         let mut out = [0; HEADER_BYTES];
         out[0] = VERSION;
@@ -73,6 +74,7 @@ impl Header {
             0 => None,
             1 => Some(Encoding::Gzip),
             2 => Some(Encoding::Deflate),
+            3 => Some(Encoding::Zstd),
             _ => return Err(JobError::Corrupt),
         };
         let parsed = Self {

@@ -2,8 +2,9 @@
 
 use aws_lc_rs::aead::LessSafeKey;
 use hashbrown::HashMap;
+use shard::Seal;
 
-use super::envelope::Sender;
+use super::envelope::{Header, Sender};
 
 /// Keys a thread keeps.
 pub(crate) const FAR_MAX: usize = 1024;
@@ -14,6 +15,13 @@ pub(crate) struct FarName {
     pub(crate) ring: u16,
     pub(crate) key: u32,
     pub(crate) sender: Sender,
+}
+
+impl FarName {
+    /// The key an envelope names.
+    pub(crate) fn of(seal: &Seal, header: &Header) -> Self {
+        Self { ring: seal.ring.0, key: header.key, sender: header.sender }
+    }
 }
 
 struct Entry {
@@ -39,6 +47,12 @@ impl Far {
         self.tick += 1;
         entry.used = self.tick;
         Some(&entry.cipher)
+    }
+
+    /// True if it is here; no use of it.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn knows(&self, name: &FarName) -> bool {
+        self.entries.contains_key(name)
     }
 
     /// Keeps a key; true if another was given up for it. Looking for that one costs about what deriving does.

@@ -159,6 +159,11 @@ impl Keyring {
         self.keys.iter().find(|key| key.id == id)
     }
 
+    /// One key, which seals.
+    pub(crate) fn of(id: u32, bytes: &[u8]) -> Self {
+        Self { keys: vec![NamedKey { id, bytes: Zeroizing::new(bytes.to_vec()) }], sealing: 0 }
+    }
+
     /// Reads a source; the second is a warning.
     pub(crate) fn read(source: &Source) -> Result<(Self, Option<String>), KeyError> {
         let (text, warning) =

@@ -98,6 +98,18 @@ impl Keys {
         Ok((keys, warnings))
     }
 
+    /// One key nobody else has, named "timing": what start-up timing seals with.
+    pub(crate) fn for_timing() -> Option<Self> {
+        let mut key = Zeroizing::new([0; 16]);
+        SystemRandom::new().fill(&mut key[..]).ok()?;
+        let mut keys = Self::open([], SealOptions::with_clock(|| 0)).ok()?.0;
+        let ring = Keyring::of(1, &key[..]);
+        #[expect(clippy::disallowed_types, reason = "made here")]
+        let ring = Mutex::new(Arc::new(ring));
+        keys.slots.push(Slot { name: "timing".into(), source: Source::Env(String::new()), ring });
+        Some(keys)
+    }
+
     /// Reads them all again; queues take them over with their next burst. Warnings, a line each.
     ///
     /// # Errors
@@ -193,6 +205,12 @@ impl Derived {
         let mut key = Zeroizing::new(vec![0; named.bytes().len()]);
         hkdf(&sender.boot, named.bytes(), &info, &mut key)?;
         Some(Self(key))
+    }
+
+    /// For a device.
+    #[cfg(feature = "dpdk")]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// For the CPU.

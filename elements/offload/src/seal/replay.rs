@@ -64,7 +64,7 @@ impl Window {
                 core::cmp::Ordering::Greater => return Err(JobError::Expired),
                 core::cmp::Ordering::Equal if seen & bit != 0 => return Err(JobError::Replayed),
                 core::cmp::Ordering::Equal => seen | bit,
-                core::cmp::Ordering::Less => its_round << 32 | bit,
+                core::cmp::Ordering::Less => (its_round << 32) | bit,
             };
             // The bit alone decides who was first; nothing else is published with it.
             match word.compare_exchange_weak(seen, next, Ordering::SeqCst, Ordering::Relaxed) {

@@ -1,0 +1,124 @@
+//! Operations a second through a shard's queue: `provider [cpu|dpdk:DEVICE] [compress|decompress|seal|open]
+//! SIZE SECONDS [FILE]`. Bursts of 32, the jobs' buffers used again; `benches/offload.py` holds it against
+//! DPDK's own tools.
+#![expect(clippy::unwrap_used, reason = "a measuring program ends where it fails")]
+#![allow(clippy::print_stdout, reason = "its result")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use abi::Encoding::Gzip;
+use shard::{Burst, Job, JobKey, Offload, Seal, Work};
+use towpath_offload as offload;
+use towpath_offload::{Choice, Cpu, Keys, Placement, Queue, QueueCounters, SealOptions, Source};
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, place, what, size, seconds, rest @ ..] = &arguments[..] else {
+        eprintln!("provider cpu|dpdk:DEVICE compress|decompress|seal|open SIZE SECONDS [FILE]");
+        std::process::exit(2);
+    };
+    let (size, seconds): (usize, f64) = (size.parse().unwrap(), seconds.parse().unwrap());
+    let plain = match rest.first() {
+        Some(file) => std::fs::read(file).unwrap()[..size].to_vec(),
+        None => b"{\"id\":12345,\"name\":\"item\"}".iter().copied().cycle().take(size).collect(),
+    };
+    let mut queue = queue(place, what);
+    let counters = queue.1;
+    let queue = &mut queue.0;
+    let seal = Seal {
+        ring: queue.ring("wire").unwrap(),
+        tag: queue.tag(),
+        is_request: true,
+        index: 1,
+        is_final: false,
+        encoding: None,
+    };
+    let (work, input) = match what.as_str() {
+        "compress" => (Work::Compress(Gzip), plain),
+        "decompress" => (Work::Decompress(Gzip, size), once(queue, Work::Compress(Gzip), plain)),
+        "seal" => (Work::Seal(seal), plain),
+        _ => (Work::Open(seal), once(queue, Work::Seal(seal), plain)),
+    };
+    // Of a sender that is known.
+    let output = once(queue, work, input.clone()).len();
+    let before = counters.snapshot();
+    let (ops, elapsed) = run(queue, work, &input, Duration::from_secs_f64(seconds));
+    let after = counters.snapshot();
+    let on_device = after.device_jobs - before.device_jobs;
+    println!(
+        "{{\"ops\":{ops},\"seconds\":{elapsed},\"ops_per_second\":{:.0},\"input\":{},\"output\":{output},\
+         \"on_device\":{on_device},\"fallbacks\":{}}}",
+        ops as f64 / elapsed,
+        input.len(),
+        after.device_full + after.device_again - before.device_full - before.device_again,
+    );
+}
+
+fn queue(place: &str, what: &str) -> (Queue, Arc<QueueCounters>) {
+    let path = std::env::temp_dir().join(format!("towpath-provider-{}", std::process::id()));
+    std::fs::write(&path, "1 000102030405060708090a0b0c0d0e0f").unwrap();
+    let named = [("wire".to_owned(), Source::File(path.clone()))];
+    let keys = Arc::new(Keys::open(named, SealOptions::with_clock(|| 0)).unwrap().0);
+    std::fs::remove_file(path).unwrap();
+    let counters = Arc::new(QueueCounters::default());
+    let placement = Arc::new(Placement { choice: Choice::Pinned, costs: None });
+    let queue = Queue::new(Cpu::new(&keys, || {}).unwrap(), counters.clone(), placement);
+    #[cfg(feature = "dpdk")]
+    let queue = match place.strip_prefix("dpdk:") {
+        Some(device) => {
+            let device = Some(device.to_owned());
+            let is_compression = matches!(what, "compress" | "decompress");
+            let (compression, crypto) = if is_compression { (device, None) } else { (None, device) };
+            let options = offload::DeviceOptions { compression, crypto, ..offload::DeviceOptions::default() };
+            let mut devices = offload::Devices::open(&options, 1).unwrap();
+            queue.beside(devices.take(0), |line| eprintln!("{line}"))
+        }
+        None => queue,
+    };
+    #[cfg(not(feature = "dpdk"))]
+    assert_eq!(place, "cpu", "{what}: built without DPDK");
+    (queue, counters)
+}
+
+fn job(work: Work, input: Vec<u8>) -> Job {
+    let room = 2 * input.len() + 65_536;
+    let key = JobKey { call: 0, generation: 0, is_request: true };
+    Job { key, work, input, output: Vec::with_capacity(room) }
+}
+
+fn once(queue: &mut Queue, work: Work, input: Vec<u8>) -> Vec<u8> {
+    let (mut burst, mut done) = (Burst::new(), Burst::new());
+    burst.push(job(work, input)).unwrap();
+    queue.submit(&mut burst);
+    loop {
+        queue.poll(&mut done);
+        if let Some(one) = done.drain().next() {
+            one.result.unwrap();
+            return one.job.output;
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a measuring program")]
+fn run(queue: &mut Queue, work: Work, input: &[u8], how_long: Duration) -> (u64, f64) {
+    let (mut burst, mut done) = (Burst::new(), Burst::new());
+    let mut idle: Vec<Job> = (0..64).map(|_| job(work, input.to_vec())).collect();
+    let begun = Instant::now();
+    let mut ops = 0;
+    while begun.elapsed() < how_long {
+        while burst.room() > 0 {
+            let Some(mut job) = idle.pop() else { break };
+            job.output.clear();
+            burst.push(job).unwrap();
+        }
+        queue.submit(&mut burst);
+        queue.poll(&mut done);
+        ops += done.len() as u64;
+        for one in done.drain() {
+            debug_assert!(one.result.is_ok());
+            idle.push(one.job);
+        }
+    }
+    (ops, begun.elapsed().as_secs_f64())
+}

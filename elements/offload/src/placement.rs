@@ -1,0 +1,167 @@
+//! What each kind of job costs on each provider at a few sizes on this machine, and so which one takes it.
+//!
+//! Measured once at start, before shards run. A job goes by the smallest size that is not below its own.
+
+#[cfg(feature = "dpdk")]
+mod timing;
+
+use core::fmt::Write;
+
+use shard::Work;
+
+#[cfg(feature = "dpdk")]
+pub use timing::measure;
+
+/// Sizes that are timed, bytes of input. (Of what comes out, for jobs that undo another.)
+pub const SIZES: [usize; 5] = [256, 1 << 10, 4 << 10, 16 << 10, 56 << 10];
+
+/// Kinds of jobs that are timed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// gzip of text like JSON.
+    Compress,
+    /// The reverse.
+    Decompress,
+    /// A seal with AES-128-GCM.
+    Seal,
+    /// The reverse.
+    Open,
+}
+
+impl Kind {
+    /// All, at their numbers.
+    pub const ALL: [Self; 4] = [Self::Compress, Self::Decompress, Self::Seal, Self::Open];
+
+    /// As operators read it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compress => "compress",
+            Self::Decompress => "decompress",
+            Self::Seal => "seal",
+            Self::Open => "open",
+        }
+    }
+
+    fn of(work: &Work) -> Self {
+        match work {
+            Work::Compress(_) => Self::Compress,
+            Work::Decompress(..) => Self::Decompress,
+            Work::Seal(_) => Self::Seal,
+            Work::Open(_) => Self::Open,
+        }
+    }
+}
+
+/// What a job costs, nanoseconds of this core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Cost {
+    /// On the CPU.
+    pub cpu_ns: u64,
+    /// On the device, if there is one that takes it.
+    pub device_ns: Option<u64>,
+}
+
+/// How a job's place is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Choice {
+    /// The cheaper one at its size.
+    #[default]
+    Measured,
+    /// The device, whenever it can.
+    Pinned,
+}
+
+/// Which provider takes what.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Placement {
+    /// How it is chosen.
+    pub choice: Choice,
+    /// By kind and size; none where nothing was measured, for want of a device.
+    pub costs: Option<[[Cost; SIZES.len()]; Kind::ALL.len()]>,
+}
+
+impl Placement {
+    /// True if a job is the device's, should the device take it.
+    pub fn prefers_device(&self, work: &Work, input_bytes: usize) -> bool {
+        let Some(costs) = &self.costs else { return self.choice == Choice::Pinned };
+        let row = costs.get(Kind::of(work) as usize);
+        let at = SIZES.iter().position(|size| *size >= input_bytes).unwrap_or(SIZES.len() - 1);
+        let Some(Cost { cpu_ns, device_ns: Some(device_ns) }) = row.and_then(|row| row.get(at)) else {
+            return self.choice == Choice::Pinned;
+        };
+        self.choice == Choice::Pinned || device_ns < cpu_ns
+    }
+
+    /// From which size on a kind of job is the device's; `None`: at no size that was timed.
+    pub fn crossover(&self, kind: Kind) -> Option<usize> {
+        let row = self.costs.as_ref()?.get(kind as usize)?;
+        let is_device = |cost: &Cost| cost.device_ns.is_some_and(|device| device < cost.cpu_ns);
+        let from = row.iter().rposition(|cost| !is_device(cost)).map_or(0, |at| at + 1);
+        SIZES.get(from).copied()
+    }
+
+    /// A table: nanoseconds by size and provider, and who takes what. Empty if nothing was measured.
+    pub fn text(&self) -> String {
+        let Some(costs) = &self.costs else { return String::new() };
+        let mut out = String::from("offload (ns a job, cpu/device):\n           ");
+        for size in SIZES {
+            // Writing into a String does not fail.
+            let _ = write!(out, "{:>16}", format!("{size} B"));
+        }
+        out.push('\n');
+        for (kind, row) in Kind::ALL.into_iter().zip(costs) {
+            if row.iter().all(|cost| cost.device_ns.is_none()) {
+                continue;
+            }
+            let _ = write!(out, "  {:<11}", kind.name());
+            for Cost { cpu_ns, device_ns } in row {
+                let device = device_ns.map_or_else(|| "-".to_owned(), |ns| ns.to_string());
+                let _ = write!(out, "{:>14}", format!("{cpu_ns}/{device}"));
+            }
+            let whose = match (self.choice, self.crossover(kind)) {
+                (Choice::Pinned, _) => "device, pinned".to_owned(),
+                (Choice::Measured, Some(from)) if from == SIZES[0] => "device".to_owned(),
+                (Choice::Measured, Some(from)) => format!("device from {from} B"),
+                (Choice::Measured, None) if row.iter().any(|c| c.device_ns.is_some_and(|d| d < c.cpu_ns)) => {
+                    "the cheaper at each size".to_owned()
+                }
+                (Choice::Measured, None) => "cpu".to_owned(),
+            };
+            let _ = writeln!(out, "   {whose}");
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use abi::Encoding::Gzip;
+
+    use super::*;
+
+    fn placement(choice: Choice) -> Placement {
+        let cheap_large = |at: usize| Cost { cpu_ns: 100 << at, device_ns: Some(400 + at as u64) };
+        let mut costs = [[Cost { cpu_ns: 100, device_ns: None }; SIZES.len()]; Kind::ALL.len()];
+        costs[0] = core::array::from_fn(cheap_large);
+        Placement { choice, costs: Some(costs) }
+    }
+
+    #[test]
+    fn the_cheaper_one_takes_a_job_unless_the_device_is_pinned() {
+        let measured = placement(Choice::Measured);
+        let compress = Work::Compress(Gzip);
+        let sizes = [0, 256, 1024, 4096, 4097, 16 << 10, 1 << 20];
+        let device: Vec<bool> = sizes.iter().map(|size| measured.prefers_device(&compress, *size)).collect();
+        assert_eq!(device, [false, false, false, false, true, true, true]);
+        assert_eq!(
+            (measured.crossover(Kind::Compress), measured.crossover(Kind::Seal)),
+            (Some(16 << 10), None)
+        );
+        assert!(!measured.prefers_device(&Work::Decompress(Gzip, 9), 1 << 20), "no device does it");
+        assert!(placement(Choice::Pinned).prefers_device(&compress, 1));
+        let text = measured.text();
+        assert!(text.contains("100/400") && text.contains("device from 16384 B"), "{text}");
+        assert_eq!(text.lines().count(), 3, "kinds without a device are left out: {text}");
+        assert_eq!(Placement::default().text(), "");
+    }
+}

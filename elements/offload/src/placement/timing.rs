@@ -1,0 +1,134 @@
+//! The timing itself: the same jobs through the CPU and through a shard's lanes, a few milliseconds each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use abi::Encoding::Gzip;
+use shard::{Job, JobKey, Ring, Seal, Work};
+
+use super::{Choice, Cost, Kind, Placement, SIZES};
+use crate::cpu::Bench;
+use crate::device::{Devices, Lanes, Outbox};
+use crate::seal::Keys;
+
+/// How long one figure may take, unless a single burst takes longer.
+const FIGURE: Duration = Duration::from_micros(1500);
+/// Bursts a figure is the best of, at least.
+const BURSTS_MIN: u32 = 3;
+/// Jobs a burst has.
+const BURST: usize = 8;
+
+/// Times both providers at every size; about 60 ms. `None` if the system gives no random numbers.
+pub fn measure(devices: &mut Devices, choice: Choice) -> Option<Placement> {
+    let Some(mut lanes) = devices.take(0) else { return Some(Placement { choice, costs: None }) };
+    let keys = Arc::new(Keys::for_timing()?);
+    let mut bench = Bench::new(&keys, &keys.count()).ok()?;
+    let mut costs = [[Cost::default(); SIZES.len()]; Kind::ALL.len()];
+    for (kind, row) in Kind::ALL.into_iter().zip(&mut costs) {
+        for (size, cost) in SIZES.into_iter().zip(row) {
+            let job = job(kind, size, &mut bench)?;
+            cost.cpu_ns = on_cpu(&job, &mut bench);
+            cost.device_ns = on_device(&job, &mut bench, &mut lanes);
+        }
+    }
+    lanes.forget_keys();
+    devices.put(0, lanes);
+    Some(Placement { choice, costs: Some(costs) })
+}
+
+/// Text that compresses about as JSON does.
+fn text(len: usize) -> Vec<u8> {
+    let mut seed = 7_u64;
+    let mut out = Vec::with_capacity(len + 32);
+    while out.len() < len {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        out.extend_from_slice(format!("{{\"id\":{},\"name\":\"item\"}}", seed >> 50).as_bytes());
+    }
+    out.truncate(len);
+    out
+}
+
+fn job(kind: Kind, size: usize, bench: &mut Bench) -> Option<Job> {
+    let plain = text(size);
+    let (is_request, index) = (true, 1);
+    let seal =
+        Seal { ring: Ring(0), tag: bench.sealer.tag(), is_request, index, is_final: false, encoding: None };
+    let forth = match kind {
+        Kind::Compress | Kind::Decompress => Work::Compress(Gzip),
+        Kind::Seal | Kind::Open => Work::Seal(seal),
+    };
+    let key = JobKey { call: 0, generation: 0, is_request };
+    let mut job = Job { key, work: forth, input: plain, output: Vec::new() };
+    if matches!(kind, Kind::Decompress | Kind::Open) {
+        bench.run(&mut job, usize::MAX).ok()?;
+        let work = if kind == Kind::Open { Work::Open(seal) } else { Work::Decompress(Gzip, size) };
+        job = Job { key, work, input: job.output, output: Vec::new() };
+        // Opened once, so that the device will take it from this sender.
+        bench.run(&mut job, usize::MAX).ok()?;
+    }
+    job.output.clear();
+    Some(job)
+}
+
+#[expect(clippy::disallowed_methods, reason = "times this machine, before any shard runs")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// Nanoseconds a job, of the best of a few bursts: what is not the provider's own only makes it longer.
+fn best(mut burst: impl FnMut() -> Option<usize>) -> Option<u64> {
+    let begun = now();
+    let mut best = None;
+    for count in 1.. {
+        let start = now();
+        let jobs = burst()?;
+        let ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX) / jobs.max(1) as u64;
+        best = Some(best.map_or(ns, |so_far: u64| so_far.min(ns)));
+        // More than one, for one may have been interrupted.
+        if count >= BURSTS_MIN && begun.elapsed() >= FIGURE {
+            break;
+        }
+    }
+    best
+}
+
+fn copy(job: &Job) -> Job {
+    Job { key: job.key, work: job.work, input: job.input.clone(), output: Vec::with_capacity(2 << 16) }
+}
+
+fn on_cpu(job: &Job, bench: &mut Bench) -> u64 {
+    let mut job = copy(job);
+    let burst = || {
+        for _ in 0..BURST {
+            job.output.clear();
+            bench.run(&mut job, usize::MAX).ok()?;
+        }
+        Some(BURST)
+    };
+    best(burst).unwrap_or(u64::MAX)
+}
+
+fn on_device(job: &Job, bench: &mut Bench, lanes: &mut Lanes) -> Option<u64> {
+    if !lanes.has(&job.work) {
+        return None;
+    }
+    let mut jobs: Vec<Job> = (0..BURST).map(|_| copy(job)).collect();
+    let mut out = Outbox::default();
+    best(|| {
+        for mut job in jobs.drain(..) {
+            job.output.clear();
+            lanes.take(job, &mut bench.sealer, &mut out).ok()?;
+        }
+        lanes.flush();
+        // A device that answers nothing is left to the CPU.
+        let begun = now();
+        while out.ready.len() < BURST {
+            lanes.poll(&mut bench.sealer, &mut out);
+            if !out.again.is_empty() || begun.elapsed() > Duration::from_millis(100) {
+                return None;
+            }
+        }
+        jobs.extend(out.ready.drain(..).map(|done| done.job));
+        Some(BURST)
+    })
+}

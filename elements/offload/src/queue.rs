@@ -1,0 +1,248 @@
+//! A shard's queue: the CPU, and where there is one a device beside it.
+//!
+//! Each job goes to the provider that [`Placement`] prefers at its size. What a device has no room for, cannot
+//! do, failed at or took to its grave goes to the CPU: counted, said once, and nothing is lost.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shard::{Burst, CallTag, Done, Job, Offload, Ring};
+
+use crate::cpu::Cpu;
+#[cfg(feature = "dpdk")]
+use crate::device::{Lanes, Outbox, Refusal};
+use crate::placement::Placement;
+
+macro_rules! counters {
+    ($(#[doc = $doc:literal] $name:ident,)*) => {
+        /// Totals of a shard's queue, readable from any thread.
+        #[derive(Debug, Default)]
+        pub struct QueueCounters {
+            $(#[doc = $doc] $name: AtomicU64,)*
+        }
+
+        /// [`QueueCounters`] at one moment.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct QueueSnapshot {
+            $(#[doc = $doc] pub $name: u64,)*
+        }
+
+        impl QueueCounters {
+            /// Reads them all, each by itself.
+            pub fn snapshot(&self) -> QueueSnapshot {
+                QueueSnapshot { $($name: self.$name.load(Ordering::Relaxed),)* }
+            }
+        }
+
+        impl QueueSnapshot {
+            /// Name, meaning and value of each, for metrics.
+            pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), $doc.trim_ascii_start(), self.$name),)*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Jobs the CPU took.
+    cpu_jobs,
+    /// Jobs a device took.
+    device_jobs,
+    /// Jobs the CPU took because the device had no room.
+    device_full,
+    /// Jobs the CPU took because the device cannot do them: their size, zstd, a sender's first message.
+    device_unfit,
+    /// Jobs the CPU took over because the device failed at them or their output outgrew its buffers.
+    device_again,
+    /// Jobs a device said it failed at.
+    device_failed,
+    /// Devices that stopped answering.
+    device_died,
+}
+
+/// A job's queue for one shard.
+pub struct Queue {
+    cpu: Cpu,
+    /// What a full queue gave back, on its way back into the burst.
+    kept: Vec<Job>,
+    ready: VecDeque<Done>,
+    counters: Arc<QueueCounters>,
+    placement: Arc<Placement>,
+    #[cfg(feature = "dpdk")]
+    device: Option<Box<Beside>>,
+}
+
+/// A device beside the CPU.
+#[cfg(feature = "dpdk")]
+struct Beside {
+    lanes: Lanes,
+    out: Outbox,
+    /// Says a line to the operator.
+    say: Box<dyn Fn(&str) + Send>,
+    has_said_full: bool,
+}
+
+impl Queue {
+    /// The CPU alone.
+    pub fn new(cpu: Cpu, counters: Arc<QueueCounters>, placement: Arc<Placement>) -> Self {
+        Self {
+            cpu,
+            kept: Vec::with_capacity(Burst::<Job>::MAX),
+            ready: VecDeque::with_capacity(4 * Burst::<Job>::MAX),
+            counters,
+            placement,
+            #[cfg(feature = "dpdk")]
+            device: None,
+        }
+    }
+
+    /// With a shard's lanes of the node's devices; `say` is told, once each, when it cannot be used as meant.
+    #[cfg(feature = "dpdk")]
+    pub fn beside(mut self, lanes: Option<Lanes>, say: impl Fn(&str) + Send + 'static) -> Self {
+        self.device = lanes.map(|lanes| {
+            let out = Outbox::default();
+            Box::new(Beside { lanes, out, say: Box::new(say), has_said_full: false })
+        });
+        self
+    }
+
+    /// Gives a job to whom it belongs; back, if nobody has room.
+    fn take(&mut self, job: Job) -> Result<(), Job> {
+        #[cfg(feature = "dpdk")]
+        let job = match &mut self.device {
+            Some(beside)
+                if beside.lanes.has(&job.work)
+                    && self.placement.prefers_device(&job.work, job.input.len()) =>
+            {
+                match beside.take(job, &mut self.cpu, &self.counters) {
+                    Ok(()) => return Ok(()),
+                    Err(job) => job,
+                }
+            }
+            _ => job,
+        };
+        self.cpu.take(job)?;
+        add(&self.counters.cpu_jobs, 1);
+        Ok(())
+    }
+
+    /// Collects from the device, and gives the CPU what the device gave back.
+    #[cfg(feature = "dpdk")]
+    fn poll_device(&mut self) {
+        let Some(beside) = &mut self.device else { return };
+        let Beside { lanes, out, say, .. } = &mut **beside;
+        lanes.poll(self.cpu.sealer(), out);
+        add(&self.counters.device_failed, core::mem::take(&mut out.failed));
+        for which in out.died.drain(..) {
+            add(&self.counters.device_died, 1);
+            say(&format!(
+                "the {which} device has stopped answering; its jobs go to the cpu until the node is started again"
+            ));
+        }
+        self.ready.append(&mut out.ready);
+        while let Some(job) = out.again.pop_front() {
+            if let Err(job) = self.cpu.take(job) {
+                out.again.push_front(job);
+                break;
+            }
+            add(&self.counters.device_again, 1);
+        }
+    }
+
+    #[cfg(not(feature = "dpdk"))]
+    fn poll_device(&mut self) {}
+}
+
+#[cfg(feature = "dpdk")]
+impl Beside {
+    fn take(&mut self, job: Job, cpu: &mut Cpu, counters: &QueueCounters) -> Result<(), Job> {
+        match self.lanes.take(job, cpu.sealer(), &mut self.out) {
+            Ok(()) => {
+                add(&counters.device_jobs, 1);
+                Ok(())
+            }
+            Err((job, Refusal::Full)) => {
+                add(&counters.device_full, 1);
+                if !self.has_said_full {
+                    self.has_said_full = true;
+                    (self.say)(
+                        "a device's queue is full; what it has no room for goes to the cpu (said once)",
+                    );
+                }
+                Err(job)
+            }
+            Err((job, Refusal::Unfit)) => {
+                add(&counters.device_unfit, 1);
+                Err(job)
+            }
+            Err((job, Refusal::Dead)) => Err(job),
+        }
+    }
+}
+
+fn add(counter: &AtomicU64, more: u64) {
+    if more > 0 {
+        counter.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
+impl Offload for Queue {
+    fn submit(&mut self, jobs: &mut Burst<Job>) -> usize {
+        self.cpu.begin();
+        let mut taken = 0;
+        let mut kept = core::mem::take(&mut self.kept);
+        for job in jobs.drain() {
+            if !kept.is_empty() {
+                kept.push(job);
+                continue;
+            }
+            match self.take(job) {
+                Ok(()) => taken += 1,
+                Err(job) => kept.push(job),
+            }
+        }
+        for job in kept.drain(..) {
+            // The burst held them a moment ago.
+            let is_back = jobs.push(job).is_ok();
+            debug_assert!(is_back);
+        }
+        self.kept = kept;
+        #[cfg(feature = "dpdk")]
+        if let Some(beside) = &mut self.device {
+            beside.lanes.flush();
+        }
+        taken
+    }
+
+    fn poll(&mut self, done: &mut Burst<Done>) {
+        self.poll_device();
+        while done.room() > 0 {
+            let Some(one) = self.ready.pop_front() else { break };
+            let is_in = done.push(one).is_ok();
+            debug_assert!(is_in);
+        }
+        self.cpu.poll(done);
+    }
+
+    fn pending(&self) -> usize {
+        let own = self.cpu.pending() + self.ready.len();
+        #[cfg(feature = "dpdk")]
+        let own = own
+            + self.device.as_ref().map_or(0, |beside| {
+                beside.lanes.under_way() + beside.out.ready.len() + beside.out.again.len()
+            });
+        own
+    }
+
+    fn ring(&self, name: &str) -> Option<Ring> {
+        self.cpu.ring(name)
+    }
+
+    fn tag(&mut self) -> CallTag {
+        self.cpu.tag()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,341 @@
+//! Through software devices, against the CPU: what one makes the other undoes, and what goes wrong has the same
+//! name. One test, since a process has one EAL and a device one owner.
+#![cfg(feature = "dpdk")]
+
+use std::io::{Read, Write};
+use std::sync::atomic::AtomicU32;
+
+use abi::Encoding::{self, Deflate, Gzip, Zstd};
+use shard::{JobError, JobKey, Seal, Work};
+
+use super::*;
+use crate::{Choice, DeviceMemory, DeviceOptions, Devices, Keys, Kind, SealOptions, measure};
+
+static CLOCK: AtomicU32 = AtomicU32::new(1_800_000_000);
+
+fn clock() -> u32 {
+    CLOCK.load(Ordering::Relaxed)
+}
+
+fn keys() -> Arc<Keys> {
+    let path = std::env::temp_dir().join(format!("towpath-queue-keys-{}", std::process::id()));
+    std::fs::write(&path, "3 000102030405060708090a0b0c0d0e0f").unwrap();
+    let source = crate::Source::File(path.clone());
+    let keys = Keys::open([("wire".to_owned(), source)], SealOptions::with_clock(clock)).unwrap().0;
+    std::fs::remove_file(path).unwrap();
+    Arc::new(keys)
+}
+
+struct Bed {
+    queue: Queue,
+    counters: Arc<QueueCounters>,
+    said: Arc<AtomicU64>,
+}
+
+fn bed(keys: &Arc<Keys>, lanes: Option<Lanes>) -> Bed {
+    let (counters, said) = (Arc::new(QueueCounters::default()), Arc::new(AtomicU64::new(0)));
+    let placement = Arc::new(Placement { choice: Choice::Pinned, costs: None });
+    let lines = said.clone();
+    let queue = Queue::new(Cpu::new(keys, || {}).unwrap(), counters.clone(), placement)
+        .beside(lanes, move |_| _ = lines.fetch_add(1, Ordering::Relaxed));
+    Bed { queue, counters, said }
+}
+
+impl Bed {
+    fn run(&mut self, work: Work, input: &[u8]) -> (Result<Vec<u8>, JobError>, Work) {
+        let key = JobKey { call: 1, generation: 1, is_request: true };
+        let mut burst = Burst::new();
+        burst.push(Job { key, work, input: input.to_vec(), output: b"kept".to_vec() }).unwrap();
+        assert_eq!(self.queue.submit(&mut burst), 1);
+        let mut done = self.collect(1).pop().unwrap();
+        assert_eq!(self.queue.pending(), 0);
+        assert_eq!(done.job.input, input, "the input comes back as it was");
+        assert_eq!(&done.job.output[..4], b"kept");
+        assert!(done.result.is_ok() || done.job.output.len() == 4);
+        (done.result.map(|()| done.job.output.split_off(4)), done.job.work)
+    }
+
+    fn collect(&mut self, count: usize) -> Vec<Done> {
+        let mut all = Vec::new();
+        for _ in 0..5_000_000_u32 {
+            let mut done = Burst::new();
+            self.queue.poll(&mut done);
+            all.extend(done.drain());
+            if all.len() >= count {
+                return all;
+            }
+            std::thread::yield_now();
+        }
+        panic!("{} of {count} came back; {} are pending", all.len(), self.queue.pending());
+    }
+}
+
+fn text(len: usize) -> Vec<u8> {
+    (0..)
+        .flat_map(|n: u64| format!("{{\"id\":{},\"name\":\"item\"}}", n * n % 7919).into_bytes())
+        .take(len)
+        .collect()
+}
+
+fn oracle_packs(how: Encoding, plain: &[u8]) -> Vec<u8> {
+    match how {
+        Gzip => {
+            let mut to = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+            to.write_all(plain).unwrap();
+            to.finish().unwrap()
+        }
+        _ => {
+            let mut to = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(6));
+            to.write_all(plain).unwrap();
+            to.finish().unwrap()
+        }
+    }
+}
+
+fn oracle_unpacks(how: Encoding, packed: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    match how {
+        Gzip => flate2::read::GzDecoder::new(packed).read_to_end(&mut out),
+        _ => flate2::read::ZlibDecoder::new(packed).read_to_end(&mut out),
+    }
+    .unwrap();
+    out
+}
+
+#[test]
+fn devices_do_what_the_cpu_does() {
+    for (compression, crypto) in [
+        ("compress_isal0", "crypto_aesni_gcm0"),
+        ("compress_zlib0", "crypto_openssl0"),
+        ("compress_isal0", "crypto_aesni_mb0"),
+    ] {
+        let options = DeviceOptions {
+            compression: Some(compression.into()),
+            crypto: Some(crypto.into()),
+            memory: DeviceMemory::Ordinary(256),
+            others: Vec::new(),
+        };
+        let mut devices = Devices::open(&options, 2).unwrap_or_else(|error| panic!("{error}"));
+        let placement = measure(&mut devices, Choice::Measured).unwrap();
+        let costs = placement.costs.unwrap();
+        for kind in Kind::ALL {
+            let row = costs[kind as usize];
+            assert!(
+                row.iter().all(|cost| cost.cpu_ns > 0 && cost.device_ns.is_some()),
+                "{compression} {kind:?} {row:?}"
+            );
+        }
+        eprintln!("{compression} {crypto}\n{}", placement.text());
+        let keys = keys();
+        let mut device = bed(&keys, devices.take(1));
+        let mut cpu = bed(&keys, None);
+        assert!(devices.take(1).is_none(), "a lane has one owner");
+        deflate(&mut device, compression);
+        seals(&mut device, &mut cpu, crypto);
+        no_allocation(&mut device);
+        death(&mut device);
+        drop(device);
+        drop(devices);
+        assert_eq!(
+            dpdk_sys::pools().iter().map(|pool| pool.in_use).sum::<u32>(),
+            0,
+            "{compression} {crypto}"
+        );
+    }
+    for (device, says) in
+        [("compress_nothing0", "there are: compress_isal"), ("net_null7", "not a compression device")]
+    {
+        let options = DeviceOptions { compression: Some(device.into()), ..DeviceOptions::default() };
+        let error = Devices::open(&options, 1).unwrap_err().to_string();
+        assert!(error.contains(device) && error.contains(says), "{error}");
+    }
+}
+
+fn deflate(bed: &mut Bed, device: &str) {
+    for how in [Gzip, Deflate] {
+        for len in [1, 100, 1024, 16 << 10, 50_000, 70_000, 300_000] {
+            let plain = text(len);
+            let ours = bed.run(Work::Compress(how), &plain).0.unwrap();
+            assert_eq!(oracle_unpacks(how, &ours), plain, "{device} {how:?} {len}");
+            let theirs = oracle_packs(how, &plain);
+            assert_eq!(
+                bed.run(Work::Decompress(how, len), &theirs).0.as_ref(),
+                Ok(&plain),
+                "{device} {how:?} {len}"
+            );
+            assert_eq!(
+                bed.run(Work::Decompress(how, len - 1), &theirs).0,
+                Err(JobError::TooLarge),
+                "{device} {len}"
+            );
+        }
+        let bomb = oracle_packs(how, &vec![0; 8 << 20]);
+        assert_eq!(bed.run(Work::Decompress(how, 4000), &bomb).0, Err(JobError::TooLarge), "{device} bomb");
+        assert_eq!(
+            bed.run(Work::Decompress(how, 4 << 20), &bomb).0,
+            Err(JobError::TooLarge),
+            "{device} bomb"
+        );
+        let good = oracle_packs(how, &text(500));
+        for cut in 0..good.len() {
+            assert_eq!(
+                bed.run(Work::Decompress(how, 4096), &good[..cut]).0,
+                Err(JobError::Corrupt),
+                "{device} {how:?} cut at {cut} of {}",
+                good.len()
+            );
+        }
+        let other = oracle_packs(how, &text(501));
+        let two = [&good[..], &other].concat();
+        assert_eq!(bed.run(Work::Decompress(how, 4096), &two).0, Err(JobError::Corrupt), "{device}");
+        for junk in 1..12 {
+            let longer = [&good[..], &vec![7; junk]].concat();
+            assert_eq!(
+                bed.run(Work::Decompress(how, 4096), &longer).0,
+                Err(JobError::Corrupt),
+                "{device} +{junk}"
+            );
+        }
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x55;
+            match bed.run(Work::Decompress(how, 4096), &bad).0 {
+                // Bytes of the gzip header (time, system, extra flags) carry no meaning.
+                Ok(out) => assert!(how == Gzip && (4..10).contains(&at) && out == text(500), "{device} {at}"),
+                Err(error) => {
+                    assert!(matches!(error, JobError::Corrupt | JobError::TooLarge), "{device} {at}")
+                }
+            }
+        }
+    }
+    let seen = bed.counters.snapshot();
+    assert!(seen.device_jobs > 400, "{device}: {seen:?}");
+    let packed = bed.run(Work::Compress(Zstd), &text(900)).0.unwrap();
+    assert_eq!(bed.run(Work::Decompress(Zstd, 900), &packed).0, Ok(text(900)));
+    assert_eq!(bed.counters.snapshot().device_unfit, seen.device_unfit + 2, "zstd is the cpu's");
+    // A burst larger than the device's depth: the rest is the cpu's, nothing is lost, and one line says so.
+    let plain = text(2000);
+    let mut wanted = 0;
+    for _ in 0..4 {
+        let mut burst = Burst::new();
+        for call in 0..32 {
+            let key = JobKey { call, generation: 1, is_request: true };
+            burst
+                .push(Job { key, work: Work::Compress(Gzip), input: plain.clone(), output: Vec::new() })
+                .unwrap();
+        }
+        wanted += bed.queue.submit(&mut burst);
+    }
+    assert_eq!(wanted, 128);
+    for done in bed.collect(128) {
+        assert_eq!(done.result, Ok(()));
+        assert_eq!(oracle_unpacks(Gzip, &done.job.output), plain);
+    }
+    assert_eq!((bed.counters.snapshot().device_full, bed.said.load(Ordering::Relaxed)), (64, 1), "{device}");
+}
+
+fn seals(device: &mut Bed, cpu: &mut Bed, name: &str) {
+    let ring = device.queue.ring("wire").unwrap();
+    for len in [1, 15, 16, 64, 1000, 16 << 10, 64_000, 65_100] {
+        let plain = text(len);
+        let tag = device.queue.tag();
+        let seal = |index| Seal { ring, tag, is_request: true, index, is_final: true, encoding: Some(Zstd) };
+        let asked = |index| Seal { is_final: false, encoding: None, ..seal(index) };
+        let ours = device.run(Work::Seal(seal(0)), &plain).0.unwrap();
+        assert_eq!(ours.len(), len + crate::OVERHEAD_BYTES, "{name}");
+        assert_eq!(
+            cpu.run(Work::Open(asked(0)), &ours),
+            (Ok(plain.clone()), Work::Open(seal(0))),
+            "{name} {len}"
+        );
+        assert_eq!(
+            device.run(Work::Open(asked(0)), &ours).0,
+            Err(JobError::Replayed),
+            "{name}: one window for both"
+        );
+        let theirs = cpu.run(Work::Seal(seal(1)), &plain).0.unwrap();
+        for _ in 0..2 {
+            // The first time on the cpu, then on the device.
+            let opened = device.run(Work::Open(asked(1)), &theirs);
+            assert_eq!(opened, (Ok(plain.clone()), Work::Open(seal(1))), "{name} {len}");
+        }
+        for at in [0, 3, 20, 31, 32, theirs.len() - 17, theirs.len() - 1] {
+            let mut bad = theirs.clone();
+            bad[at] ^= 1;
+            let expected = match at {
+                0 => JobError::Corrupt,
+                3 => JobError::UnknownKey,
+                _ => JobError::Forged,
+            };
+            assert_eq!(device.run(Work::Open(asked(1)), &bad).0, Err(expected), "{name} {len} {at}");
+        }
+        assert_eq!(device.run(Work::Open(asked(2)), &theirs).0, Err(JobError::Forged), "{name}");
+        assert_eq!(device.run(Work::Open(asked(1)), &theirs[..40]).0, Err(JobError::Corrupt), "{name}");
+    }
+}
+
+fn no_allocation(bed: &mut Bed) {
+    let ring = bed.queue.ring("wire").unwrap();
+    let seal =
+        Seal { ring, tag: bed.queue.tag(), is_request: true, index: 1, is_final: false, encoding: None };
+    let (plain, mut burst, mut done) = (text(3000), Burst::new(), Burst::new());
+    let key = JobKey { call: 1, generation: 1, is_request: true };
+    let mut jobs: Vec<Job> = [Work::Compress(Gzip), Work::Seal(seal)]
+        .into_iter()
+        .cycle()
+        .take(16)
+        .map(|work| Job { key, work, input: plain.clone(), output: Vec::with_capacity(8192) })
+        .collect();
+    let mut pass = |rounds: u32| {
+        for _ in 0..rounds {
+            for mut job in jobs.drain(..) {
+                job.output.clear();
+                burst.push(job).unwrap();
+            }
+            assert_eq!(bed.queue.submit(&mut burst), 16);
+            while jobs.len() < 16 {
+                bed.queue.poll(&mut done);
+                jobs.extend(done.drain().map(|done| done.job));
+            }
+        }
+    };
+    pass(20);
+    let seen = allocation_counter::measure(|| pass(50));
+    assert_eq!(seen.count_total, 0);
+}
+
+fn death(bed: &mut Bed) {
+    let said = bed.said.load(Ordering::Relaxed);
+    bed.queue.device.as_mut().unwrap().lanes.fall_silent();
+    let plain = text(3000);
+    let mut burst = Burst::new();
+    let ring = bed.queue.ring("wire").unwrap();
+    let tag = bed.queue.tag();
+    let seal = Seal { ring, tag, is_request: true, index: 0, is_final: false, encoding: None };
+    for call in 0..20 {
+        let key = JobKey { call, generation: 1, is_request: true };
+        let work = if call % 2 == 0 { Work::Compress(Gzip) } else { Work::Seal(seal) };
+        burst.push(Job { key, work, input: plain.clone(), output: Vec::new() }).unwrap();
+    }
+    assert_eq!(bed.queue.submit(&mut burst), 20);
+    let mut done = Burst::new();
+    bed.queue.poll(&mut done);
+    assert!(done.is_empty());
+    CLOCK.fetch_add(3, Ordering::Relaxed);
+    let all = bed.collect(20);
+    for done in &all {
+        assert_eq!(done.result, Ok(()));
+        match done.job.work {
+            Work::Compress(_) => assert_eq!(oracle_unpacks(Gzip, &done.job.output), plain),
+            _ => assert_eq!(done.job.output.len(), plain.len() + crate::OVERHEAD_BYTES),
+        }
+    }
+    let mut calls: Vec<u32> = all.iter().map(|done| done.job.key.call).collect();
+    calls.sort_unstable();
+    assert_eq!(calls, (0..20).collect::<Vec<_>>(), "each comes back once");
+    assert_eq!(bed.counters.snapshot().device_died, 2);
+    assert_eq!(bed.said.load(Ordering::Relaxed), said + 2);
+    let before = bed.counters.snapshot().cpu_jobs;
+    assert!(bed.run(Work::Compress(Gzip), &plain).0.is_ok());
+    assert_eq!(bed.counters.snapshot().cpu_jobs, before + 1, "from here on the cpu's");
+}
