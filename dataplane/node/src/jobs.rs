@@ -22,8 +22,9 @@ pub(crate) struct Jobs {
 /// A shard's part.
 pub(crate) struct JobSeat {
     keys: Arc<Keys>,
-    placement: Arc<Placement>,
     counters: Arc<QueueCounters>,
+    #[cfg(feature = "dpdk")]
+    placement: Arc<Placement>,
     #[cfg(feature = "dpdk")]
     lanes: Option<offload::Lanes>,
 }
@@ -70,8 +71,9 @@ impl Jobs {
         self.counters.push(counters.clone());
         JobSeat {
             keys: self.keys.clone(),
-            placement: self.placement.clone(),
             counters,
+            #[cfg(feature = "dpdk")]
+            placement: self.placement.clone(),
             #[cfg(feature = "dpdk")]
             lanes,
         }
@@ -105,9 +107,9 @@ impl JobSeat {
     /// One line when no thread can be made.
     pub(crate) fn queue(self, wake: impl Fn() + Send + 'static) -> Result<Queue, String> {
         let cpu = Cpu::new(&self.keys, wake).map_err(|e| format!("cannot start the offload thread: {e}"))?;
-        let queue = Queue::new(cpu, self.counters, self.placement);
+        let queue = Queue::new(cpu, self.counters);
         #[cfg(feature = "dpdk")]
-        let queue = queue.beside(self.lanes, |line| eprintln!("towpath: [offload]: {line}"));
+        let queue = queue.beside(self.lanes, self.placement, |line| eprintln!("towpath: [offload]: {line}"));
         Ok(queue)
     }
 }

@@ -56,7 +56,8 @@ pub(crate) fn open(
     seal.encoding = match said[SAID - 1] {
         0 => None,
         1 => Some(Encoding::Gzip),
-        _ => Some(Encoding::Deflate),
+        2 => Some(Encoding::Deflate),
+        _ => Some(Encoding::Zstd),
     };
     if header(seal) != *said || sum(seal, text).to_be_bytes() != *told {
         return Err(JobError::Forged);

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use abi::Encoding::Gzip;
 use shard::{Burst, Job, JobKey, Offload, Seal, Work};
+#[cfg(feature = "dpdk")]
 use towpath_offload as offload;
-use towpath_offload::{Choice, Cpu, Keys, Placement, Queue, QueueCounters, SealOptions, Source};
+use towpath_offload::{Cpu, Keys, Queue, QueueCounters, SealOptions, Source};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -19,8 +20,8 @@ fn main() {
         std::process::exit(2);
     };
     let (size, seconds): (usize, f64) = (size.parse().unwrap(), seconds.parse().unwrap());
-    let plain = match rest.first() {
-        Some(file) => std::fs::read(file).unwrap()[..size].to_vec(),
+    let file = match rest.first() {
+        Some(file) => std::fs::read(file).unwrap(),
         None => b"{\"id\":12345,\"name\":\"item\"}".iter().copied().cycle().take(size).collect(),
     };
     let mut queue = queue(place, what);
@@ -34,23 +35,27 @@ fn main() {
         is_final: false,
         encoding: None,
     };
-    let (work, input) = match what.as_str() {
-        "compress" => (Work::Compress(Gzip), plain),
-        "decompress" => (Work::Decompress(Gzip, size), once(queue, Work::Compress(Gzip), plain)),
-        "seal" => (Work::Seal(seal), plain),
-        _ => (Work::Open(seal), once(queue, Work::Seal(seal), plain)),
+    let (first, work) = match what.as_str() {
+        "compress" => (None, Work::Compress(Gzip)),
+        "decompress" => (Some(Work::Compress(Gzip)), Work::Decompress(Gzip, size)),
+        "seal" => (None, Work::Seal(seal)),
+        _ => (Some(Work::Seal(seal)), Work::Open(seal)),
     };
+    // One burst of different pieces of the file, as the tools take it.
+    let pieces: Vec<Vec<u8>> = (file.chunks_exact(size).cycle().take(Burst::<Job>::MAX))
+        .map(|piece| first.map_or_else(|| piece.to_vec(), |first| once(queue, first, piece.to_vec())))
+        .collect();
     // Of a sender that is known.
-    let output = once(queue, work, input.clone()).len();
+    let output = once(queue, work, pieces[0].clone()).len();
     let before = counters.snapshot();
-    let (ops, elapsed) = run(queue, work, &input, Duration::from_secs_f64(seconds));
+    let (ops, elapsed) = run(queue, work, &pieces, Duration::from_secs_f64(seconds));
     let after = counters.snapshot();
     let on_device = after.device_jobs - before.device_jobs;
     println!(
         "{{\"ops\":{ops},\"seconds\":{elapsed},\"ops_per_second\":{:.0},\"input\":{},\"output\":{output},\
          \"on_device\":{on_device},\"fallbacks\":{}}}",
         ops as f64 / elapsed,
-        input.len(),
+        pieces[0].len(),
         after.device_full + after.device_again - before.device_full - before.device_again,
     );
 }
@@ -62,8 +67,7 @@ fn queue(place: &str, what: &str) -> (Queue, Arc<QueueCounters>) {
     let keys = Arc::new(Keys::open(named, SealOptions::with_clock(|| 0)).unwrap().0);
     std::fs::remove_file(path).unwrap();
     let counters = Arc::new(QueueCounters::default());
-    let placement = Arc::new(Placement { choice: Choice::Pinned, costs: None });
-    let queue = Queue::new(Cpu::new(&keys, || {}).unwrap(), counters.clone(), placement);
+    let queue = Queue::new(Cpu::new(&keys, || {}).unwrap(), counters.clone());
     #[cfg(feature = "dpdk")]
     let queue = match place.strip_prefix("dpdk:") {
         Some(device) => {
@@ -71,8 +75,9 @@ fn queue(place: &str, what: &str) -> (Queue, Arc<QueueCounters>) {
             let is_compression = matches!(what, "compress" | "decompress");
             let (compression, crypto) = if is_compression { (device, None) } else { (None, device) };
             let options = offload::DeviceOptions { compression, crypto, ..offload::DeviceOptions::default() };
+            let placement = Arc::new(offload::Placement { choice: offload::Choice::Pinned, costs: None });
             let mut devices = offload::Devices::open(&options, 1).unwrap();
-            queue.beside(devices.take(0), |line| eprintln!("{line}"))
+            queue.beside(devices.take(0), placement, |line| eprintln!("{line}"))
         }
         None => queue,
     };
@@ -101,9 +106,9 @@ fn once(queue: &mut Queue, work: Work, input: Vec<u8>) -> Vec<u8> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a measuring program")]
-fn run(queue: &mut Queue, work: Work, input: &[u8], how_long: Duration) -> (u64, f64) {
+fn run(queue: &mut Queue, work: Work, pieces: &[Vec<u8>], how_long: Duration) -> (u64, f64) {
     let (mut burst, mut done) = (Burst::new(), Burst::new());
-    let mut idle: Vec<Job> = (0..64).map(|_| job(work, input.to_vec())).collect();
+    let mut idle: Vec<Job> = pieces.iter().map(|piece| job(work, piece.clone())).collect();
     let begun = Instant::now();
     let mut ops = 0;
     while begun.elapsed() < how_long {

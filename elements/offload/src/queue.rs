@@ -1,6 +1,6 @@
 //! A shard's queue: the CPU, and where there is one a device beside it.
 //!
-//! Each job goes to the provider that [`Placement`] prefers at its size. What a device has no room for, cannot
+//! Each job goes to the provider that [`Placement`](crate::Placement) prefers at its size. What a device has no room for, cannot
 //! do, failed at or took to its grave goes to the CPU: counted, said once, and nothing is lost.
 
 use std::collections::VecDeque;
@@ -12,6 +12,7 @@ use shard::{Burst, CallTag, Done, Job, Offload, Ring};
 use crate::cpu::Cpu;
 #[cfg(feature = "dpdk")]
 use crate::device::{Lanes, Outbox, Refusal};
+#[cfg(feature = "dpdk")]
 use crate::placement::Placement;
 
 macro_rules! counters {
@@ -68,7 +69,6 @@ pub struct Queue {
     kept: Vec<Job>,
     ready: VecDeque<Done>,
     counters: Arc<QueueCounters>,
-    placement: Arc<Placement>,
     #[cfg(feature = "dpdk")]
     device: Option<Box<Beside>>,
 }
@@ -77,6 +77,7 @@ pub struct Queue {
 #[cfg(feature = "dpdk")]
 struct Beside {
     lanes: Lanes,
+    placement: Arc<Placement>,
     out: Outbox,
     /// Says a line to the operator.
     say: Box<dyn Fn(&str) + Send>,
@@ -85,24 +86,28 @@ struct Beside {
 
 impl Queue {
     /// The CPU alone.
-    pub fn new(cpu: Cpu, counters: Arc<QueueCounters>, placement: Arc<Placement>) -> Self {
+    pub fn new(cpu: Cpu, counters: Arc<QueueCounters>) -> Self {
         Self {
             cpu,
             kept: Vec::with_capacity(Burst::<Job>::MAX),
             ready: VecDeque::with_capacity(4 * Burst::<Job>::MAX),
             counters,
-            placement,
             #[cfg(feature = "dpdk")]
             device: None,
         }
     }
 
-    /// With a shard's lanes of the node's devices; `say` is told, once each, when it cannot be used as meant.
+    /// With a shard's lanes of the node's devices, for the jobs `placement` gives them; `say` is told, once each, when it cannot be used as meant.
     #[cfg(feature = "dpdk")]
-    pub fn beside(mut self, lanes: Option<Lanes>, say: impl Fn(&str) + Send + 'static) -> Self {
+    pub fn beside(
+        mut self,
+        lanes: Option<Lanes>,
+        placement: Arc<Placement>,
+        say: impl Fn(&str) + Send + 'static,
+    ) -> Self {
         self.device = lanes.map(|lanes| {
             let out = Outbox::default();
-            Box::new(Beside { lanes, out, say: Box::new(say), has_said_full: false })
+            Box::new(Beside { lanes, placement, out, say: Box::new(say), has_said_full: false })
         });
         self
     }
@@ -113,7 +118,7 @@ impl Queue {
         let job = match &mut self.device {
             Some(beside)
                 if beside.lanes.has(&job.work)
-                    && self.placement.prefers_device(&job.work, job.input.len()) =>
+                    && beside.placement.prefers_device(&job.work, job.input.len()) =>
             {
                 match beside.take(job, &mut self.cpu, &self.counters) {
                     Ok(()) => return Ok(()),

@@ -36,8 +36,9 @@ fn bed(keys: &Arc<Keys>, lanes: Option<Lanes>) -> Bed {
     let (counters, said) = (Arc::new(QueueCounters::default()), Arc::new(AtomicU64::new(0)));
     let placement = Arc::new(Placement { choice: Choice::Pinned, costs: None });
     let lines = said.clone();
-    let queue = Queue::new(Cpu::new(keys, || {}).unwrap(), counters.clone(), placement)
-        .beside(lanes, move |_| _ = lines.fetch_add(1, Ordering::Relaxed));
+    let queue =
+        Queue::new(Cpu::new(keys, || {}).unwrap(), counters.clone())
+            .beside(lanes, placement, move |_| _ = lines.fetch_add(1, Ordering::Relaxed));
     Bed { queue, counters, said }
 }
 
