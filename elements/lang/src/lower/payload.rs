@@ -623,7 +623,8 @@ fn target(message: &MessageDescriptor, written: &Written) -> Option<Target> {
                 let field = message.get_field_by_name(&name)?;
                 let rivals = match field.containing_oneof().filter(|o| !o.is_synthetic()) {
                     Some(oneof) => {
-                        oneof.fields().map(|f| f.number()).filter(|n| *n != field.number()).collect()
+                        let others = oneof.fields().filter(|other| *other != field);
+                        others.map(|other| (other.number(), kind_of(&other).wire())).collect()
                     }
                     None => Vec::new(),
                 };

@@ -37,8 +37,8 @@ pub struct Target {
 pub struct Step {
     /// Its number.
     pub number: u32,
-    /// Members of its oneof, which go when it comes.
-    pub rivals: Vec<u32>,
+    /// Members of its oneof, which go when it comes, as it goes when they come.
+    pub rivals: Vec<(u32, Wire)>,
     /// Only one of its values is meant.
     pub pick: Option<Pick>,
 }
@@ -206,7 +206,7 @@ impl Target {
         to: &mut Vec<u8>,
     ) -> Result<Outcome, Malformed> {
         let is_last = rest.steps.is_empty();
-        let inner = if is_last { Inner::None } else { inner(message, step.number)? };
+        let inner = if is_last { Inner::None } else { inner(message, step.number, &step.rivals)? };
         let place = |to: &mut Vec<u8>| {
             if is_last {
                 to.extend_from_slice(field);
@@ -214,24 +214,28 @@ impl Target {
             }
             self.nested(step.number, inner.bytes(), rest, field, to)
         };
+        let is_own = |number: u32, wire: Wire| {
+            let fits = if is_last { self.kind.wire() } else { Wire::Len };
+            number == step.number && (wire == fits || (is_last && self.is_list && wire == Wire::Len))
+        };
+        // Where the field is taken away, what it has driven out does not come back.
+        let gone_until = match (step.rivals.as_slice(), field) {
+            ([], _) => 0,
+            (_, []) => last(message, is_own)?,
+            _ => message.len(),
+        };
         let (mut is_placed, mut outcome) = (false, Outcome::Unchanged);
         let mut reader = Reader::new(message);
         while !reader.is_done() {
             let from = reader.at();
             let (number, wire) = reader.key()?;
             reader.skip(number, wire, DEPTH_MAX)?;
-            let is_own = number == step.number
-                && if is_last {
-                    wire == self.kind.wire() || (self.is_list && wire == Wire::Len)
-                } else {
-                    wire == Wire::Len
-                };
-            if is_own {
+            if is_own(number, wire) {
                 if !is_placed {
                     outcome = place(to)?;
                     is_placed = true;
                 }
-            } else if !step.rivals.contains(&number) || field.is_empty() {
+            } else if from >= gone_until || !step.rivals.contains(&(number, wire)) {
                 to.extend_from_slice(message.get(from..reader.at()).unwrap_or(&[]));
             }
         }
@@ -334,7 +338,7 @@ impl Target {
                 to.extend_from_slice(field);
                 Outcome::Written
             } else {
-                let value = latest.map_or(Ok(Inner::None), |entry| inner(entry, 2))?;
+                let value = latest.map_or(Ok(Inner::None), |entry| inner(entry, 2, &[]))?;
                 self.nested(2, value.bytes(), rest, field, to)?
             };
             put_length_before(to, from);
@@ -415,13 +419,31 @@ impl Inner<'_> {
     }
 }
 
-fn inner(message: &[u8], number: u32) -> Result<Inner<'_>, Malformed> {
+/// Where the last field that is such a one begins; 0 without one.
+fn last(message: &[u8], is_such: impl Fn(u32, Wire) -> bool) -> Result<usize, Malformed> {
+    let (mut reader, mut found) = (Reader::new(message), 0);
+    while !reader.is_done() {
+        let from = reader.at();
+        let (number, wire) = reader.key()?;
+        reader.skip(number, wire, DEPTH_MAX)?;
+        if is_such(number, wire) {
+            found = from;
+        }
+    }
+    Ok(found)
+}
+
+/// What the field has, unless another member of its oneof has come later.
+fn inner<'m>(message: &'m [u8], number: u32, rivals: &[(u32, Wire)]) -> Result<Inner<'m>, Malformed> {
     let mut found = Inner::None;
     let mut reader = Reader::new(message);
     while !reader.is_done() {
         let (at, wire) = reader.key()?;
         if at != number || wire != Wire::Len {
             reader.skip(at, wire, DEPTH_MAX)?;
+            if rivals.contains(&(at, wire)) {
+                found = Inner::None;
+            }
             continue;
         }
         let (_, part) = reader.slice()?;

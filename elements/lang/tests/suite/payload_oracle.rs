@@ -482,7 +482,7 @@ fn writes_agree(chain: &Compiled, ty: &MessageDescriptor, bytes: &[u8], at: usiz
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn parts_are_written_the_same(dice in prop::collection::vec(any::<u8>(), 0..400)) {
