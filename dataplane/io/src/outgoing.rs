@@ -5,8 +5,9 @@
 
 /// Bytes of a fresh buffer. It grows to what is needed and keeps that in the pool.
 const FIRST_BYTES: usize = 1024;
-/// A larger buffer is not kept.
-const KEPT_BYTES_MAX: usize = 64 * 1024;
+/// A larger buffer is not kept. Between two nodes a turn's messages of many callers leave by one connection: what
+/// it takes for them must come back, or each turn allocates anew.
+const KEPT_BYTES_MAX: usize = 256 * 1024;
 /// Bytes the pool keeps in all.
 const POOL_BYTES_MAX: usize = 2 * 1024 * 1024;
 
