@@ -407,7 +407,7 @@ fn keys_of_an_application_are_those_of_node_toml() {
     for node in ["caller", "callee"] {
         let (app, config) = (format!("{root}/{node}.adn"), format!("{root}/{node}.toml"));
         let done = Towpath::run(&["check", &app, "--config", &config]);
-        assert_eq!((done.code, done.stderr.contains("fabric")), (0, false), "{}", done.stderr);
+        assert_eq!((done.code, done.stderr.contains("the key")), (0, false), "{}", done.stderr);
         // Nobody says what keys there are: a note. Somebody does, and this is none of them: an error.
         let done = Towpath::run(&["check", &app]);
         assert_eq!(done.code, 0);

@@ -96,7 +96,25 @@ impl Core {
             let decode = encoding_of(&call.request);
             self.set_messages(key, Way::ToEndpoint, Terms { decode, ..terms });
         }
-        if terms.holds { self.run_messages(key, Way::ToEndpoint) } else { self.judge_request(key, 0) }
+        // Nothing of a sealed call passes before one of its records has been opened.
+        if terms.holds || terms.opens.is_some() {
+            self.run_messages(key, Way::ToEndpoint);
+        } else {
+            self.judge_request(key, 0);
+        }
+    }
+
+    /// Its first record has been opened: now the chain has its say. True if it has not had it before.
+    fn enters_opened(&mut self, key: Key, way: Way) -> bool {
+        let Some(call) = self.calls.get_mut(key) else { return false };
+        let is_arriving = way == Way::ToEndpoint && call.phase == Phase::Arriving;
+        let Some(messages) = call.to_endpoint.messages.as_mut().filter(|_| is_arriving) else { return false };
+        let is_first = messages.terms.opens.is_some() && !messages.terms.holds && !messages.has_entered;
+        if !is_first || messages.awaits_first() {
+            return false;
+        }
+        messages.has_entered = true;
+        true
     }
 
     /// The endpoint's headers are here: what its messages need. `None` if the call ended over it; else true
@@ -146,9 +164,12 @@ impl Core {
                 true => messages.excuse(),
                 false => {}
             }
-            // How a request leaves is decided when it first gets a stream.
-            if is_unsent && !messages.terms.holds {
+            // How a request leaves is decided when it first gets a stream; that it is sealed as it must be, before.
+            if is_unsent && !messages.terms.holds && !messages.awaits_first() {
                 return;
+            }
+            if !is_unsent {
+                messages.set_sent();
             }
             let waiting = pipe.buf.len() - pipe.head;
             if waiting > AHEAD_BYTES {
@@ -372,11 +393,14 @@ impl Core {
             && let Some(messages) = pipe.messages.as_mut()
         {
             let result = messages.finish_job(result, &job.work, &mut input, &mut output, &mut pipe.buf);
-            finished = Some((result, core::mem::take(&mut messages.stats)));
+            let swallowed = core::mem::take(&mut messages.swallowed);
+            finished = Some((result, core::mem::take(&mut messages.stats), swallowed));
+            pipe.uncredited = pipe.uncredited.saturating_sub(swallowed);
         }
         self.buffers.give(input);
         self.buffers.give(output);
-        let Some((result, stats)) = finished else { return };
+        let Some((result, stats, swallowed)) = finished else { return };
+        self.credit(key, way, swallowed);
         self.counters.messages_compressed += stats.compressed;
         self.counters.messages_decompressed += stats.decompressed;
         self.counters.compression_in_bytes += stats.in_bytes;
@@ -389,6 +413,7 @@ impl Core {
         }
         match result {
             Ok(()) if stats.decompressed > 0 && !self.charge_growth(key, way, 0) => {}
+            Ok(()) if self.enters_opened(key, way) => self.judge_request(key, 0),
             Ok(()) => self.run_messages(key, way),
             Err(why) => self.fail_unfit(key, why),
         }

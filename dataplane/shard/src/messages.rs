@@ -9,12 +9,16 @@
 //! Each job only where the terms ask for it. What is sealed is packed already, and says so inside the seal.
 //!
 //! Where messages are sealed, the end of their direction is, too: the last message is sealed as the last if
-//! its end is known when it leaves; otherwise a record follows that is no message. It is sealed as the last,
-//! as packed, and empty: no message is, as an empty one is never packed.
+//! its end is known when it leaves; otherwise a record follows that is no message. A request whose first
+//! message is not here when it is sent begins with such a record: the far node lets nothing of a call pass
+//! before it has opened one, and remembers calls by their first. Records that are no message are sealed as
+//! packed, and empty: no message is, as an empty one is never packed.
 //!
 //! Not here: what a chain says of a message, windows and pools (those are `gate`'s).
 //! Invariants: nothing leaves before its owner has called [`Messages::let_go`], where it judges or holds;
 //! nothing follows an end that was sealed.
+
+mod sealing;
 
 use alloc::vec::Vec;
 
@@ -23,62 +27,11 @@ use wire::grpc::{PREFIX_LEN, Prefix};
 
 use crate::wheel::TimerKey;
 use crate::{JobError, Seal, Work};
+pub(crate) use sealing::{Breach, Unfit};
+use sealing::{NO_MESSAGE, Progress};
 
 /// Buffers larger than this are given back to the allocator when their call ends.
 const KEPT_BYTES_MAX: usize = 64 << 10;
-
-/// Why a sealed message, or a call that should be sealed, does not go on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Breach {
-    /// Sealed with a key that is not here.
-    UnknownKey,
-    /// Does not open: another key, call, direction, place or byte than it was sealed with.
-    Forged,
-    /// Its call has been opened here before.
-    Replayed,
-    /// Its call is older than what the replay window remembers.
-    Expired,
-    /// No envelope.
-    Malformed,
-    /// The side has ended, and what came does not say so.
-    Cut,
-    /// The call does not say under which name it is sealed.
-    Unsealed,
-    /// The call has no messages that could be sealed.
-    NotGrpc,
-}
-
-/// Why a message does not go on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Unfit {
-    Unreadable(Unreadable),
-    Sealed(Breach),
-}
-
-impl From<Unreadable> for Unfit {
-    fn from(why: Unreadable) -> Self {
-        Self::Unreadable(why)
-    }
-}
-
-impl From<Breach> for Unfit {
-    fn from(why: Breach) -> Self {
-        Self::Sealed(why)
-    }
-}
-
-impl From<JobError> for Unfit {
-    fn from(why: JobError) -> Self {
-        match why {
-            JobError::TooLarge => Unreadable::TooLarge.into(),
-            JobError::Corrupt => Unreadable::Malformed.into(),
-            JobError::UnknownKey => Breach::UnknownKey.into(),
-            JobError::Forged => Breach::Forged.into(),
-            JobError::Replayed => Breach::Replayed.into(),
-            JobError::Expired => Breach::Expired.into(),
-        }
-    }
-}
 
 /// What the owner has to do next.
 #[derive(Debug)]
@@ -157,23 +110,6 @@ enum Body {
     Packed,
 }
 
-/// How far a direction has come, where its messages are sealed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Progress {
-    opened: u32,
-    sealed: u32,
-    /// What was opened said that it is the last.
-    has_opened_end: bool,
-    /// What was sealed says so.
-    has_sealed_end: bool,
-    /// The owner knows that the side has ended.
-    is_over: bool,
-    /// It has ended without success: nobody asks for a sealed end.
-    is_excused: bool,
-    /// The only message is opened, and its end is not.
-    awaits_end: bool,
-}
-
 #[derive(Debug, Default)]
 pub(crate) struct Messages {
     pub(crate) terms: Terms,
@@ -194,6 +130,8 @@ pub(crate) struct Messages {
     plain: Vec<u8>,
     packed: Vec<u8>,
     progress: Progress,
+    /// Bytes of records that were no message: nothing leaves for them, so they are credited by themselves.
+    pub(crate) swallowed: usize,
 
     /// `Entry::Request` has been entered with the message that is held.
     pub(crate) has_entered: bool,
@@ -270,40 +208,6 @@ impl Messages {
 
     fn has_input(&self) -> bool {
         self.input.len() > self.at
-    }
-
-    /// All has left that belongs to the side, its sealed end included.
-    pub(crate) fn is_complete(&self) -> bool {
-        let Progress { has_opened_end, has_sealed_end, is_excused, .. } = self.progress;
-        let is_opened = self.terms.opens.is_none() || has_opened_end;
-        let is_sealed = self.terms.seals.is_none() || has_sealed_end;
-        self.is_between_messages() && (is_excused || is_opened && is_sealed)
-    }
-
-    /// Only bytes could go on, and nothing that was opened said that it is the last.
-    pub(crate) fn lacks_end(&self) -> bool {
-        let Progress { has_opened_end, is_excused, .. } = self.progress;
-        let is_open = self.terms.opens.is_some() && !has_opened_end && !is_excused;
-        is_open && self.state == State::Gathering
-    }
-
-    /// The sender has ended, and well: what leaves from now on may be the last.
-    pub(crate) fn set_over(&mut self) {
-        self.progress.is_over = true;
-    }
-
-    /// The sender has ended without success: what came is what there is.
-    pub(crate) fn excuse(&mut self) {
-        self.progress.is_excused = true;
-        if core::mem::take(&mut self.progress.awaits_end) && self.state == State::Gathering {
-            self.state = self.after_opening();
-        }
-    }
-
-    /// The same of a side that is opened: what has come of a further message is not waited for.
-    pub(crate) fn give_up_rest(&mut self) {
-        self.input.truncate(self.at);
-        self.excuse();
     }
 
     /// Its one message is here, whole and judged, and waits for the rest of its side.
@@ -439,6 +343,10 @@ impl Messages {
                     core::mem::swap(&mut input, &mut self.packed);
                     return Ok(self.seal(encoding, input));
                 }
+                // How messages leave may have been decided after this one was opened.
+                State::Leaving if self.body == Body::Packed && self.must_unpack(self.came) => {
+                    self.state = State::ToUnpack;
+                }
                 State::Leaving => {
                     if let Some(step) = self.leave(spare, out) {
                         return Ok(step);
@@ -499,11 +407,10 @@ impl Messages {
             return Err(Breach::Forged.into());
         }
         if self.owes_end() {
-            return Ok(Some(self.seal(Some(Encoding::Gzip), core::mem::take(spare))));
+            return Ok(Some(self.seal(NO_MESSAGE, core::mem::take(spare))));
         }
         let Some(head) = self.input.get(self.at..self.at + PREFIX_LEN) else {
-            self.compact();
-            return Ok(Some(Step::Wait));
+            return Ok(Some(self.wait(spare)));
         };
         let head: [u8; PREFIX_LEN] = head.try_into().unwrap_or_default();
         let prefix = Prefix::parse(head).ok_or(Unreadable::Malformed)?;
@@ -524,8 +431,8 @@ impl Messages {
                 return Err(Unreadable::UnknownEncoding.into());
             }
             let Some(body) = body else {
-                self.compact();
-                return Ok(Some(Step::Wait));
+                self.body = Body::Coming;
+                return Ok(Some(self.wait(spare)));
             };
             self.body = Body::Input;
             if let Some(encoding) = self.came {
@@ -547,76 +454,6 @@ impl Messages {
         }
         self.state = self.after_gathering();
         Ok(None)
-    }
-
-    /// The same of an envelope: what is in it is known when it has been opened.
-    fn gather_sealed(
-        &mut self,
-        prefix: Prefix,
-        seal: Seal,
-        spare: &mut Vec<u8>,
-    ) -> Result<Option<Step>, Unfit> {
-        if prefix.is_compressed {
-            return Err(Breach::Malformed.into());
-        }
-        let len = prefix.len as usize;
-        if len > self.message_bytes_max.saturating_add(Seal::GROWTH) {
-            return Err(Unreadable::TooLarge.into());
-        }
-        let start = self.at + PREFIX_LEN;
-        let Some(body) = self.input.get(start..start + len) else {
-            self.compact();
-            return Ok(Some(Step::Wait));
-        };
-        let mut input = core::mem::take(spare);
-        input.extend_from_slice(body);
-        self.taken += PREFIX_LEN + len;
-        self.at += PREFIX_LEN + len;
-        self.state = State::Opening;
-        let index = self.progress.opened;
-        Ok(Some(Step::Job(Work::Open(Seal { index, is_final: false, encoding: None, ..seal }), input)))
-    }
-
-    /// An envelope has been opened; what was in it is in `output`.
-    fn opened(&mut self, seal: &Seal, output: &mut Vec<u8>) -> Result<(), Unfit> {
-        let progress = &mut self.progress;
-        progress.opened = progress.opened.checked_add(1).ok_or(Breach::Malformed)?;
-        progress.has_opened_end = seal.is_final;
-        if seal.encoding.is_some() && output.is_empty() {
-            if !seal.is_final {
-                return Err(Unreadable::Malformed.into());
-            }
-            if core::mem::take(&mut progress.awaits_end) {
-                self.state = self.after_opening();
-            } else {
-                self.taken = 0;
-                self.state = State::Gathering;
-            }
-            return Ok(());
-        }
-        if progress.awaits_end {
-            return Err(Unreadable::NotOne.into());
-        }
-        self.stats.opened += 1;
-        (self.came, self.is_judged, self.is_rewritten) = (seal.encoding, false, false);
-        if self.came.is_some() {
-            core::mem::swap(&mut self.packed, output);
-            (self.len, self.body) = (self.packed.len(), Body::Packed);
-        } else {
-            core::mem::swap(&mut self.plain, output);
-            (self.len, self.body) = (self.plain.len(), Body::Plain);
-        }
-        self.progress.awaits_end = self.terms.holds && !seal.is_final && !self.progress.is_excused;
-        self.state = if self.progress.awaits_end { State::Gathering } else { self.after_opening() };
-        Ok(())
-    }
-
-    fn after_opening(&self) -> State {
-        if self.body == Body::Packed && self.must_unpack(self.came) {
-            State::ToUnpack
-        } else {
-            self.after_gathering()
-        }
     }
 
     const fn after_gathering(&self) -> State {
@@ -674,28 +511,6 @@ impl Messages {
         self.take_from_input();
         self.finish();
         None
-    }
-
-    /// The side is over, and what was sealed does not say so.
-    fn owes_end(&self) -> bool {
-        let Progress { has_sealed_end, is_excused, .. } = self.progress;
-        self.terms.seals.is_some() && !has_sealed_end && !is_excused && self.is_at_end()
-    }
-
-    /// Nothing more will leave than what is at hand.
-    fn is_at_end(&self) -> bool {
-        let Progress { is_over, has_opened_end, .. } = self.progress;
-        is_over && !self.has_input() && (self.terms.opens.is_none() || has_opened_end)
-    }
-
-    fn seal(&mut self, encoding: Option<Encoding>, input: Vec<u8>) -> Step {
-        self.state = State::Sealing;
-        let (index, is_final) = (self.progress.sealed, self.is_at_end());
-        match self.terms.seals {
-            Some(seal) => Step::Job(Work::Seal(Seal { index, is_final, encoding, ..seal }), input),
-            // Nobody comes here without one.
-            None => Step::Wait,
-        }
     }
 
     /// The message at hand no longer needs its place in `input`.

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import tempfile
+import time
 from pathlib import Path
 
 from harness import between, h2, process, towpath, wire
@@ -19,7 +20,7 @@ BREACHES = "unknown_key forged replayed expired malformed cut not_grpc".split()
 class Pair:
     """client - node a - somebody on the wire - node b - server."""
 
-    def __init__(self, backend, server, caller=CALLER, callee=CALLEE, keys=None):
+    def __init__(self, backend, server, caller=CALLER, callee=CALLEE, keys=None, config_b=""):
         self.dir = Path(tempfile.mkdtemp(prefix="towpath-keys-"))
         self.files = [self.dir / "a.keys", self.dir / "b.keys"]
         keys = keys or [f"1 {os.urandom(16).hex()}\n"] * 2
@@ -27,7 +28,7 @@ class Pair:
             file.write_text(text)
             file.chmod(0o600)
         config = [f'[keys]\nfabric = "{file}"\n' for file in self.files]
-        self.b = towpath.Node(towpath.policy(callee, [server]), backend, config[1])
+        self.b = towpath.Node(towpath.policy(callee, [server]), backend, config[1] + config_b)
         self.wire = between.Between(self.b.address)
         try:
             self.a = towpath.Node(towpath.policy(caller, [self.wire.endpoint]), backend, config[0])
@@ -199,7 +200,7 @@ def whatever_is_done_to_sealed_calls_is_noticed(backend, _):
         counted = [{}, {}]
 
         def ends(what, kind, at_callee, call):
-            reached = len([c for c in server.calls if c.ended])
+            reached = len(server.calls)
             met = call()
             pair.wire.edit = None
             same(met.status, 16, f"{what}: status ({met.detail})")
@@ -208,7 +209,7 @@ def whatever_is_done_to_sealed_calls_is_noticed(backend, _):
             counts[kind] = counts.get(kind, 0) + 1
             until(lambda: pair.breaches() == counted, 5, f"{what}: counted as {counted}, met {pair.breaches()}")
             if at_callee:
-                same(len([c for c in server.calls if c.ended]), reached, f"{what}: whole requests at the server")
+                same(len(server.calls), reached, f"{what}: calls at the server")
             same(client.unary(SECRET).messages(), [(0, SECRET)], f"after {what}")
 
         def edited(edit, body=wire.message(SECRET)):
@@ -247,6 +248,23 @@ def whatever_is_done_to_sealed_calls_is_noticed(backend, _):
 
 
 @scene
+def a_sealed_call_may_be_slow_and_not_old(backend, _):
+    """A call is named as soon as it begins, so its first message may come late; what was recorded is no call for long."""
+    with sealed(backend, config_b='[offload]\ncall_age_max = "1s"\n') as (pair, server, client):
+        stream = client.start(wire.request_fields(), end=False)
+        same(client.unary(SECRET).status, 0, "a call beside it")
+        until(lambda: len(server.calls) == 2, 5, "the slow call is at the server, without a message")
+        time.sleep(2.5)
+        client.conn.data(stream, wire.message(SECRET), end_stream=True)
+        same(client.finish(stream).messages(), [(0, SECRET)], "the slow call")
+        old = pair.wire.requests[1]
+        with wire.Client(pair.b.address) as direct:
+            fields = [(k, v) for k, v in old.fields if k != "grpc-timeout"]
+            same(direct.finish(direct.start(fields, old.body)).status, 16, "the recorded call")
+        same(pair.breaches(), [{}, {"expired": 1}], "breaches")
+
+
+@scene
 def keys_are_turned_while_calls_run(backend, _):
     """A new key: known to all, then sealed with by all, then the old one goes. No call fails. A node that was
     forgotten is told apart from one with a wrong key."""
@@ -265,9 +283,8 @@ def keys_are_turned_while_calls_run(backend, _):
         for text, kind in ((f"7 {os.urandom(32).hex()}\n", "unknown_key"), (f"2 {os.urandom(32).hex()}\n", "forged")):
             pair.files[1].write_text(text)
             pair.b.process.signal(signal.SIGHUP)
-            met = until(lambda: next((m for m in [client.unary(SECRET)] if m.status), None), 5, kind)
-            same(met.status, 16, f"{kind}: {met.detail}")
-            require(pair.breaches()[1].get(kind), f"{kind}: {pair.breaches()}")
+            # A call that was under way may be answered under the new key, and fail at the other node.
+            until(lambda: client.unary(SECRET).status == 16 and pair.breaches()[1].get(kind), 5, f"{kind} at the callee's node")
         # A file that is no keyring changes nothing.
         pair.files[1].write_text(f"{new}\n")
         pair.b.process.signal(signal.SIGHUP)
@@ -299,6 +316,6 @@ def libraries_notice_no_seal(backend, programs):
             passed = [line.split()[1] for line in out.splitlines() if line.startswith("PASS ")]
             same(sorted(passed), sorted(cases), f"cases that passed:\n{out[-2000:]}")
             same(pair.breaches(), [{}, {}], "breaches")
-            require(pair.b.total("messages_opened") > 2500, "messages were sealed")
+            require(pair.b.total("messages_opened") > 1000, f"{pair.b.total('messages_opened')} messages were sealed")
     finally:
         server.kill()

@@ -77,6 +77,7 @@ fn go_on(messages: &mut Messages, out: &mut Vec<u8>) -> Result<(), Unfit> {
 fn pass(terms: Terms, stream: &[u8], chunk: usize, ends_at_once: bool) -> Result<(Vec<u8>, Messages), Unfit> {
     let mut messages = Messages::default();
     messages.begin(terms, 1000);
+    messages.set_sent();
     let mut out = Vec::new();
     let mut chunks = stream.chunks(chunk).peekable();
     while let Some(part) = chunks.next() {
@@ -129,7 +130,10 @@ fn what_is_sealed_opens_as_it_was_in_any_chunking_whenever_its_end_is_known() {
             let (wire, sealer) = pass(sealing(Leave::AsCame), &stream, chunk, ends_at_once).unwrap();
             assert!(sealer.is_complete());
             let has_record = !ends_at_once || count == 0;
-            assert_eq!(records(&wire).len(), count + usize::from(has_record), "an end of its own");
+            // Its first message is not whole when it is sent: it begins with a record that is none.
+            let begins = records(&stream).first().is_some_and(|first| first.len() > chunk);
+            let others = usize::from(has_record) + usize::from(begins);
+            assert_eq!(records(&wire).len(), count + others, "a begin and an end of their own");
             assert_eq!(sealer.stats.sealed, count as u64, "the end is no message");
             assert!(records(&wire).iter().all(|r| r[0] == 0 && r.len() >= PREFIX_LEN + Seal::GROWTH));
             let (plain, opener) = pass(opening(), &wire, chunk, false).unwrap();
@@ -153,7 +157,7 @@ fn messages_are_packed_before_they_are_sealed_and_leave_as_the_header_says() {
         (None, Leave::AsCame, &unpacked),
         (Some(Encoding::Deflate), Leave::AsCame, &unpacked),
     ] {
-        let (wire, sealer) = pass(packed, &unpacked, 5, true).unwrap();
+        let (wire, sealer) = pass(packed, &unpacked, 99, true).unwrap();
         assert_eq!(sealer.stats.compressed, 1);
         assert_eq!(wire.len(), PREFIX_LEN + 8 + Seal::GROWTH, "packed inside");
         let (out, _) = pass(Terms { decode: header, leave, ..opening() }, &wire, 7, true).unwrap();
@@ -276,4 +280,34 @@ fn a_node_in_between_opens_and_seals_again() {
             assert!(!node.is_complete() && node.lacks_end());
         }
     }
+}
+
+#[test]
+fn how_a_message_leaves_may_be_decided_after_it_was_opened() {
+    let plain = frame(0, b"aabbccddaabbccdd");
+    let (wire, _) = pass(sealing(packed_from(4)), &plain, 99, true).unwrap();
+    let mut messages = Messages::default();
+    messages.begin(Terms { decode: Some(Encoding::Gzip), ..opening() }, 1000);
+    messages.push(&wire);
+    let (mut out, mut spare) = (Vec::new(), Vec::new());
+    assert!(messages.awaits_first());
+    let Ok(Step::Job(what, input)) = messages.step(&mut spare, &mut out, usize::MAX) else { unreachable!() };
+    work(&mut messages, what, input, &mut out).unwrap();
+    assert!(!messages.awaits_first());
+    messages.terms.leave = Leave::Plain;
+    go_on(&mut messages, &mut out).unwrap();
+    assert_eq!((out, messages.swallowed), (plain, 0));
+}
+
+#[test]
+fn a_record_that_is_no_message_names_the_call_once_and_is_credited() {
+    let stream = frame(0, b"later");
+    let (wire, sealer) = pass(sealing(Leave::AsCame), &stream, 3, true).unwrap();
+    assert_eq!(records(&wire).len(), 2);
+    assert_eq!(sealer.stats.sealed, 1);
+    let (plain, opener) = pass(opening(), &wire, 99, true).unwrap();
+    assert_eq!((plain, opener.swallowed), (stream, PREFIX_LEN + Seal::GROWTH));
+    // An answer is sealed under a call that is named already.
+    let answer = Terms { seals: Some(seal(false)), ..Terms::default() };
+    assert_eq!(records(&pass(answer, &frame(0, b"later"), 3, true).unwrap().0).len(), 1);
 }
