@@ -156,11 +156,11 @@ def sealed_messages_are_compressed_first(backend, _):
 
 
 def flip(towards_wanted, at):
-    """Changes one bit of the first DATA frame of a direction."""
+    """Changes one bit of the first DATA frame of a direction that is so long."""
     done = []
 
     def edit(towards, frame):
-        if frame.kind == h2.DATA and towards == towards_wanted and frame.payload and not done:
+        if frame.kind == h2.DATA and towards == towards_wanted and len(frame.payload) > at and not done:
             done.append(frame)
             changed = bytearray(frame.payload)
             changed[at] ^= 4
@@ -170,18 +170,25 @@ def flip(towards_wanted, at):
     return edit
 
 
-def empty(towards_wanted, nth=0):
-    """Takes the bytes out of the nth DATA frame of a direction; what ends the stream still does."""
+def empty(nth=0):
+    """Takes the bytes out of the nth DATA frame of an answer."""
     met = []
 
     def edit(towards, frame):
-        if frame.kind == h2.DATA and towards == towards_wanted and frame.payload:
+        if frame.kind == h2.DATA and not towards and frame.payload:
             met.append(frame)
             if len(met) == nth + 1:
                 return b"", frame.flags
         return frame.payload, frame.flags
 
     return edit
+
+
+def endless(towards, frame):
+    """Takes the bytes out of the DATA frame that ends a request; the end stays."""
+    if frame.kind == h2.DATA and towards and frame.end_stream:
+        return b"", frame.flags
+    return frame.payload, frame.flags
 
 
 def twice(towards, frame):
@@ -222,10 +229,10 @@ def whatever_is_done_to_sealed_calls_is_noticed(backend, _):
         ends("a changed byte of a request", "forged", True, edited(flip(True, 90)))
         ends("a changed key id of a request", "unknown_key", True, edited(flip(True, 5 + 4)))
         ends("a changed version of a request", "malformed", True, edited(flip(True, 5)))
-        ends("a request without its message", "cut", True, edited(empty(True)))
+        ends("a request without its message", "cut", True, edited(endless))
         ends("a changed byte of an answer", "forged", False, edited(flip(False, 90)))
-        ends("an answer without its message", "forged", False, edited(empty(False)))
-        ends("an answer without its end", "cut", False, edited(empty(False, 1)))
+        ends("an answer without its message", "forged", False, edited(empty()))
+        ends("an answer without its end", "cut", False, edited(empty(1)))
         ends("an answer repeated", "forged", False, edited(twice))
 
         old = pair.wire.requests[0]
