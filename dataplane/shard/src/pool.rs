@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 /// Buffers larger than this are given back to the allocator.
 const KEPT_CAPACITY_MAX: usize = 64 << 10;
-/// At most this many spare buffers are kept: two for each job of a busy shard.
-const KEPT_COUNT_MAX: usize = 512;
+/// At most this many spare buffers are kept.
+const KEPT_COUNT_MAX: usize = 256;
 
 /// Spare buffers.
 #[derive(Debug, Default)]

@@ -207,7 +207,9 @@ def whatever_is_done_to_sealed_calls_is_noticed(backend, _):
         counted = [{}, {}]
 
         def ends(what, kind, at_callee, call):
-            reached = len(server.calls)
+            # A call that was cut may have begun well.
+            count = lambda: len([c for c in server.calls if kind != "cut" or c.ended or c.body])  # noqa: E731
+            reached = count()
             met = call()
             pair.wire.edit = None
             same(met.status, 16, f"{what}: status ({met.detail})")
@@ -216,7 +218,7 @@ def whatever_is_done_to_sealed_calls_is_noticed(backend, _):
             counts[kind] = counts.get(kind, 0) + 1
             until(lambda: pair.breaches() == counted, 5, f"{what}: counted as {counted}, met {pair.breaches()}")
             if at_callee:
-                same(len(server.calls), reached, f"{what}: calls at the server")
+                same(count(), reached, f"{what}: calls at the server")
             same(client.unary(SECRET).messages(), [(0, SECRET)], f"after {what}")
 
         def edited(edit, body=wire.message(SECRET)):
