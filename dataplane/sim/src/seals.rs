@@ -9,8 +9,6 @@ use crate::rng::mix;
 
 const SUM: usize = 8;
 const HEADER: usize = Seal::GROWTH - SUM;
-/// What the header says by itself; the rest is filled up.
-const SAID: usize = 2;
 
 fn header(seal: &Seal) -> [u8; HEADER] {
     let mut out = [0x53; HEADER];
@@ -53,12 +51,7 @@ pub(crate) fn open(
     let (said, rest) = envelope.split_first_chunk::<HEADER>().ok_or(JobError::Corrupt)?;
     let (text, told) = rest.split_last_chunk::<SUM>().ok_or(JobError::Corrupt)?;
     seal.is_final = said[0] == 1;
-    seal.encoding = match said[SAID - 1] {
-        0 => None,
-        1 => Some(Encoding::Gzip),
-        2 => Some(Encoding::Deflate),
-        _ => Some(Encoding::Zstd),
-    };
+    seal.encoding = said[1].checked_sub(1).and_then(|at| Encoding::ALL.get(usize::from(at)).copied());
     if header(seal) != *said || sum(seal, text).to_be_bytes() != *told {
         return Err(JobError::Forged);
     }
