@@ -20,18 +20,18 @@ BREACHES = "unknown_key forged replayed expired malformed cut not_grpc".split()
 class Pair:
     """client - node a - somebody on the wire - node b - server."""
 
-    def __init__(self, backend, server, caller=CALLER, callee=CALLEE, keys=None, config_b=""):
+    def __init__(self, backend, server, caller=CALLER, callee=CALLEE, keys=None, config="", config_b=""):
         self.dir = Path(tempfile.mkdtemp(prefix="towpath-keys-"))
         self.files = [self.dir / "a.keys", self.dir / "b.keys"]
         keys = keys or [f"1 {os.urandom(16).hex()}\n"] * 2
         for file, text in zip(self.files, keys):
             file.write_text(text)
             file.chmod(0o600)
-        config = [f'[keys]\nfabric = "{file}"\n' for file in self.files]
-        self.b = towpath.Node(towpath.policy(callee, [server]), backend, config[1] + config_b)
+        configs = [f'[keys]\nfabric = "{file}"\n{config}' for file in self.files]
+        self.b = towpath.Node(towpath.policy(callee, [server]), backend, configs[1] + config_b)
         self.wire = between.Between(self.b.address)
         try:
-            self.a = towpath.Node(towpath.policy(caller, [self.wire.endpoint]), backend, config[0])
+            self.a = towpath.Node(towpath.policy(caller, [self.wire.endpoint]), backend, configs[0])
         except process.NotReady:
             self.b.stop()
             raise
@@ -305,11 +305,8 @@ def keys_are_turned_while_calls_run(backend, _):
         same(client.unary(SECRET).status, 0, "the keys from before stay")
 
 
-@scene
-def libraries_notice_no_seal(backend, programs):
-    """gRPC's own cases through two nodes that seal every message."""
-    if "python" not in programs:
-        return
+def libraries_through_both_nodes(backend, programs, checked, **options):
+    """gRPC's own cases from grpcio to grpcio through a pair of nodes, which are then handed to `checked`."""
     program = programs["python"]
     cases = (
         "empty_unary large_unary client_streaming server_streaming ping_pong empty_stream custom_metadata "
@@ -320,12 +317,44 @@ def libraries_notice_no_seal(backend, programs):
     server = process.Process([*program.server, "--port", "0"], program.env, name="python server")
     try:
         endpoint = "127.0.0.1:" + server.ready(r"^listening (\d+)$", 20).group(1)
-        with Pair(backend, endpoint) as pair:
+        with Pair(backend, endpoint, **options) as pair:
             command = [*program.client, "--address", pair.a.endpoint, "--cases", ",".join(cases)]
             _, out = process.bounded(command, 120, env=program.env)
             passed = [line.split()[1] for line in out.splitlines() if line.startswith("PASS ")]
             same(sorted(passed), sorted(cases), f"cases that passed:\n{out[-2000:]}")
             same(pair.breaches(), [{}, {}], "breaches")
             require(pair.b.total("messages_opened") > 1000, f"{pair.b.total('messages_opened')} messages were sealed")
+            checked(pair)
     finally:
         server.kill()
+
+
+@scene
+def libraries_notice_no_seal(backend, programs):
+    if "python" in programs:
+        libraries_through_both_nodes(backend, programs, lambda _: None)
+
+
+# What switches a node from the CPU to DPDK's software devices.
+DEVICES = '[offload]\ncompression = "dpdk:compress_zlib0"\ncrypto = "dpdk:crypto_openssl0"\nplacement = "pinned"\n'
+
+
+@scene
+def libraries_notice_no_device(backend, programs):
+    """The same with jobs on devices, messages compressed before they are sealed. Needs a node with DPDK."""
+
+    def checked(pair):
+        for node in (pair.a, pair.b):
+            counted = node.metrics()
+            jobs, died = (node.total(f"offload_device_{what}", counted) for what in ("jobs", "died"))
+            require(jobs > 1000 and died == 0, f"{jobs} jobs on devices, {died} devices died")
+        require(pair.a.total("messages_compressed") > 0, "nothing was compressed")
+
+    if "python" not in programs:
+        return
+    chains = {"caller": 'LoadBalancing - Logging - Compression - Encryption("fabric")', "callee": CALLEE}
+    try:
+        libraries_through_both_nodes(backend, programs, checked, config=DEVICES, **chains)
+    except process.NotReady as refused:
+        if "this build has no DPDK" not in str(refused):
+            raise
