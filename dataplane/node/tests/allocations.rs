@@ -142,7 +142,6 @@ fn a_warm_shard_allocates_nothing_per_call() {
     for (backend, is_sealed) in
         [(Backend::Uring, false), (Backend::Epoll, false), (Backend::Uring, true), (Backend::Epoll, true)]
     {
-        // All sealed calls share one connection: larger ones fill it beyond what a connection keeps.
         for message_bytes in [32, 1024] {
             let (calls, allocations) = run(backend, message_bytes, is_sealed);
             let sealed = if is_sealed { ", sealed over two nodes" } else { "" };

@@ -92,12 +92,32 @@ impl Placement {
         self.choice == Choice::Pinned || device_ns < cpu_ns
     }
 
-    /// From which size on a kind of job is the device's; `None`: at no size that was timed.
-    pub fn crossover(&self, kind: Kind) -> Option<usize> {
-        let row = self.costs.as_ref()?.get(kind as usize)?;
-        let is_device = |cost: &Cost| cost.device_ns.is_some_and(|device| device < cost.cpu_ns);
-        let from = row.iter().rposition(|cost| !is_device(cost)).map_or(0, |at| at + 1);
-        SIZES.get(from).copied()
+    /// Which sizes of a kind of job are the device's, in words: a job goes by the next size that was timed.
+    fn sizes_of_device(row: &[Cost; SIZES.len()]) -> String {
+        let is_device = |at: usize| {
+            row.get(at).is_some_and(|cost| cost.device_ns.is_some_and(|device| device < cost.cpu_ns))
+        };
+        let mut ranges = Vec::new();
+        let mut begin = None;
+        for at in 0..=SIZES.len() {
+            match (begin, is_device(at)) {
+                (None, true) => begin = Some(at),
+                (Some(from), false) => {
+                    let over =
+                        from.checked_sub(1).and_then(|at| SIZES.get(at)).map(|size| format!("over {size} B"));
+                    let to =
+                        SIZES.get(at - 1).filter(|_| at < SIZES.len()).map(|size| format!("up to {size} B"));
+                    ranges.push([over, to].into_iter().flatten().collect::<Vec<_>>().join(" "));
+                    begin = None;
+                }
+                _ => {}
+            }
+        }
+        match ranges.as_slice() {
+            [] => "cpu".to_owned(),
+            [all] if all.is_empty() => "device".to_owned(),
+            some => format!("device {}", some.join(", ")),
+        }
     }
 
     /// A table: nanoseconds by size and provider, and who takes what. Empty if nothing was measured.
@@ -118,14 +138,9 @@ impl Placement {
                 let device = device_ns.map_or_else(|| "-".to_owned(), |ns| ns.to_string());
                 let _ = write!(out, "{:>14}", format!("{cpu_ns}/{device}"));
             }
-            let whose = match (self.choice, self.crossover(kind)) {
-                (Choice::Pinned, _) => "device, pinned".to_owned(),
-                (Choice::Measured, Some(from)) if from == SIZES[0] => "device".to_owned(),
-                (Choice::Measured, Some(from)) => format!("device from {from} B"),
-                (Choice::Measured, None) if row.iter().any(|c| c.device_ns.is_some_and(|d| d < c.cpu_ns)) => {
-                    "the cheaper at each size".to_owned()
-                }
-                (Choice::Measured, None) => "cpu".to_owned(),
+            let whose = match self.choice {
+                Choice::Pinned => "device, pinned".to_owned(),
+                Choice::Measured => Self::sizes_of_device(row),
             };
             let _ = writeln!(out, "   {whose}");
         }
@@ -153,15 +168,20 @@ mod tests {
         let sizes = [0, 256, 1024, 4096, 4097, 16 << 10, 1 << 20];
         let device: Vec<bool> = sizes.iter().map(|size| measured.prefers_device(&compress, *size)).collect();
         assert_eq!(device, [false, false, false, false, true, true, true]);
-        assert_eq!(
-            (measured.crossover(Kind::Compress), measured.crossover(Kind::Seal)),
-            (Some(16 << 10), None)
-        );
         assert!(!measured.prefers_device(&Work::Decompress(Gzip, 9), 1 << 20), "no device does it");
         assert!(placement(Choice::Pinned).prefers_device(&compress, 1));
         let text = measured.text();
-        assert!(text.contains("100/400") && text.contains("device from 16384 B"), "{text}");
+        assert!(text.contains("100/400") && text.contains("device over 4096 B\n"), "{text}");
         assert_eq!(text.lines().count(), 3, "kinds without a device are left out: {text}");
         assert_eq!(Placement::default().text(), "");
+        let row = |devices: [u64; SIZES.len()]| devices.map(|ns| Cost { cpu_ns: 100, device_ns: Some(ns) });
+        let words = |devices| Placement::sizes_of_device(&row(devices));
+        assert_eq!(words([200; 5]), "cpu");
+        assert_eq!(words([50; 5]), "device");
+        assert_eq!(words([50, 50, 200, 200, 200]), "device up to 1024 B");
+        assert_eq!(
+            words([50, 200, 50, 200, 50]),
+            "device up to 256 B, over 1024 B up to 4096 B, over 16384 B"
+        );
     }
 }
