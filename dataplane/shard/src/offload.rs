@@ -53,6 +53,8 @@ pub struct Seal {
     pub ring: Ring,
     /// The call; the answer's messages carry the tag of their request.
     pub tag: CallTag,
+    /// What the call is for: a digest of its path. Both sides know it, so it does not travel.
+    pub purpose: [u8; 16],
     /// Towards the upstream.
     pub is_request: bool,
     /// Which message of this direction, from 0.

@@ -8,6 +8,7 @@
 //! Invariant: `towpath-call` from a caller never reaches an element or an endpoint.
 
 use abi::{Flag, KeyIdx, Status};
+use sha2::{Digest, Sha256};
 use wire::{Headers, Token};
 
 use crate::body::Way;
@@ -26,6 +27,12 @@ pub(crate) fn take_tag(list: &mut Headers) -> Option<CallTag> {
     let tag = decode(list.get(Token::TowpathCall)?);
     list.retain(|field, _, _| field.token != Token::TowpathCall);
     tag
+}
+
+/// The first half of the path's SHA-256.
+fn purpose(path: &[u8]) -> [u8; 16] {
+    let digest: [u8; 32] = Sha256::digest(path).into();
+    core::array::from_fn(|at| digest[at])
 }
 
 fn encode(tag: CallTag) -> [u8; TEXT_LEN] {
@@ -69,12 +76,13 @@ impl Core {
         }
         let generation = self.generations.get(usize::from(call.program)).and_then(Option::as_ref);
         let is_request = way == Way::ToEndpoint;
+        let purpose = purpose(call.request.get(Token::Path).unwrap_or_default());
         let seal = |named: Option<KeyIdx>, tag: Option<CallTag>| {
             let Some(named) = named else { return Ok(None) };
             let rings = generation.map_or(&[][..], |g| &g.rings);
             let ring = rings.get(usize::from(named.0)).copied().flatten().ok_or(Breach::UnknownKey)?;
             let tag = tag.ok_or(Breach::Unsealed)?;
-            Ok(Some(Seal { ring, tag, is_request, index: 0, is_final: false, encoding: None }))
+            Ok(Some(Seal { ring, tag, purpose, is_request, index: 0, is_final: false, encoding: None }))
         };
         // The caller's node names the call in both directions; its own name is drawn before it is sent.
         let own = Some(call.own_tag.unwrap_or(CallTag([0; CallTag::LEN])));

@@ -20,7 +20,7 @@ fn header(seal: &Seal) -> [u8; HEADER] {
 /// A number that any change of the message or its place changes.
 fn sum(seal: &Seal, text: &[u8]) -> u64 {
     let place = u64::from(seal.index) << 1 | u64::from(seal.is_request);
-    let bound = header(seal).into_iter().chain(seal.tag.0).chain(place.to_be_bytes());
+    let bound = header(seal).into_iter().chain(seal.tag.0).chain(seal.purpose).chain(place.to_be_bytes());
     bound.chain(text.iter().copied()).fold(u64::from(seal.ring.0), |sum, byte| mix(sum ^ u64::from(byte)))
 }
 

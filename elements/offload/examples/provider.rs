@@ -30,6 +30,7 @@ fn main() {
     let seal = Seal {
         ring: queue.ring("wire").unwrap(),
         tag: queue.tag(),
+        purpose: [0; 16],
         is_request: true,
         index: 1,
         is_final: false,

@@ -241,10 +241,11 @@ def whatever_is_done_to_sealed_calls_is_noticed(backend, _):
         old = pair.wire.requests[0]
         with wire.Client(pair.b.address) as direct:
 
-            def again():
-                fields = [(k, v) for k, v in old.fields if k != "grpc-timeout"]
+            def again(path=dict(old.fields)[":path"]):
+                fields = [(k, path if k == ":path" else v) for k, v in old.fields if k != "grpc-timeout"]
                 return direct.finish(direct.start(fields, old.body))
 
+            ends("a call to another method", "forged", True, lambda: again("/catalog.Catalog/Other"))
             ends("an old call, again", "replayed", True, again)
             ends("a plain call", "unsealed", True, lambda: direct.unary(SECRET))
             ends("a call with a name that is none", "unsealed", True,

@@ -51,8 +51,15 @@ fn text(len: usize) -> Vec<u8> {
 fn job(kind: Kind, size: usize, bench: &mut Bench) -> Option<Job> {
     let plain = text(size);
     let (is_request, index) = (true, 1);
-    let seal =
-        Seal { ring: Ring(0), tag: bench.sealer.tag(), is_request, index, is_final: false, encoding: None };
+    let seal = Seal {
+        ring: Ring(0),
+        tag: bench.sealer.tag(),
+        purpose: [0; 16],
+        is_request,
+        index,
+        is_final: false,
+        encoding: None,
+    };
     let forth = match kind {
         Kind::Compress | Kind::Decompress => Work::Compress(Gzip),
         Kind::Seal | Kind::Open => Work::Seal(seal),

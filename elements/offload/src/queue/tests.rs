@@ -240,7 +240,15 @@ fn seals(device: &mut Bed, cpu: &mut Bed, name: &str) {
     for len in [1, 15, 16, 64, 1000, 16 << 10, 64_000, 65_100] {
         let plain = text(len);
         let tag = device.queue.tag();
-        let seal = |index| Seal { ring, tag, is_request: true, index, is_final: true, encoding: Some(Zstd) };
+        let seal = |index| Seal {
+            ring,
+            tag,
+            purpose: [5; 16],
+            is_request: true,
+            index,
+            is_final: true,
+            encoding: Some(Zstd),
+        };
         let asked = |index| Seal { is_final: false, encoding: None, ..seal(index) };
         let ours = device.run(Work::Seal(seal(0)), &plain).0.unwrap();
         assert_eq!(ours.len(), len + crate::OVERHEAD_BYTES, "{name}");
@@ -277,8 +285,15 @@ fn seals(device: &mut Bed, cpu: &mut Bed, name: &str) {
 
 fn no_allocation(bed: &mut Bed) {
     let ring = bed.queue.ring("wire").unwrap();
-    let seal =
-        Seal { ring, tag: bed.queue.tag(), is_request: true, index: 1, is_final: false, encoding: None };
+    let seal = Seal {
+        ring,
+        tag: bed.queue.tag(),
+        purpose: [5; 16],
+        is_request: true,
+        index: 1,
+        is_final: false,
+        encoding: None,
+    };
     let (plain, mut burst, mut done) = (text(3000), Burst::new(), Burst::new());
     let key = JobKey { call: 1, generation: 1, is_request: true };
     let mut jobs: Vec<Job> = [Work::Compress(Gzip), Work::Seal(seal)]
@@ -312,7 +327,8 @@ fn death(bed: &mut Bed) {
     let mut burst = Burst::new();
     let ring = bed.queue.ring("wire").unwrap();
     let tag = bed.queue.tag();
-    let seal = Seal { ring, tag, is_request: true, index: 0, is_final: false, encoding: None };
+    let seal =
+        Seal { ring, tag, purpose: [5; 16], is_request: true, index: 0, is_final: false, encoding: None };
     for call in 0..20 {
         let key = JobKey { call, generation: 1, is_request: true };
         let work = if call % 2 == 0 { Work::Compress(Gzip) } else { Work::Seal(seal) };

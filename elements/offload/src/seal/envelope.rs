@@ -22,7 +22,7 @@ pub const OVERHEAD_BYTES: usize = HEADER_BYTES + TAG_BYTES;
 // What the shard counts on.
 const _: () = assert!(OVERHEAD_BYTES == Seal::GROWTH);
 /// Length of the associated data, bytes.
-pub(crate) const AAD_BYTES: usize = HEADER_BYTES + 1 + CallTag::LEN + 4;
+pub(crate) const AAD_BYTES: usize = HEADER_BYTES + 1 + CallTag::LEN + 16 + 4;
 /// The only version there is.
 const VERSION: u8 = 1;
 const FINAL: u8 = 1;
@@ -126,7 +126,8 @@ pub(crate) fn associated(header: &[u8; HEADER_BYTES], seal: &Seal) -> [u8; AAD_B
     let mut out = [0; AAD_BYTES];
     out[..HEADER_BYTES].copy_from_slice(header);
     out[HEADER_BYTES] = u8::from(seal.is_request);
-    out[HEADER_BYTES + 1..AAD_BYTES - 4].copy_from_slice(&seal.tag.0);
+    out[HEADER_BYTES + 1..AAD_BYTES - 20].copy_from_slice(&seal.tag.0);
+    out[AAD_BYTES - 20..AAD_BYTES - 4].copy_from_slice(&seal.purpose);
     out[AAD_BYTES - 4..].copy_from_slice(&seal.index.to_be_bytes());
     out
 }

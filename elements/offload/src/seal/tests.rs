@@ -56,7 +56,7 @@ fn node(text: &str) -> (Arc<Keys>, Sealer) {
 }
 
 fn request(tag: CallTag, index: u32) -> Seal {
-    Seal { ring: Ring(0), tag, is_request: true, index, is_final: false, encoding: None }
+    Seal { ring: Ring(0), tag, purpose: [5; 16], is_request: true, index, is_final: false, encoding: None }
 }
 
 fn sealed(by: &mut Sealer, seal: Seal, text: &[u8]) -> Vec<u8> {
@@ -153,6 +153,7 @@ fn what_is_refused_has_a_name_and_a_counter() {
         forged,
         "the other direction"
     );
+    assert_eq!(opened(&mut far, Seal { purpose: [6; 16], ..seal }, &envelope), forged, "another method");
     let mut bigger = envelope.clone();
     bigger.push(0);
     assert_eq!(opened(&mut far, seal, &bigger), forged, "something follows");
@@ -180,7 +181,7 @@ fn what_is_refused_has_a_name_and_a_counter() {
     }
     let seen = keys.snapshot();
     assert_eq!((seen.opened, seen.replayed, seen.expired, seen.unknown_key), (1, 1, 1, 1));
-    assert_eq!((seen.forged, seen.malformed), (4 + 11, 48 + 4));
+    assert_eq!((seen.forged, seen.malformed), (5 + 11, 48 + 4));
 }
 
 proptest! {

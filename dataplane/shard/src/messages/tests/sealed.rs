@@ -8,7 +8,7 @@ const HEADER: usize = Seal::GROWTH - 8;
 
 fn seal(is_request: bool) -> Seal {
     let tag = CallTag([7; CallTag::LEN]);
-    Seal { ring: Ring(3), tag, is_request, index: 0, is_final: false, encoding: None }
+    Seal { ring: Ring(3), tag, purpose: [5; 16], is_request, index: 0, is_final: false, encoding: None }
 }
 
 /// What a toy envelope is bound to.

@@ -92,7 +92,8 @@ fn python_opens_what_we_seal_and_seals_what_we_open() {
             let plain: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
             let seal = Seal { is_request, is_final: len == 1, ..request(near.tag(), index) };
             let envelope = sealed(near, seal, &plain);
-            let tail = [&[u8::from(is_request)], &seal.tag.0[..], &index.to_be_bytes()].concat();
+            let tail =
+                [&[u8::from(is_request)], &seal.tag.0[..], &seal.purpose, &index.to_be_bytes()].concat();
             writeln!(input, "{key} {id} {} {}", hex(&tail), hex(&envelope)).unwrap();
             said.push((seal, plain));
         }
