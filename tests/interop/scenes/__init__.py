@@ -61,6 +61,7 @@ KERNEL_ONLY = {
     "sealed_calls_arrive_and_nobody_between_reads_them", "sealed_failures_are_the_servers_own",
     "sealed_messages_are_compressed_first", "whatever_is_done_to_sealed_calls_is_noticed",
     "keys_are_turned_while_calls_run", "a_sealed_call_may_be_slow_and_not_old", "libraries_notice_no_seal",
+    "libraries_notice_no_device",
 }  # fmt: skip
 
 
