@@ -56,6 +56,21 @@ impl<T> Burst<T> {
         self.items.drain(..)
     }
 
+    /// Gives items away from the front until one is refused: that one and all behind it stay, in order. How many
+    /// were taken.
+    pub fn give(&mut self, mut to: impl FnMut(T) -> Result<(), T>) -> usize {
+        let before = self.items.len();
+        self.items.reverse();
+        while let Some(item) = self.items.pop() {
+            if let Err(item) = to(item) {
+                self.items.push(item);
+                break;
+            }
+        }
+        self.items.reverse();
+        before - self.items.len()
+    }
+
     /// Takes the first `count`, or as many as there are, in order; what stays moves up.
     pub fn drain_front(&mut self, count: usize) -> alloc::vec::Drain<'_, T> {
         self.items.drain(..count.min(self.items.len()))

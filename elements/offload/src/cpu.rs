@@ -31,8 +31,6 @@ pub struct Cpu {
     bench: Bench,
     /// Done inside `submit`, not yet polled.
     ready: VecDeque<Done>,
-    /// What a full queue gave back, on its way back into the burst.
-    kept: Vec<Job>,
     turn_bytes: usize,
     to_helper: SyncSender<Job>,
     from_helper: Receiver<Done>,
@@ -65,7 +63,6 @@ impl Cpu {
         Ok(Self {
             bench,
             ready: VecDeque::with_capacity(QUEUE_JOBS),
-            kept: Vec::with_capacity(Burst::<Job>::MAX),
             turn_bytes: 0,
             to_helper,
             from_helper,
@@ -119,25 +116,7 @@ impl Cpu {
 impl Offload for Cpu {
     fn submit(&mut self, jobs: &mut Burst<Job>) -> usize {
         self.begin();
-        let mut taken = 0;
-        let mut kept = std::mem::take(&mut self.kept);
-        for job in jobs.drain() {
-            if !kept.is_empty() {
-                kept.push(job);
-                continue;
-            }
-            match self.take(job) {
-                Ok(()) => taken += 1,
-                Err(job) => kept.push(job),
-            }
-        }
-        for job in kept.drain(..) {
-            // The burst held them a moment ago.
-            let is_back = jobs.push(job).is_ok();
-            debug_assert!(is_back);
-        }
-        self.kept = kept;
-        taken
+        jobs.give(|job| self.take(job))
     }
 
     fn poll(&mut self, done: &mut Burst<Done>) {

@@ -65,8 +65,6 @@ counters! {
 /// A job's queue for one shard.
 pub struct Queue {
     cpu: Cpu,
-    /// What a full queue gave back, on its way back into the burst.
-    kept: Vec<Job>,
     ready: VecDeque<Done>,
     counters: Arc<QueueCounters>,
     #[cfg(feature = "dpdk")]
@@ -89,7 +87,6 @@ impl Queue {
     pub fn new(cpu: Cpu, counters: Arc<QueueCounters>) -> Self {
         Self {
             cpu,
-            kept: Vec::with_capacity(Burst::<Job>::MAX),
             ready: VecDeque::with_capacity(4 * Burst::<Job>::MAX),
             counters,
             #[cfg(feature = "dpdk")]
@@ -195,24 +192,7 @@ fn add(counter: &AtomicU64, more: u64) {
 impl Offload for Queue {
     fn submit(&mut self, jobs: &mut Burst<Job>) -> usize {
         self.cpu.begin();
-        let mut taken = 0;
-        let mut kept = core::mem::take(&mut self.kept);
-        for job in jobs.drain() {
-            if !kept.is_empty() {
-                kept.push(job);
-                continue;
-            }
-            match self.take(job) {
-                Ok(()) => taken += 1,
-                Err(job) => kept.push(job),
-            }
-        }
-        for job in kept.drain(..) {
-            // The burst held them a moment ago.
-            let is_back = jobs.push(job).is_ok();
-            debug_assert!(is_back);
-        }
-        self.kept = kept;
+        let taken = jobs.give(|job| self.take(job));
         #[cfg(feature = "dpdk")]
         if let Some(beside) = &mut self.device {
             beside.lanes.flush();
