@@ -96,7 +96,7 @@ impl Raw {
         [due, retry].into_iter().flatten().min()
     }
 
-    /// What a sleeping thread may be woken by; `None`: it must look again after [`Self::nap_ns`].
+    /// What a sleeping thread may be woken by; `None`: it must look again after a while.
     pub(crate) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         match &self.stack {
             AnyStack::Xdp(stack) => Some(stack.device().inner().as_fd()),
