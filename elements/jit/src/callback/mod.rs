@@ -101,6 +101,9 @@ impl Chain for Machine {
         // SAFETY: the frame lives over the call and nothing else refers to it meanwhile. The code is alive
         // as long as `self`, and reads only constants that are there: it is of this image's shape.
         let has_verdict = unsafe { enter(&raw mut frame, u64::from(segment)) } != 0;
+        if !has_verdict && frame.run.leaves_nothing(code) {
+            return Verdict::Forward;
+        }
         let verdict = frame.verdict.filter(|_| has_verdict).unwrap_or(Verdict::Forward);
         frame.run.finish(code, verdict)
     }

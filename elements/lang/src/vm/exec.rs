@@ -149,6 +149,12 @@ impl<'a> Run<'a> {
         self.text_max = self.scratch.bytes.len() + TEXT_BYTES_MAX;
     }
 
+    /// There is nothing for [`Self::finish`] to do.
+    #[inline]
+    pub fn leaves_nothing(&self, code: &Code) -> bool {
+        !self.is_cut && !code.scratch
+    }
+
     /// Ends the run: its verdict, or that of a run that could not see all. Gives the call its memory back; what
     /// a suspension wrote there stays.
     #[inline]
