@@ -147,7 +147,7 @@ def test(_):
 
 def dpdk(_):
     """What the other steps, which have the feature where they can, leave out: the build without it, and unchanged
-    programs through every raw port."""
+    programs through every raw port and through the lab of examples/."""
     if not has_dpdk():
         if CI:
             print("  DPDK is missing and could not be added")
@@ -160,6 +160,7 @@ def dpdk(_):
         and run(without, 600)
         and build(_)
         and run(ports, 600, {"TOWPATH_BIN": built("towpath")})
+        and run([sys.executable, "tests/interop/lab.py"], 300, {"TOWPATH_BIN": built("towpath")})
     )
 
 
