@@ -127,9 +127,11 @@ def two_nodes(program, place):
         p50 = greeted(python, "127.0.0.1:15001")
 
         socket = home / ".cache/lab/caller.sock"
-        status, said = bounded([towpath.binary(), "status", "--admin", socket], 20)
-        if status != 0 or ("device, pinned" in said) != (place == "dpdk"):
-            raise Wrong(f"{place}: status says ({status}):\n{said}")
+        explain = ["explain", EXAMPLES / "sealed/caller.adn", "--config", home / "caller.toml"]
+        for question in (["status", "--admin", socket], explain):
+            status, said = bounded([towpath.binary(), *question], 20, home)
+            if status != 0 or ("device, pinned" in said) != (place == "dpdk"):
+                raise Wrong(f"{place}: {question[0]} says ({status}):\n{said}")
         caller, callee = counted("client"), counted("server")
         jobs = [totals.get("offload_device_jobs", 0) for totals in (caller, callee)]
         sealed, opened = caller.get("messages_sealed", 0), callee.get("messages_opened", 0)

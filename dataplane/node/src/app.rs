@@ -11,6 +11,7 @@ use lang::{Compiled, Loader, Overrides, SourceText};
 use crate::cli::Explain;
 use crate::config::Config;
 use crate::failure::{Failure, Outcome, is_coloured, print};
+use crate::jobs::Jobs;
 
 /// No source file is larger.
 const SOURCE_BYTES_MAX: u64 = lang::SOURCE_BYTES_MAX as u64;
@@ -104,10 +105,11 @@ pub(crate) fn check(app: &App, config: Option<&Config>) -> Outcome<()> {
     Ok(())
 }
 
-/// `towpath explain`: what was decided of the application, or of one call to it.
+/// `towpath explain`: what was decided of the application, or of one call to it; and which jobs go to the devices
+/// that the settings name.
 ///
 /// # Errors
-/// What is wrong with the application, or with the call.
+/// What is wrong with the application, with the call, or with a device.
 pub(crate) fn explain(args: &Explain) -> Outcome<()> {
     let config = config(args.config.as_deref())?;
     let app = App::new(&args.app, &args.set, &config);
@@ -115,8 +117,14 @@ pub(crate) fn explain(args: &Explain) -> Outcome<()> {
     let compiled = app.compile()?;
     let report = lang::explain::Report::of(&compiled);
     let Some(call) = call else {
-        let text = if args.json { format!("{}\n", report.json()) } else { report.text() };
-        print(&text);
+        if args.json {
+            print(&format!("{}\n", report.json()));
+            return Ok(());
+        }
+        print(&report.text());
+        if config.offload.devices().iter().any(Option::is_some) {
+            print(&format!("\n{}", Jobs::measured(&config.offload, config.dpdk_memory)?));
+        }
         return Ok(());
     };
     let message = args.message.as_deref().map(|json| compiled.protos.encode(&report, &call, json));

@@ -8,15 +8,20 @@ use std::sync::Arc;
 use offload::{Cpu, Keys, Placement, Queue, QueueCounters, QueueSnapshot, SealSnapshot};
 
 use crate::config::Offload;
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
+
+#[cfg(feature = "dpdk")]
+use offload::Devices;
+#[cfg(not(feature = "dpdk"))]
+type Devices = ();
 
 /// The node's part.
 pub(crate) struct Jobs {
     keys: Arc<Keys>,
     placement: Arc<Placement>,
     counters: Vec<Arc<QueueCounters>>,
-    #[cfg(feature = "dpdk")]
-    devices: offload::Devices,
+    #[cfg_attr(not(feature = "dpdk"), expect(dead_code, reason = "there are none"))]
+    devices: Devices,
 }
 
 /// A shard's part.
@@ -41,26 +46,17 @@ impl Jobs {
         shards: usize,
     ) -> Outcome<Self> {
         let keys = wanted.open_keys()?;
-        #[cfg(feature = "dpdk")]
         let (devices, placement) = open_devices(wanted, memory, ports, shards)?;
-        #[cfg(not(feature = "dpdk"))]
-        let placement = {
-            let _ = (memory, ports, shards);
-            if let Some(device) = wanted.devices().into_iter().flatten().next() {
-                return Err(crate::failure::Failure::line(format!(
-                    "[offload]: {device}: this build has no DPDK; install it (apt-get install libdpdk-dev dpdk-dev \
-                     libclang-dev pkg-config) and build with `--features dpdk`, or use \"cpu\""
-                )));
-            }
-            Placement { choice: wanted.choice, costs: None }
-        };
-        Ok(Self {
-            keys,
-            placement: Arc::new(placement),
-            counters: Vec::new(),
-            #[cfg(feature = "dpdk")]
-            devices,
-        })
+        Ok(Self { keys, placement: Arc::new(placement), counters: Vec::new(), devices })
+    }
+
+    /// What jobs cost on the CPU and on the devices, measured now, as [`Self::placement_text`] has it.
+    ///
+    /// # Errors
+    /// One line about the device that cannot be used.
+    pub(crate) fn measured(wanted: &Offload, memory: io::DpdkMemory) -> Outcome<String> {
+        let (_devices, placement) = open_devices(wanted, memory, &[], 1)?;
+        Ok(placement.text())
     }
 
     /// The next shard's part.
@@ -120,10 +116,8 @@ fn open_devices(
     memory: io::DpdkMemory,
     ports: &[io::PortSpec],
     shards: usize,
-) -> Outcome<(offload::Devices, Placement)> {
-    use offload::{DeviceMemory, DeviceOptions, Devices};
-
-    use crate::failure::Failure;
+) -> Outcome<(Devices, Placement)> {
+    use offload::{DeviceMemory, DeviceOptions};
 
     let [compression, crypto] = wanted.devices().map(|device| device.map(str::to_owned));
     let of_dpdk = |port: &io::PortSpec| match &port.device {
@@ -146,4 +140,21 @@ fn open_devices(
     let placement = offload::measure(&mut devices, wanted.choice)
         .ok_or_else(|| Failure::line("[offload]: the system gives no random numbers"))?;
     Ok((devices, placement))
+}
+
+/// None there are.
+#[cfg(not(feature = "dpdk"))]
+fn open_devices(
+    wanted: &Offload,
+    _: io::DpdkMemory,
+    _: &[io::PortSpec],
+    _: usize,
+) -> Outcome<(Devices, Placement)> {
+    if let Some(device) = wanted.devices().into_iter().flatten().next() {
+        return Err(Failure::line(format!(
+            "[offload]: {device}: this build has no DPDK; install it (apt-get install libdpdk-dev dpdk-dev \
+             libclang-dev pkg-config) and build with `--features dpdk`, or use \"cpu\""
+        )));
+    }
+    Ok(((), Placement { choice: wanted.choice, costs: None }))
 }
