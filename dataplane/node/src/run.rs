@@ -186,9 +186,10 @@ pub(crate) fn seed() -> u64 {
 fn ready_line(node: &Node, report: &io::Report, config: &Config) -> String {
     let addrs: Vec<String> = node.addrs().iter().map(ToString::to_string).collect();
     let code = node.code_refusal().map(|why| format!(", chains interpreted: {why}")).unwrap_or_default();
+    let busy = if config.poll == io::Poll::Busy { " (100 % busy by choice: poll = \"busy\")" } else { "" };
     let ports: String = node.ports().map(|(name, line)| format!(", port {name} ({line})")).collect();
     format!(
-        "towpath ready: {}{code}, cores {}, listening {}{ports}",
+        "towpath ready: {}{code}, cores {}{busy}, listening {}{ports}",
         backend_text(report, config.backend.kernel(), node.backend()),
         node.cores().iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         addrs.join(",")

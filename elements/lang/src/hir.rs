@@ -319,6 +319,7 @@ pub(crate) enum Func {
     Base64,
     Sample,
     Ring,
+    Maglev,
     Healthy,
     Next,
     WeightedEndpoint,

@@ -95,7 +95,7 @@ pub(crate) struct EnumDef {
 pub(crate) const ENUMS: [EnumDef; 3] = [
     EnumDef {
         name: "Policy",
-        variants: &["p2c", "round_robin", "least_request", "random", "ring_hash", "weighted"],
+        variants: &["p2c", "round_robin", "least_request", "random", "ring_hash", "maglev", "weighted"],
     },
     EnumDef { name: "Encoding", variants: &["gzip", "deflate", "zstd"] },
     EnumDef { name: "Level", variants: &["debug", "info", "warn", "error"] },

@@ -1,6 +1,9 @@
 //! A chain allocates nothing once its call's memory is warm.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "suite/shop.rs"]
+mod shop;
 
 use abi::Entry;
 use common::one;
@@ -33,6 +36,7 @@ fn a_warm_chain_allocates_nothing() {
             "RateLimit(100/s, by: call.metadata[\"x-user\"]) - CircuitBreaker - AdaptiveConcurrency - StickyRouting(by: call.metadata[\"x-user\"]) - Prequal",
             "",
         ),
+        ("LoadBalancing(maglev, by: call.metadata[\"x-user\"])", ""),
         ("Tenant(by: call.metadata[\"x-user\"], block: [\"evil\"]) - LoadBalancing(least_request)", BUSY),
     ] {
         let (compiled, mock) = one(rule, rest);
@@ -60,4 +64,56 @@ fn a_warm_chain_allocates_nothing() {
         let counted = allocation_counter::measure(|| passages(200));
         assert_eq!(counted.count_total, 0, "{rule}: {counted:?}");
     }
+}
+
+/// Fields, items and entries of a message, written again and again.
+const WRITES: &str = r#"
+    element E {
+        request {
+            call.payload.user.name = call.method
+            call.payload.labels["seen"] = call.payload.labels["from"] ?? "nobody"
+            call.payload.labels[call.method] = "x"
+            call.payload.parts[7].notes[0] = "y"
+            call.payload.sizes[1] = 5
+            call.payload.tags = ["a", call.method]
+            call.payload.items[0].sku = call.payload.tags[1] ?? ""
+            call.payload.parts[8] = Item { sku: "made", notes: ["n"] }
+        }
+    }"#;
+
+#[test]
+fn writing_messages_allocates_nothing() {
+    use prost_reflect::{MapKey, Value};
+    let compiled = shop::compile("catalog.shop.Catalog/Get: E", WRITES).unwrap();
+    let chain = compiled.program.chains[0].clone();
+    let item = |sku: &str| {
+        let notes = Value::List(vec![shop::text("one"), shop::text("two")]);
+        Value::Message(shop::made("shop.Item", &[("sku", shop::text(sku)), ("notes", notes)]))
+    };
+    let message = shop::encode(
+        "shop.GetRequest",
+        &[
+            ("labels", Value::Map([(MapKey::String("from".into()), shop::text("edge"))].into())),
+            ("parts", Value::Map([(MapKey::I32(7), item("seven"))].into())),
+            ("sizes", Value::List(vec![Value::I32(1), Value::I32(2)])),
+            ("items", Value::List(vec![item("first")])),
+        ],
+    );
+    let mut mock = common::Mock::new(1);
+    (mock.service, mock.method) = ("shop.Catalog".into(), "Get".into());
+    mock.payload = Some(Vec::with_capacity(4096));
+    mock.words = vec![0; chain.plan().call_words];
+    let mut passages = |n: u64| {
+        for id in 0..n {
+            mock.id = id;
+            mock.words.fill(0);
+            let payload = mock.payload.as_mut().unwrap();
+            payload.clear();
+            payload.extend_from_slice(&message);
+            assert_eq!(chain.run(Entry::Request, 0, &mut mock), abi::Verdict::Forward);
+        }
+    };
+    passages(50);
+    let counted = allocation_counter::measure(|| passages(200));
+    assert_eq!(counted.count_total, 0, "{counted:?}");
 }

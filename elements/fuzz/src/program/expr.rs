@@ -341,7 +341,12 @@ impl Maker<'_> {
     fn maybe(&mut self, ty: T, d: usize) -> String {
         match ty {
             T::OptInt => format!("parse_int({})", self.expr(T::Str, d)),
-            T::OptEndpoint => match self.rng.below(5) {
+            T::OptEndpoint => match self.rng.below(6) {
+                4 => {
+                    let list =
+                        self.rng.pick(&["healthy(call.destination.endpoints)", "call.destination.endpoints"]);
+                    format!("maglev({list}, {})", self.expr(T::Str, d))
+                }
                 0 => "least(call.destination.endpoints, e => e.latency)".to_owned(),
                 1 => "least(sample(call.destination.endpoints, 2), e => e.inflight)".to_owned(),
                 2 => format!("ring(call.destination.endpoints, {})", self.expr(T::Str, d)),

@@ -3,7 +3,7 @@
 use crate::ast::{BinOp, Block, Expr, ExprKind, Part, UnOp};
 use crate::diag::Diagnostic;
 use crate::elsewhere;
-use crate::hir::{Const, HBin, HExpr, HKind};
+use crate::hir::{Const, Func, HBin, HExpr, HKind};
 use crate::source::Span;
 use crate::ty::{ENUMS, Ty};
 
@@ -268,7 +268,7 @@ impl Checker<'_> {
                     _ => HBin::Ge,
                 };
                 let (left, right) = (self.expr(left, None), self.expr(right, None));
-                self.mark_share(&left, &right);
+                self.mark_compared(&left, &right);
                 let Some((left, right)) = self.same(left, right, op) else {
                     return node(HKind::Error, Ty::Error, span);
                 };
@@ -284,14 +284,29 @@ impl Checker<'_> {
         }
     }
 
-    /// A parameter that `random()` is compared with is a share: 0 to 1.
-    fn mark_share(&mut self, left: &HExpr, right: &HExpr) {
+    /// What `random()` is compared with is a share.
+    fn mark_compared(&mut self, left: &HExpr, right: &HExpr) {
         for (a, b) in [(left, right), (right, left)] {
-            if let (HKind::Call(crate::hir::Func::Random, _), HKind::Param(at)) = (&a.kind, &b.kind)
-                && let Some(param) = self.params.get_mut(usize::from(*at))
-            {
-                param.is_share = true;
+            if matches!((&a.kind, &b.kind), (HKind::Call(Func::Random, _), HKind::Param(_))) {
+                self.mark_share(b);
             }
+        }
+    }
+
+    /// A share is 0 to 1: told now of one that is known, and of a parameter when it is given.
+    pub(super) fn mark_share(&mut self, share: &HExpr) {
+        match &share.kind {
+            HKind::Param(at) => {
+                if let Some(param) = self.params.get_mut(usize::from(*at)) {
+                    param.is_share = true;
+                }
+            }
+            HKind::Const(Const::Word(bits)) if share.ty == Ty::Float => {
+                if let Some(error) = no_share(None, f64::from_bits(*bits), share.span) {
+                    self.error(error);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -364,14 +379,26 @@ impl Checker<'_> {
     }
 
     fn contained(&mut self, left: &Expr, right: &Expr, span: Span) -> HExpr {
+        let is_listed = matches!(&*right.kind, ExprKind::List(_));
         let left = self.expr(left, None);
-        let left = self.settle(left);
         if matches!(left.ty, Ty::NoneLit) || left.ty.is_nothing() {
             self.expr(right, None);
             return constant(Const::Word(0), Ty::Bool, span);
         }
+        // A number without a type has that of the items, as integers are floats among floats.
+        let (left, right) = if left.ty.is_number() && !is_listed {
+            let right = self.expr(right, None);
+            let left = match &right.ty {
+                Ty::List(item) if left.ty == Ty::Num || **item == Ty::Float => self.coerce(left, item),
+                _ => self.settle(left),
+            };
+            (left, right)
+        } else {
+            let left = self.settle(left);
+            let want = Ty::List(Box::new(left.ty.bare().clone()));
+            (left, self.expr(right, Some(&want)))
+        };
         let want = Ty::List(Box::new(left.ty.bare().clone()));
-        let right = self.expr(right, Some(&want));
         let right = self.coerce(right, &want);
         if !left.ty.bare().is_scalar() && !matches!(left.ty.bare(), Ty::Str | Ty::Error) {
             return self.wrong(Diagnostic::error(span, format!("{} cannot be looked for", left.ty)));
@@ -641,4 +668,21 @@ impl Checker<'_> {
 /// The header's values are bytes.
 pub(super) fn is_binary(key: &HExpr) -> bool {
     matches!(&key.kind, HKind::Const(Const::Str(name)) if name.ends_with("-bin"))
+}
+
+/// What is wrong with a share; `name` is of the parameter that it is for, if of one.
+pub(crate) fn no_share(name: Option<&str>, share: f64, span: Span) -> Option<Diagnostic> {
+    if (0.0..=1.0).contains(&share) {
+        return None;
+    }
+    // 1e300 is no row of three hundred zeros.
+    let shown = if share.abs() < 1e6 { share.to_string() } else { format!("{share:e}") };
+    let named = name.map_or("this share".to_owned(), |name| format!("`{name}`"));
+    let label = format!("{} is 0..1", name.unwrap_or("it"));
+    let error = Diagnostic::error(span, format!("{named} is {shown}"));
+    Some(if share > 1.0 && share <= 100.0 {
+        error.label(format!("{label}; did you mean {share}%?"))
+    } else {
+        error.label(label)
+    })
 }

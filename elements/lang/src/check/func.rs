@@ -8,6 +8,7 @@ use crate::source::Span;
 use crate::suggest::nearest;
 use crate::ty::{ENCODING, LEVEL, Ty};
 use crate::vm::message::ITEMS_MAX;
+use crate::vm::text::is_range;
 
 use super::{Checker, Context, constant};
 
@@ -15,7 +16,7 @@ use super::{Checker, Context, constant};
 const LIMIT_MAX: u16 = 1024;
 
 /// Every function.
-pub(crate) const FUNCS: [&str; 36] = [
+pub(crate) const FUNCS: [&str; 37] = [
     "matches",
     "now",
     "random",
@@ -40,6 +41,7 @@ pub(crate) const FUNCS: [&str; 36] = [
     "base64",
     "sample",
     "ring",
+    "maglev",
     "healthy",
     "next",
     "weighted",
@@ -161,6 +163,7 @@ impl Checker<'_> {
             (ty, text, _) => {
                 let error = Diagnostic::error(name.span, format!("{ty} has no function `{text}`"));
                 let error = match elsewhere::function(text) {
+                    _ if FUNCS.contains(&text) && args.is_empty() => error.help(format!("write `{text}(x)`")),
                     _ if FUNCS.contains(&text) => error.help(format!("write `{text}(x, …)`")),
                     Some(hint) => error.help(hint),
                     None => error,
@@ -208,11 +211,10 @@ impl Checker<'_> {
             let Some(values) = self.simple_args(simple, args, span) else {
                 return HExpr { kind: HKind::Error, ty: result_of(simple.func), span };
             };
-            if let (Func::Chance, Some(HKind::Param(at))) =
-                (simple.func, values.first().map(|v| v.kind.clone()))
-                && let Some(param) = self.params.get_mut(usize::from(at))
-            {
-                param.is_share = true;
+            match (simple.func, values.as_slice()) {
+                (Func::Chance, [share, ..]) => self.mark_share(share),
+                (Func::InCidr, [_, range]) => self.check_range(range),
+                _ => {}
             }
             return HExpr { kind: HKind::Call(simple.func, values), ty: result_of(simple.func), span };
         }
@@ -257,11 +259,12 @@ impl Checker<'_> {
                 };
                 HExpr { kind: HKind::Call(func, vec![list]), ty, span }
             }
-            "ring" => {
+            "ring" | "maglev" => {
                 let [list, key] = self.exprs(name, args, ["list", "key"], span);
                 let list = self.endpoints(list);
                 let key = self.coerce(key, &Ty::Str);
-                HExpr { kind: HKind::Call(Func::Ring, vec![list, key]), ty: Ty::Endpoint.opt(), span }
+                let func = if name == "ring" { Func::Ring } else { Func::Maglev };
+                HExpr { kind: HKind::Call(func, vec![list, key]), ty: Ty::Endpoint.opt(), span }
             }
             "weighted" => self.weighted(args, span, want),
             "least" | "filter" | "any" | "all" => self.each(name, args, span),
@@ -416,8 +419,12 @@ impl Checker<'_> {
             return error_at(span);
         };
         let mut found = found.into_iter();
-        let want_map = want.map(|w| Ty::Map(Box::new(w.bare().clone()), Box::new(Ty::Uint)));
         let Some(Some(of)) = found.next() else { return error_at(span) };
+        // Names by themselves are services, where nothing else is wanted.
+        let is_named = |(key, _): &(Expr, Expr)| matches!(&*key.kind, ExprKind::Name(_));
+        let of_services = matches!(&*of.kind, ExprKind::Map(items) if items.iter().any(is_named));
+        let key = want.map(|w| w.bare().clone()).or_else(|| of_services.then_some(Ty::Service));
+        let want_map = key.map(|key| Ty::Map(Box::new(key), Box::new(Ty::Uint)));
         let of = self.expr(of, want_map.as_ref());
         let mut values = vec![];
         let (func, ty) = match &of.ty {
@@ -451,6 +458,7 @@ impl Checker<'_> {
         let ty = self.list_ty(&list);
         let q = self.expr(q, Some(&Ty::Float));
         let q = self.coerce(q, &Ty::Float);
+        self.mark_share(&q);
         let Some((param, body)) = self.lambda("quantile", &ty, lambda) else { return error_at(span) };
         let body = self.coerce(body, &Ty::Float);
         let kind = HKind::Quantile { list: Box::new(list), q: Box::new(q), param, body: Box::new(body) };
@@ -506,6 +514,16 @@ impl Checker<'_> {
             kind: HKind::Each { what, list: Box::new(list), param: local, body: Box::new(body) },
             ty: result,
             span,
+        }
+    }
+
+    /// A range that is known must be one: what cannot be read holds no address.
+    fn check_range(&mut self, range: &HExpr) {
+        if let HKind::Const(Const::Str(text)) = &range.kind
+            && !is_range(text)
+        {
+            let error = Diagnostic::error(range.span, format!("\"{text}\" is no range of addresses"));
+            self.error(error.label("expected one as in \"10.0.0.0/8\" or \"fd00::/8\""));
         }
     }
 

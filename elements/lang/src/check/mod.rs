@@ -23,6 +23,9 @@ pub(crate) use element::TYPES;
 #[cfg(test)]
 pub(crate) use func::{EFFECTS, FUNCS};
 
+pub(crate) use expr::no_share;
+pub(crate) use stmt::is_read_only;
+
 use crate::ast::HandlerKind;
 use crate::diag::Diagnostic;
 use crate::hir::{Const, HExpr, HKind, LocalId, Param, State};

@@ -83,6 +83,7 @@ impl Checker<'_> {
             (None, Some(ty)) if ty.is_scalar() && *ty != Ty::Endpoint && *ty != Ty::Service => {
                 constant(Const::Word(0), ty.clone(), at)
             }
+            (None, Some(Ty::Str)) => constant(Const::Str("".into()), Ty::Str, at),
             (None, Some(Ty::Error)) => error_at(at),
             _ => self
                 .wrong(Diagnostic::error(at, "this state has no first value").help("write `= …` after it")),

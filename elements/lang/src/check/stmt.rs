@@ -458,7 +458,7 @@ impl Checker<'_> {
             return None;
         }
         let HKind::Const(Const::Str(name)) = &key.kind else { return Some(()) };
-        if name.starts_with(':') || name.starts_with("grpc-") || READ_ONLY.contains(&&**name) {
+        if is_read_only(name) {
             self.error(
                 Diagnostic::error(key.span, format!("`{name}` is read-only"))
                     .label("pseudo-headers, grpc-*, te and content-type cannot be written"),
@@ -472,6 +472,11 @@ impl Checker<'_> {
     pub(super) fn own_side(&self) -> HeaderSide {
         if self.is_response() { HeaderSide::Response } else { HeaderSide::Request }
     }
+}
+
+/// A header that no element writes.
+pub(crate) fn is_read_only(name: &str) -> bool {
+    name.starts_with(':') || name.starts_with("grpc-") || READ_ONLY.contains(&name)
 }
 
 fn stmt_span(stmt: &Stmt) -> Span {

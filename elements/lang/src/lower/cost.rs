@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::vm::code::{Code, Op, Shared};
 use crate::vm::lists::PARTS_MAX;
+use crate::vm::maglev::PROBES_MAX;
 
 /// How often an atomic step is tried.
 const STEP_TRIES: u64 = 8;
@@ -18,6 +19,7 @@ fn goes_on(op: &Op) -> bool {
 fn weight(op: &Op, items: u64, endpoints: u64) -> u64 {
     match *op {
         Op::Healthy { .. } | Op::Ring { .. } | Op::ByWeight { .. } | Op::Turn { .. } => endpoints.max(1),
+        Op::Maglev { .. } => endpoints.saturating_add(PROBES_MAX as u64),
         Op::MetaAll { max, .. } => u64::from(max),
         Op::Split { .. } => PARTS_MAX as u64,
         Op::PackList { .. } | Op::UnpackList { .. } | Op::FindEntry { .. } => items,

@@ -1,5 +1,7 @@
 //! Expressions to instructions.
 
+use crate::check::is_read_only;
+use crate::diag::Diagnostic;
 use crate::hir::{Const, EndpointField, HBlock, HExpr, HKind, HPattern};
 use crate::ty::Ty;
 use crate::vm::code::{Bin, EpNum, Fmt, Op, Reg, StrBin, StrFn, Un};
@@ -289,6 +291,17 @@ impl Builder<'_> {
         }
         let a = self.reg(&value);
         self.one(|d| Op::Un { op: Un::Not, d, a })
+    }
+
+    /// A header that an argument names may be none that can be written.
+    pub(super) fn check_written(&mut self, key: &HExpr) {
+        let Some(Const::Str(name)) = self.fold(key) else { return };
+        let name = name.to_ascii_lowercase();
+        if !matches!(key.kind, HKind::Const(_)) && is_read_only(&name) {
+            let error = Diagnostic::error(self.link.span, format!("`{name}` is read-only"))
+                .label("pseudo-headers, grpc-*, te and content-type cannot be written");
+            self.errors.push(error.also(key.span, "it would be written here"));
+        }
     }
 
     /// The register of a header's name, in lower case.

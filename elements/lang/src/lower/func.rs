@@ -90,6 +90,7 @@ impl Builder<'_> {
             Func::Sample => self.one(|d| Op::Sample { d, a, b }),
             Func::Next => self.two(|d| Op::Turn { d, a }),
             Func::Ring => self.two(|d| Op::Ring { d, a, key: b }),
+            Func::Maglev => self.two(|d| Op::Maglev { d, a, key: b }),
             Func::WeightedEndpoint => {
                 let key = if args.len() > 1 { b } else { self.pair(&Val::Const(Const::None)) };
                 self.two(|d| Op::ByWeight { d, a, key })

@@ -23,7 +23,7 @@ mod stmt;
 pub(crate) mod visit;
 
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use abi::{ElementInfo, Entry, Plan};
 
@@ -35,6 +35,7 @@ use crate::source::{Sources, Span};
 use crate::ty::Ty;
 use crate::vm::Image;
 use crate::vm::code::{Code, EndpointText, Op, ServiceText, Shared};
+use crate::vm::maglev::Table;
 use crate::vm::text::xxh64;
 
 use crate::state::StateDecl;
@@ -227,12 +228,31 @@ fn needs_scratch(op: &Op) -> bool {
     )
 }
 
+/// Makes the tables that an image chooses by, of every service of which there is a choice: a chain may send
+/// its calls to any.
+pub(crate) fn tables(image: &Image, services: &[abi::Service]) {
+    if !image.entries().any(|(_, code)| code.ops.iter().any(|op| matches!(op, Op::Maglev { .. }))) {
+        return;
+    }
+    for (known, service) in image.shared.services.iter().zip(services) {
+        let weights = service.endpoints.iter().map(|e| e.weight);
+        let names = known.endpoints.iter().map(|e| e.addr.as_str());
+        if known.maglev.get().is_none()
+            && let Some(table) = Table::new(names.zip(weights))
+        {
+            // Nobody else makes one: compiling is one thread's.
+            let _ = known.maglev.set(table);
+        }
+    }
+}
+
 /// A program's services as texts see them.
 pub(crate) fn service_texts(services: &[abi::Service]) -> Arc<[ServiceText]> {
     services
         .iter()
         .map(|service| ServiceText {
             name: service.name.clone(),
+            maglev: OnceLock::new(),
             endpoints: service
                 .endpoints
                 .iter()

@@ -178,6 +178,7 @@ impl Builder<'_> {
                 self.emit(Op::SetPayload { a, site });
             }
             HPlace::Meta { side, key } => {
+                self.check_written(key);
                 let key = self.header_name(key);
                 let made = if *value.ty.bare() == Ty::Bytes { self.based(made) } else { made };
                 let a = self.pair(&made);

@@ -185,15 +185,48 @@ impl Parser<'_> {
         self.expect("{", "and the arms")?;
         let outer = std::mem::replace(&mut self.no_message, false);
         let mut arms = Vec::new();
-        while !self.eat("}") {
-            let pattern = self.pattern()?;
-            self.expect("=>", "after the pattern")?;
-            let body = self.block_or_stmt()?;
-            self.eat(",");
-            arms.push(Arm { pattern, body });
-        }
+        let result = loop {
+            if self.eat("}") {
+                break Ok(arms);
+            }
+            match self.arm() {
+                Ok(arm) => arms.push(arm),
+                Err(Told) => break self.skip_arms(),
+            }
+        };
         self.no_message = outer;
-        Ok(arms)
+        result
+    }
+
+    fn arm(&mut self) -> Parsed<Arm> {
+        let pattern = self.pattern()?;
+        self.expect("=>", "after the pattern")?;
+        let body = self.block_or_stmt()?;
+        self.eat(",");
+        Ok(Arm { pattern, body })
+    }
+
+    /// After an error: behind the `}` of this `match`, if it stands before the next item or handler.
+    fn skip_arms<T>(&mut self) -> Parsed<T> {
+        let begin = self.at;
+        let mut depth = 0_u32;
+        loop {
+            let token = self.token();
+            match token.tok {
+                Tok::Punct("{") => depth += 1,
+                Tok::Punct("}") if depth == 0 => {
+                    self.bump();
+                    return Err(Told);
+                }
+                Tok::Punct("}") => depth -= 1,
+                Tok::Eof => break,
+                _ if token.starts_line && self.begins_item() => break,
+                _ => {}
+            }
+            self.bump();
+        }
+        self.at = begin;
+        Err(Told)
     }
 
     fn pattern(&mut self) -> Parsed<Pattern> {

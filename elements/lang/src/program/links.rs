@@ -4,7 +4,7 @@ use ::std::cell::Cell;
 use ::std::rc::Rc;
 
 use crate::ast;
-use crate::check::{Checker, Context};
+use crate::check::{Checker, Context, no_share};
 use crate::diag::Diagnostic;
 use crate::hir::{Effect, Element, HExpr, HKind, HStmt};
 use crate::lower::{Link, constant_float};
@@ -164,19 +164,9 @@ impl World<'_> {
 
     /// `random()` is held against it: 0 to 1.
     fn share(&mut self, name: &str, value: &HExpr) {
-        let Some(share) = constant_float(value) else { return };
-        if (0.0..=1.0).contains(&share) {
-            return;
+        if let Some(error) = constant_float(value).and_then(|share| no_share(Some(name), share, value.span)) {
+            self.error(error);
         }
-        // 1e300 is no row of three hundred zeros.
-        let shown = if share.abs() < 1e6 { share.to_string() } else { format!("{share:e}") };
-        let error = Diagnostic::error(value.span, format!("`{name}` is {shown}"));
-        let label = format!("{name} is 0..1");
-        self.error(if share > 1.0 && share <= 100.0 {
-            error.label(format!("{label}; did you mean {share}%?"))
-        } else {
-            error.label(label)
-        });
     }
 
     /// What stands right of an element that lets nothing through is never reached.

@@ -220,6 +220,7 @@ impl World<'_> {
             &mut self.errors,
         );
         self.check_cost(links, &image, &table.services);
+        lower::tables(&image, &table.services);
         table.images.push(Arc::new(image));
         let mut chain = ChainFacts::default();
         for (link, rule) in links.iter().zip(rules) {
@@ -292,6 +293,7 @@ impl World<'_> {
                 Some(method) => MethodMatch::Method(rpc.service.clone(), method.clone()),
             },
         };
+        self.note_unknown(&method, destination, rule);
         let links = self.links(&rule.links);
         let keys =
             sources.into_iter().map(|source| Key { method: method.clone(), destination, source }).collect();
@@ -313,6 +315,26 @@ impl World<'_> {
             owner,
             used: false,
         })
+    }
+
+    /// Notes a method that looks like one of a proto and is none: the rule meets no call.
+    fn note_unknown(&mut self, method: &MethodMatch, destination: Option<ServiceIdx>, rule: &Rule) {
+        let service = match method {
+            MethodMatch::Any => return,
+            MethodMatch::Service(service) | MethodMatch::Method(service, _) => service.clone(),
+        };
+        let coverage = self.coverage(method, destination, &|_, _| false);
+        let is_of_proto = !self.schema.matching(&MethodMatch::Service(service)).is_empty();
+        if self.failed_proto || !coverage.methods.is_empty() || (coverage.near.is_none() && !is_of_proto) {
+            return;
+        }
+        let span = Span { end: links_span(&rule.links).start.max(rule.span.start), ..rule.span };
+        let note = Diagnostic::note(span, format!("no proto has {}", coverage.named))
+            .label("calls of this name alone come here");
+        self.errors.push(match coverage.near {
+            Some(near) => note.help(format!("did you mean `{near}`?")),
+            None => note,
+        });
     }
 
     fn service_named(&mut self, name: &Ident) -> Option<ServiceIdx> {

@@ -387,6 +387,12 @@ pub enum Op {
         a: Reg,
         key: Reg,
     },
+    /// By key, by the destination's table.
+    Maglev {
+        d: Reg,
+        a: Reg,
+        key: Reg,
+    },
     /// By weight; `key` is a `T?`.
     ByWeight {
         d: Reg,

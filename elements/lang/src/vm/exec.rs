@@ -296,6 +296,7 @@ impl<'a> Run<'a> {
             Op::Sample { d, a, b } => set!(d, self.sample(r!(a), r!(b))),
             Op::Turn { d, a } => pair!(d, self.turn(r!(a))),
             Op::Ring { d, a, key } => pair!(d, self.ring(r!(a), r!(key))),
+            Op::Maglev { d, a, key } => pair!(d, self.maglev(r!(a), r!(key))),
             Op::ByWeight { d, a, key } => {
                 let key = (r!(key) != 0).then_some(r!(key.wrapping_add(1)));
                 pair!(d, self.by_weight(r!(a), key));

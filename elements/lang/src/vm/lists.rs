@@ -312,6 +312,26 @@ impl Run<'_> {
         best.map(|(_, item)| item)
     }
 
+    /// The endpoint that the destination's table has for the key; where that is ill, or gone, the next that
+    /// will do. The table is of all endpoints: of a list of some, and where hardly any is healthy, it is
+    /// [`Run::ring`].
+    pub(super) fn maglev(&mut self, list: u64, key: u64) -> Option<u64> {
+        let place = slice_parts(list).0;
+        let service = self.shared.services.get(usize::from(self.call.destination().0));
+        if let (Where::AllEndpoints | Where::HealthyEndpoints, Some(table)) =
+            (place, service.and_then(|s| s.maglev.get()))
+        {
+            let key = xxh64(self.text(key).as_bytes());
+            for endpoint in table.from(key) {
+                let stat = self.stat(endpoint.into());
+                if stat.is_some_and(|s| s.healthy || place == Where::AllEndpoints) {
+                    return Some(endpoint.into());
+                }
+            }
+        }
+        self.ring(list, key)
+    }
+
     /// By weight: by a draw, or by a key's hash.
     pub(super) fn by_weight(&mut self, list: u64, key: Option<u64>) -> Option<u64> {
         let places = self.places(list);

@@ -10,6 +10,7 @@ mod compare;
 mod dump;
 mod exec;
 pub(crate) mod lists;
+pub(crate) mod maglev;
 pub mod message;
 mod operands;
 pub(crate) mod pattern;
@@ -20,6 +21,7 @@ mod shared;
 mod state;
 pub(crate) mod text;
 mod texts;
+mod work;
 
 use std::sync::Arc;
 

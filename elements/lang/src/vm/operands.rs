@@ -124,6 +124,7 @@ impl Op {
             | Self::Quantile { a, b, .. }
             | Self::Split { a, b, .. }
             | Self::Ring { a, key: b, .. }
+            | Self::Maglev { a, key: b, .. }
             | Self::Push { list: a, a: b }
             | Self::FindEntry { list: a, key: b, .. }
             | Self::Next { list: a, i: b, .. }
@@ -270,6 +271,7 @@ impl Op {
             | Self::EpReport { d, .. }
             | Self::Turn { d, .. }
             | Self::Ring { d, .. }
+            | Self::Maglev { d, .. }
             | Self::ByWeight { d, .. }
             | Self::Nth { d, .. }
             | Self::Slot { d, .. }

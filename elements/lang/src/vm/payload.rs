@@ -9,6 +9,7 @@ use super::message::{KeyRef, Kind, Reading, Scan, Slot, tag, view_parts};
 use super::rewrite::{PICKS_MAX, Pick, Picked, Target};
 use super::text::mix;
 use super::texts::{bytes_of, text_of};
+use super::work::Work;
 
 /// Bytes of texts that one call keeps of its request.
 const KEPT_BYTES_MAX: usize = 4096;
@@ -200,24 +201,23 @@ impl Run<'_> {
             None if self.is_response() => return None,
             None => return Some(Verdict::Unreadable(Unreadable::NotOne)),
         };
-        let mut field = Vec::new();
-        if let (Some(value), true) = (value, target.is_raw) {
-            field.extend_from_slice(bytes_of(self.shared, &self.scratch, value));
-        } else if let Some(value) = value {
-            self.encode(target, value, &mut field);
-        }
-        let mut message = Vec::with_capacity(payload.len() + field.len() + 16);
         let mut picked = [Picked::Item(0); PICKS_MAX];
         let picked = self.picked(target, picks, &mut picked)?;
-        match target.rewrite(payload, picked, &field, &mut message) {
-            Ok(true) => {}
-            Ok(false) => return None,
-            Err(Malformed) => return Some(Verdict::Unreadable(Unreadable::Malformed)),
+        let mut work = Work::take();
+        if let (Some(value), true) = (value, target.is_raw) {
+            work.part.extend_from_slice(bytes_of(self.shared, &self.scratch, value));
+        } else if let Some(value) = value {
+            self.encode(target, value, &mut work.part);
         }
-        if !self.call.set_payload(&message) {
-            return Some(Verdict::Unreadable(Unreadable::TooLarge));
+        let rewritten = target.rewrite(payload, picked, &work.part, &mut work.whole);
+        let is_set = rewritten != Ok(true) || self.call.set_payload(&work.whole);
+        work.put_back();
+        match rewritten {
+            Ok(true) if is_set => self.decode(write.reading),
+            Ok(true) => Some(Verdict::Unreadable(Unreadable::TooLarge)),
+            Ok(false) => None,
+            Err(Malformed) => Some(Verdict::Unreadable(Unreadable::Malformed)),
         }
-        self.decode(write.reading)
     }
 
     /// Appends a field with this value, a list's items one after the other.
@@ -241,9 +241,10 @@ impl Run<'_> {
             [0, _] => return,
             [_, value] => value,
         };
-        let mut field = Vec::new();
-        self.encode(target, value, &mut field);
-        self.scratch.bytes.extend_from_slice(&field);
+        let mut work = Work::take();
+        self.encode(target, value, &mut work.part);
+        self.scratch.bytes.extend_from_slice(&work.part);
+        work.put_back();
     }
 
     /// An entry of a map of it.
@@ -253,12 +254,11 @@ impl Run<'_> {
         else {
             return;
         };
-        let mut entry = Vec::new();
-        self.encode(keys, key, &mut entry);
-        self.encode(values, value, &mut entry);
-        let mut field = Vec::new();
-        of.encode(0, &entry, &mut field);
-        self.scratch.bytes.extend_from_slice(&field);
+        let mut work = Work::take();
+        self.encode(keys, key, &mut work.part);
+        self.encode(values, value, &mut work.part);
+        of.encode(0, &work.part, &mut self.scratch.bytes);
+        work.put_back();
     }
 
     /// The message is made.

@@ -106,7 +106,7 @@ impl Target {
         };
         put_key(to, number, self.kind.wire());
         if self.kind.is_scalar() {
-            self.put(word, to);
+            self.kind.put(word, to);
         } else {
             put_varint(to, bytes.len() as u64);
             to.extend_from_slice(bytes);
@@ -128,39 +128,8 @@ impl Target {
         }
         put_key(to, self.steps.last().map_or(0, |s| s.number), Wire::Len);
         let from = to.len();
-        words.for_each(|word| self.put(word, to));
+        words.for_each(|word| self.kind.put(word, to));
         put_length_before(to, from);
-    }
-
-    /// A word of the language as a value of the field; what does not fit is the nearest that does.
-    #[expect(clippy::cast_possible_truncation, reason = "a float of the proto has 32 bits")]
-    fn put(&self, word: u64, to: &mut Vec<u8>) {
-        let int32 = || {
-            i32::try_from(word.cast_signed()).unwrap_or(if word.cast_signed() < 0 {
-                i32::MIN
-            } else {
-                i32::MAX
-            })
-        };
-        let uint32 = || u32::try_from(word).unwrap_or(u32::MAX);
-        match self.kind {
-            Kind::Bool => put_varint(to, u64::from(word != 0)),
-            Kind::Int32 => put_varint(to, i64::from(int32()).cast_unsigned()),
-            Kind::Uint32 => put_varint(to, u64::from(uint32())),
-            Kind::Sint32 => {
-                let n = int32();
-                put_varint(to, u64::from((n << 1 ^ n >> 31).cast_unsigned()));
-            }
-            Kind::Sint64 => {
-                let n = word.cast_signed();
-                put_varint(to, (n << 1 ^ n >> 63).cast_unsigned());
-            }
-            Kind::Fixed32 => to.extend_from_slice(&uint32().to_le_bytes()),
-            Kind::Sfixed32 => to.extend_from_slice(&int32().to_le_bytes()),
-            Kind::Float => to.extend_from_slice(&(f64::from_bits(word) as f32).to_le_bytes()),
-            Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => to.extend_from_slice(&word.to_le_bytes()),
-            _ => put_varint(to, word),
-        }
     }
 
     /// Appends `message` with the field replaced by `field`, which is it encoded; nothing takes it away.
@@ -310,43 +279,108 @@ impl Target {
         field: &[u8],
         to: &mut Vec<u8>,
     ) -> Result<Outcome, Malformed> {
-        let is_last = rest.steps.is_empty();
-        let (mut before, mut after, mut latest) = (Vec::new(), Vec::new(), None);
+        let latest = latest(message, own, key)?;
+        let is_wanted = !field.is_empty() || (latest.is_some() && !rest.steps.is_empty());
+        let place = |to: &mut Vec<u8>| {
+            if is_wanted { self.put_entry(own, key, latest, rest, field, to) } else { Ok(Outcome::Written) }
+        };
+        let mut outcome = None;
         let mut reader = Reader::new(message);
         while !reader.is_done() {
             let from = reader.at();
             let (number, wire) = reader.key()?;
-            let value = reader.at();
-            reader.skip(number, wire, DEPTH_MAX)?;
             if number == own && wire == Wire::Len {
-                let (_, entry) = Reader::new(message.get(value..).unwrap_or(&[])).slice()?;
+                let (_, entry) = reader.slice()?;
                 if key.is_of(entry) {
-                    latest = Some(entry);
+                    if outcome.is_none() {
+                        outcome = Some(place(to)?);
+                    }
                     continue;
                 }
-            }
-            let side: &mut Vec<u8> = if latest.is_some() { &mut after } else { &mut before };
-            side.extend_from_slice(message.get(from..reader.at()).unwrap_or(&[]));
-        }
-        to.extend_from_slice(&before);
-        let mut outcome = Outcome::Unchanged;
-        if !field.is_empty() || (latest.is_some() && !is_last) {
-            put_key(to, own, Wire::Len);
-            let from = to.len();
-            key.encode(to);
-            outcome = if is_last {
-                to.extend_from_slice(field);
-                Outcome::Written
             } else {
-                let value = latest.map_or(Ok(Inner::None), |entry| inner(entry, 2, &[]))?;
-                self.nested(2, value.bytes(), rest, field, to)?
-            };
-            put_length_before(to, from);
-        } else if latest.is_some() {
-            outcome = Outcome::Written;
+                reader.skip(number, wire, DEPTH_MAX)?;
+            }
+            to.extend_from_slice(message.get(from..reader.at()).unwrap_or(&[]));
         }
-        to.extend_from_slice(&after);
+        match outcome {
+            Some(outcome) => Ok(outcome),
+            None if is_wanted => place(to),
+            None => Ok(Outcome::Unchanged),
+        }
+    }
+
+    /// The one entry of a key; `latest` is what it was.
+    fn put_entry(
+        &self,
+        own: u32,
+        key: KeyRef<'_>,
+        latest: Option<&[u8]>,
+        rest: Way<'_>,
+        field: &[u8],
+        to: &mut Vec<u8>,
+    ) -> Result<Outcome, Malformed> {
+        put_key(to, own, Wire::Len);
+        let from = to.len();
+        key.encode(to);
+        let outcome = if rest.steps.is_empty() {
+            to.extend_from_slice(field);
+            Outcome::Written
+        } else {
+            let value = latest.map_or(Ok(Inner::None), |entry| inner(entry, 2, &[]))?;
+            self.nested(2, value.bytes(), rest, field, to)?
+        };
+        put_length_before(to, from);
         Ok(outcome)
+    }
+}
+
+/// The entry of a map that counts for a key: the last one.
+fn latest<'m>(message: &'m [u8], own: u32, key: KeyRef<'_>) -> Result<Option<&'m [u8]>, Malformed> {
+    let (mut reader, mut found) = (Reader::new(message), None);
+    while !reader.is_done() {
+        let (number, wire) = reader.key()?;
+        if number != own || wire != Wire::Len {
+            reader.skip(number, wire, DEPTH_MAX)?;
+            continue;
+        }
+        let (_, entry) = reader.slice()?;
+        if key.is_of(entry) {
+            found = Some(entry);
+        }
+    }
+    Ok(found)
+}
+
+impl Kind {
+    /// A word of the language as a value of this kind; what does not fit is the nearest that does.
+    #[expect(clippy::cast_possible_truncation, reason = "a float of the proto has 32 bits")]
+    fn put(self, word: u64, to: &mut Vec<u8>) {
+        let int32 = || {
+            i32::try_from(word.cast_signed()).unwrap_or(if word.cast_signed() < 0 {
+                i32::MIN
+            } else {
+                i32::MAX
+            })
+        };
+        let uint32 = || u32::try_from(word).unwrap_or(u32::MAX);
+        match self {
+            Kind::Bool => put_varint(to, u64::from(word != 0)),
+            Kind::Int32 => put_varint(to, i64::from(int32()).cast_unsigned()),
+            Kind::Uint32 => put_varint(to, u64::from(uint32())),
+            Kind::Sint32 => {
+                let n = int32();
+                put_varint(to, u64::from((n << 1 ^ n >> 31).cast_unsigned()));
+            }
+            Kind::Sint64 => {
+                let n = word.cast_signed();
+                put_varint(to, (n << 1 ^ n >> 63).cast_unsigned());
+            }
+            Kind::Fixed32 => to.extend_from_slice(&uint32().to_le_bytes()),
+            Kind::Sfixed32 => to.extend_from_slice(&int32().to_le_bytes()),
+            Kind::Float => to.extend_from_slice(&(f64::from_bits(word) as f32).to_le_bytes()),
+            Kind::Fixed64 | Kind::Sfixed64 | Kind::Double => to.extend_from_slice(&word.to_le_bytes()),
+            _ => put_varint(to, word),
+        }
     }
 }
 
@@ -354,8 +388,15 @@ impl KeyRef<'_> {
     /// Appends it as the first field of an entry.
     fn encode(self, to: &mut Vec<u8>) {
         match self {
-            Self::Word(kind, word) => Target::plain(1, kind).encode(word, &[], to),
-            Self::Text(text) => Target::plain(1, Kind::String).encode(0, text, to),
+            Self::Word(kind, word) => {
+                put_key(to, 1, kind.wire());
+                kind.put(word, to);
+            }
+            Self::Text(text) => {
+                put_key(to, 1, Wire::Len);
+                put_varint(to, text.len() as u64);
+                to.extend_from_slice(text);
+            }
         }
     }
 }
@@ -381,23 +422,26 @@ fn packed(
     if !one.is_done() {
         one.key()?;
     }
-    let (mut out, mut outcome) = (Vec::with_capacity(values.len() + field.len()), Outcome::Unchanged);
+    let before = to.len();
+    put_key(to, number, Wire::Len);
+    let (from, mut outcome) = (to.len(), Outcome::Unchanged);
     let mut reader = Reader::new(values);
     while !reader.is_done() {
-        let from = reader.at();
+        let begin = reader.at();
         kind.read(&mut reader)?;
         if *place == at {
-            out.extend_from_slice(field.get(one.at()..).unwrap_or(&[]));
+            to.extend_from_slice(field.get(one.at()..).unwrap_or(&[]));
             outcome = Outcome::Written;
         } else {
-            out.extend_from_slice(values.get(from..reader.at()).unwrap_or(&[]));
+            to.extend_from_slice(values.get(begin..reader.at()).unwrap_or(&[]));
         }
         *place += 1;
     }
-    if !out.is_empty() {
-        put_key(to, number, Wire::Len);
-        put_varint(to, out.len() as u64);
-        to.extend_from_slice(&out);
+    // A field of no values is none.
+    if to.len() == from {
+        to.truncate(before);
+    } else {
+        put_length_before(to, from);
     }
     Ok(outcome)
 }

@@ -2,9 +2,10 @@
 //! that instructions name.
 #![allow(missing_docs, reason = "fields are documented where their name does not say it all")]
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::code::{CellSite, Fmt, MapSite, Op, Reg};
+use super::maglev::Table;
 use super::message::Reading;
 use super::pattern::Pattern;
 use super::rewrite::{Target, Write};
@@ -63,6 +64,8 @@ pub struct Code {
 pub struct ServiceText {
     pub name: String,
     pub endpoints: Vec<EndpointText>,
+    /// Of `maglev`, if a chain of the program chooses by it and there is a choice.
+    pub maglev: OnceLock<Table>,
 }
 
 /// An endpoint as texts see it.

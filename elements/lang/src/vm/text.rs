@@ -50,6 +50,12 @@ pub(crate) fn ip_of(bytes: [u8; 16]) -> IpAddr {
     Ipv6Addr::from(bytes).to_canonical()
 }
 
+/// An address, or a range as `in_cidr` reads it.
+pub(crate) fn is_range(range: &str) -> bool {
+    // The base of a range lies in it, if it is one.
+    in_cidr(range.split_once('/').map_or(range, |(base, _)| base), range)
+}
+
 /// `ip` lies in `range`, as in `10.0.0.0/8`; what is not readable lies nowhere.
 pub(crate) fn in_cidr(ip: &str, range: &str) -> bool {
     let Ok(ip) = ip.parse::<IpAddr>() else { return false };
@@ -132,9 +138,16 @@ fn word(bytes: &[u8]) -> u64 {
 
 /// XXH64 with seed 0: what the ring and `hash` use.
 pub(crate) fn xxh64(bytes: &[u8]) -> u64 {
+    xxh64_seeded(bytes, 0)
+}
+
+/// XXH64.
+#[inline]
+pub(crate) fn xxh64_seeded(bytes: &[u8], seed: u64) -> u64 {
     let mut rest = bytes;
     let mut hash = if bytes.len() >= 32 {
-        let mut lanes = [P1.wrapping_add(P2), P2, 0, 0_u64.wrapping_sub(P1)];
+        let mut lanes =
+            [seed.wrapping_add(P1).wrapping_add(P2), seed.wrapping_add(P2), seed, seed.wrapping_sub(P1)];
         while let Some((block, after)) = rest.split_at_checked(32) {
             for (lane, chunk) in lanes.iter_mut().zip(block.chunks_exact(8)) {
                 *lane = round(*lane, word(chunk));
@@ -149,7 +162,7 @@ pub(crate) fn xxh64(bytes: &[u8]) -> u64 {
             .wrapping_add(d.rotate_left(18));
         lanes.iter().fold(mixed, |h, lane| (h ^ round(0, *lane)).wrapping_mul(P1).wrapping_add(P4))
     } else {
-        P5
+        seed.wrapping_add(P5)
     };
     hash = hash.wrapping_add(bytes.len() as u64);
     while let Some((chunk, after)) = rest.split_at_checked(8) {
@@ -222,6 +235,7 @@ mod tests {
         assert_eq!(xxh64(b""), 0xEF46_DB37_51D8_E999);
         assert_eq!(xxh64(b"a"), 0xD24E_C4F1_A98C_6E5B);
         assert_eq!(xxh64(b"abc"), 0x44BC_2CF5_AD77_0999);
+        assert_eq!(xxh64_seeded(b"", 1), 0xD5AF_BA13_36A3_BE4B);
         assert_eq!(xxh64(b"Nobody inspects the spammish repetition"), 0xFBCE_A83C_8A37_8BF1);
     }
 

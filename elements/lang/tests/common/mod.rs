@@ -154,11 +154,10 @@ impl CallView for Mock {
         self.payload.as_deref()
     }
     fn set_payload(&mut self, bytes: &[u8]) -> bool {
-        let held = self.payload.is_some();
-        if held {
-            self.payload = Some(bytes.to_vec());
-        }
-        held
+        let Some(held) = &mut self.payload else { return false };
+        held.clear();
+        held.extend_from_slice(bytes);
+        true
     }
     fn endpoint_by_hash(&self, hash: u64) -> Option<EndpointIdx> {
         let at = self.endpoints.iter().position(|e| e.hash == hash)?;

@@ -15,6 +15,7 @@ mod golden;
 mod language;
 mod limits;
 mod made;
+mod maglev;
 mod more_elements;
 mod payload;
 mod payload_oracle;

@@ -81,6 +81,22 @@ fn services_are_read_whole() {
 }
 
 #[test]
+fn a_rule_for_a_method_that_no_proto_has_is_noted() {
+    let notes = |rpc: &str| {
+        let rule = format!("catalog.{rpc}: Logging");
+        crate::shop::compile(&rule, "").unwrap().notes.to_string()
+    };
+    let note = notes("shop.Catalog/Gett");
+    assert!(note.contains("no proto has shop.Catalog/Gett") && note.contains("`shop.Catalog/Get`"), "{note}");
+    let note = notes("shop.Catalogue/*");
+    assert!(note.contains("no proto has shop.Catalogue/*") && note.contains("`shop.Catalog`"), "{note}");
+    assert!(notes("shop.Catalog/Purge").contains("no proto has shop.Catalog/Purge"));
+    for known in ["shop.Catalog/Get", "shop.Catalog/*", "grpc.health.v1.Health/Check", "other.Thing/Do"] {
+        assert!(!notes(known).contains("no proto has"), "{known}");
+    }
+}
+
+#[test]
 fn set_gives_endpoints_and_implies_services() {
     let addr = Addr::Ip("127.0.0.1:9".parse().unwrap());
     let set = |name: &str| Overrides { set: vec![(name.into(), vec![addr.clone()])], ..Overrides::default() };
