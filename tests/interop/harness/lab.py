@@ -17,13 +17,19 @@ import time
 from .process import Process
 
 FAR_ADDRESS, NODE_ADDRESS, PORT = "10.77.0.1", "10.77.0.2", 15001
-# What `[[port]]` says, and the device of the bridge that a driver without a wire needs.
+# What `[[port]]` says.
 RAW = {
     "xdp-skb": 'backend = "xdp"\ndevice = "node0"\nmode = "skb"\n',
     "xdp-drv": 'backend = "xdp"\ndevice = "node0"\nmode = "drv"\n',
     "dpdk-packet": 'backend = "dpdk"\ndevice = "net_af_packet0,iface=node0"\n',
     "dpdk-xdp": 'backend = "dpdk"\ndevice = "net_af_xdp0,iface=node0"\n',
+    "dpdk-virtio": 'backend = "dpdk"\ndevice = "net_virtio_user0,path={dir}/vhost.sock,queue_size=1024"\n',
     "dpdk-memif": 'backend = "dpdk"\ndevice = "net_memif0,role=client,socket-abstract=no,socket={dir}/memif.sock"\n',
+}
+# A driver without a wire needs a peer: its device, up to where its socket is named, and that socket.
+BRIDGES = {
+    "dpdk-memif": ("net_memif0,role=server,socket-abstract=no,socket", "memif.sock"),
+    "dpdk-virtio": ("net_vhost0,iface", "vhost.sock"),
 }
 CLONE_NEWNET = 0x40000000
 current = None
@@ -64,7 +70,7 @@ class Lab:
             offloads = [word for kind in ("tx", "sg", "tso", "gso", "gro") for word in (kind, "off")]
             self.run(namespace, "ethtool", "-K", device, *offloads)
             ip("-n", namespace, "link", "set", device, "up")
-        self.bridge = self.start_bridge() if name == "dpdk-memif" else None
+        self.bridge = self.start_bridge(*BRIDGES[name]) if name in BRIDGES else None
 
     @staticmethod
     def run(namespace, *command):
@@ -72,18 +78,18 @@ class Lab:
         if done.returncode:
             raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
 
-    def start_bridge(self):
-        """Between memif and the veth pair: testpmd passes frames on as they are."""
+    def start_bridge(self, vdev, socket):
+        """Between the node's device and the veth pair: testpmd passes frames on as they are."""
         command = [
             *self.prefix(), "dpdk-testpmd", "--no-huge", "-m", "256", "--no-pci", "--no-telemetry",
             f"--file-prefix=lab{os.getpid()}", "--lcores", "0,1",
-            f"--vdev=net_memif0,role=server,socket-abstract=no,socket={self.dir}/memif.sock",
+            f"--vdev={vdev}={self.dir}/{socket}",
             "--vdev=net_af_packet0,iface=node0", "--", "--forward-mode=io", "--auto-start",
             "--total-num-mbufs=16384", "--stats-period=3600",
         ]  # fmt: skip
         bridge = Process(command, name="testpmd")
         end = time.monotonic() + 15
-        while not os.path.exists(f"{self.dir}/memif.sock"):
+        while not os.path.exists(f"{self.dir}/{socket}"):
             if time.monotonic() > end or not bridge.alive():
                 raise OSError(f"testpmd did not start: {bridge.tail()}")
             time.sleep(0.05)
