@@ -37,7 +37,7 @@ APT = {
 DPDK = ["libdpdk-dev", "libclang-dev"]
 DPDK_CRATES = ["dpdk-sys", "towpath-io", "pktgen", "towpath"]
 # The raw ports of the interop run, and the languages it speaks over them.
-RAW = "xdp-skb,xdp-drv,dpdk-packet,dpdk-xdp,dpdk-memif"
+RAW = "xdp-skb,xdp-drv,dpdk-packet,dpdk-xdp,dpdk-memif,dpdk-virtio"
 PEERS = "python,go,wire"
 
 

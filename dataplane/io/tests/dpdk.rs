@@ -76,6 +76,8 @@ fn a_ring_carries_bursts_and_wakes_its_waiter() {
     let _alone = alone();
     let (port, mut queue) = open("net_ring10", &Config::default());
     assert_eq!(queue.info().steering, Steering::Single);
+    let mac = queue.info().mac;
+    assert_eq!(mac[0] & 3, 2, "a ring has no address of its own, so one of ours: {mac:02x?}");
     assert!(port.line().contains("1 queue: it does not steer flows"), "{}", port.line());
     let began = queue.now();
     assert!(!receive(&mut queue, 30, |_| true), "nothing was sent");

@@ -45,7 +45,7 @@ pub struct PortInfo {
     pub driver: String,
     /// The memory socket it is nearest to, if it says so.
     pub socket: Option<u16>,
-    /// Its ethernet address.
+    /// Its ethernet address: the one it was given, its own, or one made up if it has none.
     pub mac: [u8; 6],
     /// The largest IP packet.
     pub mtu: u16,

@@ -118,7 +118,15 @@ impl Setup<'_> {
         // SAFETY: fills in the address.
         let result = unsafe { raw::rte_eth_macaddr_get(self.id, &raw mut address) };
         self.check("read the ethernet address", result)?;
-        Ok(address.addr_bytes)
+        // Rings have none, and take whatever is sent to one.
+        Ok(if address.addr_bytes == [0; 6] { self.made_mac() } else { address.addr_bytes })
+    }
+
+    /// An address of this process's own making (the second bit says so), for this port alone.
+    fn made_mac(&self) -> [u8; 6] {
+        let [_, a, b, c] = std::process::id().to_be_bytes();
+        let [high, low] = self.id.to_be_bytes();
+        [0x02, a, b, c, high, low]
     }
 
     /// Starts the port; false if it has to wait for its peer.
