@@ -118,6 +118,8 @@ pub(crate) struct Maker<'r> {
     pub(crate) has_proto: bool,
     /// The element has a parameter `pm` that is a message.
     pub(crate) has_message: bool,
+    /// It has a parameter `pl`, a map.
+    has_map: bool,
 }
 
 /// A program.
@@ -169,6 +171,7 @@ fn element(rng: &mut Rng, at: usize, has_proto: bool, out: &mut String) -> Strin
         shared: Vec::new(),
         has_proto,
         has_message: false,
+        has_map: false,
     };
     let mut params = Vec::new();
     let mut args = Vec::new();
@@ -202,6 +205,16 @@ fn element(rng: &mut Rng, at: usize, has_proto: bool, out: &mut String) -> Strin
         args.push(format!("pm: {given}"));
         maker.has_message = true;
     }
+    if maker.rng.once_in(4) {
+        params.push("pl: call => map<string, string>".to_owned());
+        let (value, key) = (maker.expr(T::Str, 1), maker.expr(T::Str, 1));
+        let is_field = has_proto && maker.rng.once_in(2);
+        args.push(match is_field {
+            true => "pl: call.payload.labels".to_owned(),
+            false => format!("pl: {{ \"a\": {value}, {key}: \"b\" }}"),
+        });
+        maker.has_map = true;
+    }
     maker.names = declared;
     let _ = writeln!(out, "element {name}({}) {{", params.join(", "));
     maker.states(out);
@@ -220,7 +233,7 @@ fn element(rng: &mut Rng, at: usize, has_proto: bool, out: &mut String) -> Strin
         let _ = writeln!(out, "    {} {{\n{body}    }}", which.text());
     }
     out.push_str("}\n");
-    maker.has_message = false;
+    (maker.has_message, maker.has_map) = (false, false);
     maker.names.clear();
     maker.cells.clear();
     maker.handler = Handler::Request;

@@ -74,7 +74,7 @@ pub(crate) enum HKind {
     /// A message made here.
     Made(Vec<(FieldDescriptor, Made)>),
     /// A map of a message, to be written: its field's number, the type of its entries, and they.
-    Entries(u32, MessageDescriptor, Vec<(HExpr, HExpr)>),
+    Entries(u32, MessageDescriptor, Pairs),
     Meta {
         side: Side,
         key: Box<HExpr>,
@@ -148,7 +148,16 @@ pub(crate) enum Made {
     /// Of a list, or a `T?`.
     Value(HExpr),
     /// Of a map.
-    Entries(Vec<(HExpr, HExpr)>),
+    Entries(Pairs),
+}
+
+/// What a map of a message gets.
+#[derive(Clone, Debug)]
+pub(crate) enum Pairs {
+    /// What is written there.
+    Listed(Vec<(HExpr, HExpr)>),
+    /// A map that is a value.
+    Of(Box<HExpr>),
 }
 
 /// A way into a message, in every method of the chain.
@@ -329,6 +338,8 @@ pub(crate) enum Func {
     Digest,
     /// A list's items, each once.
     Distinct,
+    /// The keys of a map.
+    Keys,
 }
 
 /// What a handler does to the world.

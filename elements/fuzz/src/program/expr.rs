@@ -55,6 +55,16 @@ impl Maker<'_> {
         if depth == 0 {
             return self.leaf(ty);
         }
+        if self.has_map && self.rng.once_in(5) {
+            let text = self.leaf(T::Str);
+            match ty {
+                T::Uint => return "len(pl)".to_owned(),
+                T::Bool => return format!("({text} in pl)"),
+                T::OptStr => return format!("pl[{text}]"),
+                T::ListStr => return format!("filter(pl, k => k < {text})"),
+                _ => {}
+            }
+        }
         let d = depth - 1;
         if self.rng.once_in(8) && ty != T::ListStr {
             let cond = self.expr(T::Bool, d);
@@ -92,7 +102,7 @@ impl Maker<'_> {
         let fields: &[&str] = match ty {
             T::Bool => &["flag"],
             T::Int => &["n"],
-            T::Uint => &["count"],
+            T::Uint => &["count", "count", "labels"],
             T::Float => &["x"],
             T::Str => &["name"],
             T::OptStr => &["note", "sub.name", "sub.sub.name", "sub.note", "labels[\"a\"]", "subs[0].name"],
@@ -118,6 +128,9 @@ impl Maker<'_> {
         let field = self.rng.pick(fields);
         if ty == T::OptStr && self.rng.once_in(6) {
             return Some(self.rng.pick(&["call.payload?.nowhere.deep", "call.payload?.note"]).to_owned());
+        }
+        if field == "labels" {
+            return Some("len(call.payload.labels)".to_owned());
         }
         Some(format!("call.payload.{field}"))
     }

@@ -206,7 +206,10 @@ impl Maker<'_> {
             let (name, n) = (m.expr(T::Str, 1), m.expr(T::Int, 1));
             format!("Sub {{ name: {name}, n: {n}, note: {} }}", m.expr(T::OptStr, 0))
         };
-        match self.rng.below(11) {
+        match self.rng.below(12) {
+            11 => {
+                format!("call.payload.labels = {}", if self.has_map { "pl" } else { "call.payload.labels" })
+            }
             7 => {
                 let (at, value) = (self.leaf_uint(), self.expr(T::OptStr, 1));
                 format!("call.payload.tags[{at} % 3] = {value}")

@@ -388,6 +388,7 @@ impl Checker<'_> {
         // A number without a type has that of the items, as integers are floats among floats.
         let (left, right) = if left.ty.is_number() && !is_listed {
             let right = self.expr(right, None);
+            let right = self.listed(right);
             let left = match &right.ty {
                 Ty::List(item) if left.ty == Ty::Num || **item == Ty::Float => self.coerce(left, item),
                 _ => self.settle(left),
@@ -396,7 +397,8 @@ impl Checker<'_> {
         } else {
             let left = self.settle(left);
             let want = Ty::List(Box::new(left.ty.bare().clone()));
-            (left, self.expr(right, Some(&want)))
+            let right = self.expr(right, Some(&want));
+            (left, self.listed(right))
         };
         let want = Ty::List(Box::new(left.ty.bare().clone()));
         let right = self.coerce(right, &want);
@@ -580,7 +582,21 @@ impl Checker<'_> {
                 None => self.settle(value),
             };
             key_ty.get_or_insert_with(|| key.ty.clone());
-            value_ty.get_or_insert_with(|| value.ty.clone());
+            value_ty.get_or_insert_with(|| value.ty.bare().clone());
+            if value.ty.is_opt() {
+                let error = Diagnostic::error(value.span, "a map has no values that may be absent");
+                self.error(error.label(format!("this is {}", value.ty)).help("use `??`"));
+            }
+            if !key.ty.is_scalar() && !matches!(key.ty, Ty::Str | Ty::Error) {
+                self.error(Diagnostic::error(key.span, format!("{} is no key of a map", key.ty)));
+            }
+            if let HKind::Const(own) = &key.kind
+                && let Some((first, _)) =
+                    out.iter().find(|(k, _): &&(HExpr, HExpr)| matches!(&k.kind, HKind::Const(c) if c == own))
+            {
+                let error = Diagnostic::error(key.span, "this key stands twice").label("the second one");
+                self.error(error.also(first.span, "the first one"));
+            }
             out.push((key, value));
         }
         let ty = Ty::Map(Box::new(key_ty.unwrap_or(Ty::Error)), Box::new(value_ty.unwrap_or(Ty::Error)));
@@ -605,6 +621,9 @@ impl Checker<'_> {
             }
             _ => self.expr(of, None),
         };
+        if let (HKind::Payload(_), Ty::Map(..)) = (&of.kind, of.ty.bare()) {
+            return self.payload_entry(of, key, span);
+        }
         match of.ty.clone() {
             Ty::Headers(side) => {
                 let key = self.header_key(key);
@@ -621,7 +640,6 @@ impl Checker<'_> {
                 let key = if key.ty == Ty::Int { key } else { self.coerce(key, &Ty::Uint) };
                 node(HKind::Index(Box::new(of), Box::new(key)), (*item).opt(), span)
             }
-            Ty::Map(..) if matches!(of.kind, HKind::Payload(_)) => self.payload_entry(of, key, span),
             _ if of.ty.is_nothing() => self.payload_entry(of, key, span),
             Ty::Map(key_ty, value_ty) => self.map_at(of, key, &key_ty, &value_ty, span),
             Ty::Error => of,
@@ -629,6 +647,7 @@ impl Checker<'_> {
                 let error = Diagnostic::error(span, format!("{other} has no `[…]`"));
                 self.wrong(match other.bare() {
                     Ty::List(_) => error.help("it may be absent: `(… ?? [])[0]`"),
+                    Ty::Map(..) => error.help("it may be absent: `(… ?? {})[k]`"),
                     _ => error,
                 })
             }

@@ -222,11 +222,12 @@ impl Checker<'_> {
             "min" | "max" | "clamp" | "abs" => self.numeric(name, args, span),
             "len" => {
                 let [text] = self.exprs(name, args, ["x"], span);
+                let text = self.listed(text);
                 if !matches!(text.ty, Ty::Str | Ty::Bytes | Ty::List(_) | Ty::Error) && !text.ty.is_nothing()
                 {
                     let error = Diagnostic::error(
                         text.span,
-                        format!("expected a string, bytes or a list, found {}", text.ty),
+                        format!("expected a string, bytes, a list or a map, found {}", text.ty),
                     );
                     let is_absent = text.ty.is_opt();
                     return self.wrong(if is_absent {
@@ -491,6 +492,7 @@ impl Checker<'_> {
             return error_at(span);
         };
         let list = self.expr(list, None);
+        let list = self.listed(list);
         let ty = self.list_ty(&list);
         let item = match &ty {
             Ty::List(item) => (**item).clone(),

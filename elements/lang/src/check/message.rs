@@ -4,7 +4,7 @@ use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor};
 
 use crate::ast::{Expr, ExprKind, Ident};
 use crate::diag::Diagnostic;
-use crate::hir::{HExpr, HKind, Made};
+use crate::hir::{Func, HExpr, HKind, Made, Pairs};
 use crate::source::Span;
 use crate::ty::Ty;
 
@@ -145,20 +145,37 @@ impl Checker<'_> {
     }
 
     /// The entries of a map of a message, as they are written.
-    pub(super) fn entries(&mut self, entry: &MessageDescriptor, value: &Expr) -> Vec<(HExpr, HExpr)> {
+    pub(super) fn entries(&mut self, entry: &MessageDescriptor, value: &Expr) -> Pairs {
         let key_ty = kind_ty(&entry.map_entry_key_field().kind());
         let value_ty = kind_ty(&entry.map_entry_value_field().kind());
         let ExprKind::Map(entries) = &*value.kind else {
-            self.error(
-                Diagnostic::error(value.span, "a map of a message is written entry by entry")
-                    .label("expected `{ key: value, … }`"),
-            );
-            return Vec::new();
+            let ty = Ty::Map(Box::new(key_ty), Box::new(value_ty));
+            let value = self.expr(value, Some(&ty));
+            let value = self.map_value(value);
+            return Pairs::Of(Box::new(self.coerce(value, &ty)));
         };
         let mut side = |e: &Expr, ty: &Ty| {
             let value = self.expr(e, Some(ty));
             self.coerce(value, ty)
         };
-        entries.iter().map(|(k, v)| (side(k, &key_ty), side(v, &value_ty))).collect()
+        Pairs::Listed(entries.iter().map(|(k, v)| (side(k, &key_ty), side(v, &value_ty))).collect())
+    }
+
+    /// A map that is a value; a state's is none.
+    fn map_value(&mut self, map: HExpr) -> HExpr {
+        if !matches!((&map.ty, &map.kind), (Ty::Map(..), HKind::State(_))) {
+            return map;
+        }
+        let error =
+            Diagnostic::error(map.span, "a map of state is no value").label("expected a map or a list");
+        self.wrong(error.help("it is read and written by key, `m[k]`"))
+    }
+
+    /// What is looked through: a list, or the keys of a map.
+    pub(super) fn listed(&mut self, of: HExpr) -> HExpr {
+        let of = self.map_value(of);
+        let Ty::Map(key, _) = &of.ty else { return of };
+        let (ty, span) = (Ty::List(key.clone()), of.span);
+        HExpr { kind: HKind::Call(Func::Keys, vec![of]), ty, span }
     }
 }

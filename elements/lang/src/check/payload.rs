@@ -244,7 +244,7 @@ impl Checker<'_> {
         };
         let ty = match ty {
             // What does not fit is not kept.
-            list @ Ty::List(_) if matches!(path.root, Root::Kept) => list.opt(),
+            all @ (Ty::List(_) | Ty::Map(..)) if matches!(path.root, Root::Kept) => all.opt(),
             list @ (Ty::List(_) | Ty::Map(..)) => list,
             other if path.is_optional => other.opt(),
             other => other,
@@ -289,7 +289,9 @@ impl Checker<'_> {
         if of.ty.is_nothing() {
             return of;
         }
-        let (HKind::Payload(path), Ty::Map(key_ty, value)) = (of.kind, of.ty) else { return unknown(span) };
+        let (HKind::Payload(path), Ty::Map(key_ty, value)) = (of.kind, of.ty.bare().clone()) else {
+            return unknown(span);
+        };
         let key = self.expr(key, Some(&key_ty));
         let key = self.coerce(key, &key_ty);
         let path = Path { key: Some(key), is_optional: true, ..*path };

@@ -94,6 +94,7 @@ impl Checker<'_> {
             Stmt::Return(_) => (Some(HStmt::Return), true),
             Stmt::For { name, list, body, span } => {
                 let list = self.expr(list, None);
+                let list = self.listed(list);
                 let item = match &list.ty {
                     Ty::List(item) => (**item).clone(),
                     other if other.bare().is_error() => Ty::Error,

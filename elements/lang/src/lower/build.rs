@@ -252,7 +252,12 @@ impl<'a> Builder<'a> {
                 self.shared.lists.push(words);
                 word
             }
-            Const::Map(_) | Const::None => 0,
+            // Keys and values by turns.
+            Const::Map(items) => {
+                let flat = items.iter().flat_map(|(key, value)| [key.clone(), value.clone()]);
+                self.word(&Const::List(flat.collect()))
+            }
+            Const::None => 0,
         }
     }
 
@@ -418,9 +423,9 @@ impl<'a> Builder<'a> {
         Val::Opt(d)
     }
 
-    /// A value that is to be kept: a list as bytes, all else as it is.
+    /// A value that is to be kept: a list or map as bytes, all else as it is.
     pub(super) fn packed(&mut self, value: Val, ty: &Ty) -> Val {
-        if !matches!(ty.bare(), Ty::List(_)) || matches!(value, Val::Const(Const::None)) {
+        if !matches!(ty.bare(), Ty::List(_) | Ty::Map(..)) || matches!(value, Val::Const(Const::None)) {
             return value;
         }
         let a = if ty.is_opt() { self.pair(&value).wrapping_add(1) } else { self.reg(&value) };
@@ -442,7 +447,7 @@ impl<'a> Builder<'a> {
 
     /// The same value as it was.
     pub(super) fn unpacked(&mut self, value: Val, ty: &Ty) -> Val {
-        if !matches!(ty.bare(), Ty::List(_)) {
+        if !matches!(ty.bare(), Ty::List(_) | Ty::Map(..)) {
             return value;
         }
         let a = self.reg(&value);

@@ -23,6 +23,7 @@ fn weight(op: &Op, items: u64, endpoints: u64) -> u64 {
         Op::MetaAll { max, .. } => u64::from(max),
         Op::Split { .. } => PARTS_MAX as u64,
         Op::PackList { .. } | Op::UnpackList { .. } | Op::FindEntry { .. } => items,
+        Op::PutPair { .. } | Op::FindPair { .. } | Op::Keys { .. } => items,
         Op::Distinct { .. } => items.saturating_mul(items),
         _ => 1,
     }
@@ -40,7 +41,8 @@ fn items(shared: &Shared, code: &Code, endpoints: u64) -> u64 {
         }
         _ => 0,
     };
-    let longest = endpoints.max(shared.lists.len() as u64).max(1);
+    let constant = shared.lists.iter().map(|list| list.len() as u64).max().unwrap_or(0);
+    let longest = endpoints.max(constant).max(1);
     code.ops.iter().map(of).max().unwrap_or(0).max(longest)
 }
 

@@ -8,6 +8,7 @@ use crate::vm::code::{Bin, EpNum, Fmt, Op, Reg, StrBin, StrFn, Un};
 
 use super::build::{Builder, ParamAt, Val};
 use super::fold::{bin_of, fmt_of};
+use super::payload::is_text;
 
 /// A text that a call has itself.
 enum View {
@@ -141,11 +142,19 @@ impl Builder<'_> {
                 }
                 Val::Reg(list)
             }
-            HKind::Map(_) => {
-                self.not_constant(e, "a map");
-                Val::Unit
+            HKind::Map(items) => {
+                let map = self.alloc(1);
+                self.emit(Op::List { d: map });
+                for (key, value) in items {
+                    let mark = self.next;
+                    let of_texts = is_text(&key.ty);
+                    let (key, a) = (self.scalar(key), self.scalar(value));
+                    self.emit(Op::PutPair { map, key, a, of_texts });
+                    self.next = mark;
+                }
+                Val::Reg(map)
             }
-            HKind::Index(map, key) if matches!(map.ty, Ty::Map(..)) => self.constant_at(map, key),
+            HKind::Index(map, key) if matches!(map.ty, Ty::Map(..)) => self.map_at(map, key),
             HKind::Index(list, at) => {
                 let (a, b) = (self.scalar(list), self.scalar(at));
                 self.two(|d| Op::Nth { d, a, b })

@@ -225,6 +225,9 @@ impl Builder<'_> {
                 let hex = crate::vm::text::digest(text.as_bytes());
                 Const::Str(String::from_utf8_lossy(&hex).into())
             }
+            (Func::Keys, [Const::Map(items)]) => {
+                Const::List(items.iter().map(|(key, _)| key.clone()).collect())
+            }
             (Func::Len, [Const::Str(text)]) => Const::Word(text.len() as u64),
             (Func::Len, [Const::List(items)]) => Const::Word(items.len() as u64),
             _ => return None,

@@ -98,6 +98,7 @@ impl Builder<'_> {
             Func::WeightedMap => self.weighted_map(args),
             Func::PerSecond => Val::Reg(a),
             Func::Digest => self.one(|d| Op::StrFn { op: StrFn::Digest, d, a, b }),
+            Func::Keys => self.one(|d| Op::Keys { d, a }),
             Func::Distinct => {
                 let item = e.ty.bare();
                 let of_texts = matches!(item, Ty::List(item) if matches!(**item, Ty::Str | Ty::Bytes));

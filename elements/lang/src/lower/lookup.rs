@@ -6,13 +6,15 @@ use crate::vm::Pattern;
 use crate::vm::code::{Op, Reg};
 
 use super::build::{Builder, Val};
+use super::payload::is_text;
 
 impl Builder<'_> {
-    /// `m[k]` of a constant map: its keys are looked at one by one.
-    pub(super) fn constant_at(&mut self, map: &HExpr, key: &HExpr) -> Val {
+    /// `m[k]` of a map that is no state: its keys are looked at one by one.
+    pub(super) fn map_at(&mut self, map: &HExpr, key: &HExpr) -> Val {
         let Some(Const::Map(items)) = self.fold(map) else {
-            self.not_constant(map, "a map that is no state");
-            return Val::Unit;
+            let of_texts = is_text(&key.ty);
+            let (map, key) = (self.scalar(map), self.scalar(key));
+            return self.two(|d| Op::FindPair { d, map, key, of_texts });
         };
         let (keys, values): (Vec<Const>, Vec<Const>) = items.into_iter().unzip();
         let key_reg = self.scalar(key);

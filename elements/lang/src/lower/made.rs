@@ -2,7 +2,7 @@
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
-use crate::hir::{HExpr, Made};
+use crate::hir::{HExpr, Made, Pairs};
 use crate::vm::code::{Op, Reg};
 use crate::vm::message;
 use crate::vm::rewrite::Target;
@@ -15,6 +15,8 @@ enum Ready {
     Value(Target, Reg),
     /// The map's field, its keys' and its values', and the registers of each entry.
     Entries([Target; 3], Vec<(Reg, Reg)>),
+    /// The same of a map that is a value.
+    Map([Target; 3], Reg),
 }
 
 /// How a map is written: itself, its keys and its values.
@@ -34,7 +36,7 @@ impl Builder<'_> {
         for (field, made) in fields {
             ready.push(match (made, field.kind()) {
                 (Made::Entries(entries), Kind::Message(entry)) => {
-                    Ready::Entries(of_map(field.number(), &entry), self.pairs(entries))
+                    self.pairs(of_map(field.number(), &entry), entries)
                 }
                 (Made::Value(value), _) => {
                     let made = self.expr(value);
@@ -48,18 +50,19 @@ impl Builder<'_> {
     }
 
     /// All entries of a map of a message, encoded.
-    pub(super) fn entries(
-        &mut self,
-        entry: &MessageDescriptor,
-        entries: &[(HExpr, HExpr)],
-        number: u32,
-    ) -> Val {
-        let pairs = self.pairs(entries);
-        self.assembled(vec![Ready::Entries(of_map(number, entry), pairs)])
+    pub(super) fn entries(&mut self, entry: &MessageDescriptor, entries: &Pairs, number: u32) -> Val {
+        let ready = self.pairs(of_map(number, entry), entries);
+        self.assembled(vec![ready])
     }
 
-    fn pairs(&mut self, entries: &[(HExpr, HExpr)]) -> Vec<(Reg, Reg)> {
-        entries.iter().map(|(key, value)| (self.scalar(key), self.scalar(value))).collect()
+    fn pairs(&mut self, targets: [Target; 3], entries: &Pairs) -> Ready {
+        match entries {
+            Pairs::Listed(items) => {
+                let pair = |(key, value): &(HExpr, HExpr)| (self.scalar(key), self.scalar(value));
+                Ready::Entries(targets, items.iter().map(pair).collect())
+            }
+            Pairs::Of(map) => Ready::Map(targets, self.scalar(map)),
+        }
     }
 
     fn assembled(&mut self, ready: Vec<Ready>) -> Val {
@@ -76,6 +79,17 @@ impl Builder<'_> {
                     for (key, a) in pairs {
                         self.emit(Op::MessageEntry { key, a, site });
                     }
+                }
+                Ready::Map(targets, list) => {
+                    self.shared.fields.extend(targets);
+                    let (i, key, a) = (self.alloc(1), self.alloc(1), self.alloc(1));
+                    self.load(i, 0);
+                    let back = self.here();
+                    let done = self.emit(Op::Next { d: key, list, i, to: 0 });
+                    let odd = self.emit(Op::Next { d: a, list, i, to: 0 });
+                    self.emit(Op::MessageEntry { key, a, site });
+                    self.emit(Op::Jump { to: back });
+                    self.land(&[done, odd]);
                 }
             }
         }

@@ -216,6 +216,7 @@ fn needs_scratch(op: &Op) -> bool {
             | Op::PackList { .. }
             | Op::UnpackList { .. }
             | Op::Distinct { .. }
+            | Op::Keys { .. }
             | Op::LoadText { .. }
             | Op::MapGet { .. }
             | Op::Delay { .. }
@@ -322,12 +323,6 @@ fn layouts(
                     ParamAt::Unused
                 }
                 None if is_kept || is_in(&in_request) => {
-                    if matches!(arg.ty.bare(), Ty::Map(..)) {
-                        errors.push(
-                            Diagnostic::error(arg.span, "a map as call-parameter must be constant")
-                                .label("expected a constant, or one value of the map"),
-                        );
-                    }
                     keeps |= is_kept && stays(arg.ty.bare());
                     if is_kept {
                         ParamAt::Word(slot(&mut next, arg.ty.is_opt()))
@@ -358,7 +353,7 @@ fn layouts(
 
 /// Values of this type are in the call's memory, and must stay there.
 fn stays(ty: &Ty) -> bool {
-    payload::is_text(ty) || matches!(ty, Ty::List(_))
+    payload::is_text(ty) || matches!(ty, Ty::List(_) | Ty::Map(..))
 }
 
 fn slot(next: &mut u16, optional: bool) -> Slot {

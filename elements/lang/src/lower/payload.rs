@@ -9,7 +9,7 @@ use crate::diag::Diagnostic;
 use crate::hir::{Const, End, HExpr, Leg, Path, Root, Written};
 use crate::schema::{Direction, Method};
 use crate::ty::Ty;
-use crate::vm::code::{EMPTY_TEXT, Op};
+use crate::vm::code::{EMPTY_TEXT, Op, Reg};
 use crate::vm::message::{Act, Field, Key, Kind, Node, Reading, Slot};
 use crate::vm::rewrite::{Pick, Step, Target, Write};
 
@@ -362,12 +362,8 @@ impl Builder<'_> {
         if e.ty.is_nothing() {
             return Val::Const(Const::None);
         }
-        if matches!(e.ty.bare(), Ty::Map(..)) {
-            self.errors.push(
-                Diagnostic::unsupported(e.span, "a map of a message as a whole")
-                    .help("read it by key: `call.payload.labels[\"k\"]`"),
-            );
-            return Val::Unit;
+        if matches!(e.ty, Ty::Map(..)) {
+            return self.whole_map(path, e);
         }
         if let Some(key) = self.open_key(path) {
             return self.entry_of(path, key, e);
@@ -406,29 +402,7 @@ impl Builder<'_> {
             );
             return Val::Unit;
         }
-        let mut maps = path.maps().map(|(_, entry)| entry);
-        let Some(entry) = maps.next() else { return Val::Unit };
-        let kinds = |entry: &MessageDescriptor| {
-            (kind_of(&entry.map_entry_key_field()), kind_of(&entry.map_entry_value_field()))
-        };
-        if maps.any(|other| kinds(&other) != kinds(&entry)) {
-            self.errors.push(
-                Diagnostic::error(e.span, "this map is laid out another way in each method")
-                    .label("expected a constant key")
-                    .help("give the methods rules of their own"),
-            );
-            return Val::Unit;
-        }
-        let whole = Path { key: None, ..path.clone() };
-        let entries = HExpr { ty: Ty::List(Box::new(Ty::Message(entry.clone()))), ..e.clone() };
-        let list = match &path.root {
-            Root::Value(of) => self.inside(of, &whole, &entries),
-            _ => match self.path_slot(&whole) {
-                Some((site, slot)) => self.one(|d| Op::SlotList { d, site, slot }),
-                None => return Val::Unit,
-            },
-        };
-        let list = self.reg(&list);
+        let Some((list, entry)) = self.entries_of(path, e) else { return Val::Unit };
         let (kind, key) = (kinds(&entry).0, self.scalar(key));
         let found = self.two(|d| Op::FindEntry { d, list, key, kind });
         let value = entry.map_entry_value_field();
@@ -447,6 +421,60 @@ impl Builder<'_> {
         }
         self.land(&[absent]);
         result
+    }
+
+    /// All entries of a map as messages, and the type of these.
+    fn entries_of(&mut self, path: &Path, e: &HExpr) -> Option<(Reg, MessageDescriptor)> {
+        let mut maps = path.maps().map(|(_, entry)| entry);
+        let entry = maps.next()?;
+        if maps.any(|other| kinds(&other) != kinds(&entry)) {
+            self.errors.push(
+                Diagnostic::error(e.span, "this map is laid out another way in each method")
+                    .label("expected a constant key")
+                    .help("give the methods rules of their own"),
+            );
+            return None;
+        }
+        let whole = Path { key: None, ..path.clone() };
+        let entries = HExpr { ty: Ty::List(Box::new(Ty::Message(entry.clone()))), ..e.clone() };
+        let list = match &path.root {
+            Root::Value(of) => self.inside(of, &whole, &entries),
+            _ => {
+                let (site, slot) = self.path_slot(&whole)?;
+                self.one(|d| Op::SlotList { d, site, slot })
+            }
+        };
+        Some((self.reg(&list), entry))
+    }
+
+    /// A map as a value: of each key the last entry, keys and values by turns.
+    fn whole_map(&mut self, path: &Path, e: &HExpr) -> Val {
+        let Some((list, entry)) = self.entries_of(path, e) else { return Val::Unit };
+        let (map, i, item) = (self.alloc(1), self.alloc(1), self.alloc(1));
+        self.emit(Op::List { d: map });
+        self.load(i, 0);
+        let mark = self.next;
+        let back = self.here();
+        let done = self.emit(Op::Next { d: item, list, i, to: 0 });
+        let key = self.entry_part(&entry, &entry.map_entry_key_field(), item);
+        let a = self.entry_part(&entry, &entry.map_entry_value_field(), item);
+        self.emit(Op::PutPair { map, key, a, of_texts: !kinds(&entry).0.is_scalar() });
+        self.emit(Op::Jump { to: back });
+        self.land(&[done]);
+        self.next = mark;
+        Val::Reg(map)
+    }
+
+    /// The key or the value of an entry, which is its default where it was left out.
+    fn entry_part(&mut self, entry: &MessageDescriptor, field: &FieldDescriptor, item: Reg) -> Reg {
+        let site = self.reading_inside(entry, &[field.name().into()], None, &End::Field(field.clone()), 0);
+        let d = self.alloc(2);
+        let part = d.wrapping_add(1);
+        self.emit(Op::Inside { d, a: item, site });
+        let there = self.emit(Op::JumpIf { a: d, to: 0 });
+        self.load(part, if kind_of(field).is_scalar() { 0 } else { EMPTY_TEXT });
+        self.land(&[there]);
+        part
     }
 
     /// Writes a part of the message at hand. The whole message is read before, and anew after.
@@ -484,6 +512,13 @@ impl Builder<'_> {
 
     /// Keeps what a path leads to in words of the call.
     pub(super) fn keep_path(&mut self, path: &Path, e: &HExpr, at: build::Slot) {
+        if matches!(e.ty.bare(), Ty::Map(..)) {
+            let map = self.whole_map(path, e);
+            let a = self.reg(&map);
+            self.emit(Op::KeepList { word: at.word, a });
+            self.next = 0;
+            return;
+        }
         if let Some((site, slot)) = self.path_slot(path) {
             if matches!(e.ty.bare(), Ty::List(_)) {
                 let list = self.one(|d| Op::SlotList { d, site, slot });
@@ -607,6 +642,11 @@ impl Builder<'_> {
             _ => None,
         }
     }
+}
+
+/// How the keys and values of a map are encoded.
+fn kinds(entry: &MessageDescriptor) -> (Kind, Kind) {
+    (kind_of(&entry.map_entry_key_field()), kind_of(&entry.map_entry_value_field()))
 }
 
 /// The place that a write leads to in a message, as writing needs it.

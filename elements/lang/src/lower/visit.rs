@@ -1,6 +1,6 @@
 //! Walks over the typed tree: what a handler writes, and whether it only chooses an endpoint.
 
-use crate::hir::{Effect, HBlock, HExpr, HKind, HPattern, HPlace, HStmt, LocalId, Made, Path, Root};
+use crate::hir::{Effect, HBlock, HExpr, HKind, HPattern, HPlace, HStmt, LocalId, Made, Pairs, Path, Root};
 use crate::ty::Ty;
 
 /// What a walk meets.
@@ -115,9 +115,9 @@ pub(crate) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
         },
         HKind::Made(fields) => fields.iter().for_each(|(_, made)| match made {
             Made::Value(value) => expr(value, meet),
-            Made::Entries(entries) => pairs(entries, meet),
+            Made::Entries(entries) => listed(entries, meet),
         }),
-        HKind::Entries(.., entries) => pairs(entries, meet),
+        HKind::Entries(.., entries) => listed(entries, meet),
         HKind::Payload(path) => {
             if let Root::Value(of) = &path.root {
                 expr(of, meet);
@@ -143,6 +143,13 @@ pub(crate) fn expr<'h>(e: &'h HExpr, meet: &mut dyn FnMut(Node<'h>)) {
         | HKind::Endpoints
         | HKind::Flag
         | HKind::Place => {}
+    }
+}
+
+fn listed<'h>(entries: &'h Pairs, meet: &mut dyn FnMut(Node<'h>)) {
+    match entries {
+        Pairs::Listed(items) => pairs(items, meet),
+        Pairs::Of(map) => expr(map, meet),
     }
 }
 

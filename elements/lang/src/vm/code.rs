@@ -399,6 +399,25 @@ pub enum Op {
         a: Reg,
         key: Reg,
     },
+    /// Puts a value under a key into a stored map: a list of keys and values by turns.
+    PutPair {
+        map: Reg,
+        key: Reg,
+        a: Reg,
+        of_texts: bool,
+    },
+    /// What such a map has for a key.
+    FindPair {
+        d: Reg,
+        map: Reg,
+        key: Reg,
+        of_texts: bool,
+    },
+    /// The keys of such a map.
+    Keys {
+        d: Reg,
+        a: Reg,
+    },
     /// One of the weights of table `table`, by draw or key; `d` is its place.
     ByTable {
         d: Reg,

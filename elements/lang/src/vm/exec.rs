@@ -306,6 +306,11 @@ impl<'a> Run<'a> {
                 set!(d, self.by_table(table, key));
             }
             Op::List { d } => set!(d, slice_word(self.scratch.words.len(), 0, false)),
+            Op::PutPair { map, key, a, of_texts } => {
+                set!(map, self.put_pair(r!(map), [r!(key), r!(a)], of_texts));
+            }
+            Op::FindPair { d, map, key, of_texts } => pair!(d, self.find_pair(r!(map), r!(key), of_texts)),
+            Op::Keys { d, a } => set!(d, self.keys(r!(a))),
             Op::Push { list, a } => set!(list, self.push(r!(list), r!(a))),
             Op::Len { d, a } => set!(d, self.len(r!(a)) as u64),
             Op::StrLen { d, a } => set!(d, r!(a) & 0xffff_ffff),

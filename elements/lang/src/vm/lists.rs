@@ -83,10 +83,14 @@ impl Run<'_> {
 
     /// Appends to a stored list; one that is not at the end of the scratch moves there first.
     pub(super) fn push(&mut self, list: u64, item: u64) -> u64 {
-        let (place, mut at, len) = slice_parts(list);
-        if len >= ITEMS_MAX {
+        if slice_parts(list).2 >= ITEMS_MAX {
             return list;
         }
+        self.grown(list, &[item])
+    }
+
+    fn grown(&mut self, list: u64, items: &[u64]) -> u64 {
+        let (place, mut at, len) = slice_parts(list);
         let words = &mut self.scratch.words;
         if place != Where::Scratch || at + len != words.len() {
             let from = at;
@@ -97,8 +101,40 @@ impl Run<'_> {
                 _ => {}
             }
         }
-        words.push(item);
-        slice_word(at, len + 1, false)
+        words.extend_from_slice(items);
+        slice_word(at, len + items.len(), false)
+    }
+
+    /// Where the value of a key stands in a map, which is a list of keys and values by turns.
+    fn place_in(&self, map: u64, key: u64, of_texts: bool) -> Option<usize> {
+        (1..self.places(map)).step_by(2).find(|place| {
+            let known = self.at(map, place - 1);
+            known.is_some_and(|k| if of_texts { self.bytes(k) == self.bytes(key) } else { k == key })
+        })
+    }
+
+    /// Puts a key and its value into a map that is stored; the last value of a key counts.
+    pub(super) fn put_pair(&mut self, map: u64, pair: [u64; 2], of_texts: bool) -> u64 {
+        let [key, value] = pair;
+        let Some(place) = self.place_in(map, key, of_texts) else { return self.grown(map, &pair) };
+        if let Some(slot) = self.scratch.words.get_mut(slice_parts(map).1 + place) {
+            *slot = value;
+        }
+        map
+    }
+
+    pub(super) fn find_pair(&self, map: u64, key: u64, of_texts: bool) -> Option<u64> {
+        self.at(map, self.place_in(map, key, of_texts)?)
+    }
+
+    pub(super) fn keys(&mut self, map: u64) -> u64 {
+        let mut out = slice_word(self.scratch.words.len(), 0, false);
+        for place in (0..self.places(map)).step_by(2) {
+            if let Some(key) = self.at(map, place) {
+                out = self.push(out, key);
+            }
+        }
+        out
     }
 
     /// A list as bytes: its words, one after the other.

@@ -107,6 +107,7 @@ impl Op {
             | Self::PackList { a, .. }
             | Self::UnpackList { a, .. }
             | Self::Distinct { a, .. }
+            | Self::Keys { a, .. }
             | Self::StoreState { a, .. }
             | Self::Byte { a, .. }
             | Self::Count { a, .. }
@@ -126,6 +127,7 @@ impl Op {
             | Self::Ring { a, key: b, .. }
             | Self::Maglev { a, key: b, .. }
             | Self::Push { list: a, a: b }
+            | Self::FindPair { map: a, key: b, .. }
             | Self::FindEntry { list: a, key: b, .. }
             | Self::Next { list: a, i: b, .. }
             | Self::SetByte { d: a, a: b, .. }
@@ -133,6 +135,11 @@ impl Op {
             | Self::Reject { status: a, text: b, .. } => {
                 read(a);
                 read(b);
+            }
+            Self::PutPair { map, key, a, .. } => {
+                read(map);
+                read(key);
+                read(a);
             }
             Self::SwapScalars { old, new, .. } => {
                 both(old).into_iter().chain(both(new)).for_each(&mut *read);
@@ -233,6 +240,8 @@ impl Op {
             | Self::ByTable { d, .. }
             | Self::List { d }
             | Self::Push { list: d, .. }
+            | Self::PutPair { map: d, .. }
+            | Self::Keys { d, .. }
             | Self::Len { d, .. }
             | Self::StrLen { d, .. }
             | Self::Random { d }
@@ -277,6 +286,7 @@ impl Op {
             | Self::Slot { d, .. }
             | Self::Inside { d, .. }
             | Self::FindEntry { d, .. }
+            | Self::FindPair { d, .. }
             | Self::MetaBin { d, .. }
             | Self::LoadScalars { d, .. }
             | Self::MapGet { d, .. }

@@ -332,7 +332,10 @@ fn what_is_no_such_message_is_told() {
             "call.payload = GetRequest { name: \"a\", number: 5 }",
             "`name` and `number` are members of one oneof",
         ),
-        ("call.payload.labels = call.payload.labels", "a map of a message is written entry by entry"),
+        (
+            "call.payload.labels = call.payload.parts",
+            "expected map<string, string>, found map<int, shop.Item>",
+        ),
     ] {
         let errors = errors(body);
         assert!(errors.contains(expected), "{body}\n{errors}");

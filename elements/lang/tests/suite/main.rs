@@ -16,6 +16,7 @@ mod language;
 mod limits;
 mod made;
 mod maglev;
+mod maps;
 mod more_elements;
 mod payload;
 mod payload_oracle;
