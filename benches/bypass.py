@@ -77,14 +77,15 @@ class Setting:
             else:
                 raise RuntimeError("".join(said))
             figures = self.dir / "figures.json"
-            before = measure.cpu_ns(node.pid)
+            before, outside, inside = measure.cpu_ns(node.pid), *measure.ticks(node.pid)
             done = subprocess.run(
                 [self.target / "pktgen", "call", "--method", "/echo.Echo/Call", "--conns", str(conns), "--streams", str(streams),
                  "--size", str(size), "--for", f"{seconds}s", "--warm-up", "0s", "--wait", "10s", "--core", LOAD_CORE,
                  "--json", figures, "--quiet", *self.load],
                 capture_output=True, text=True, timeout=seconds + 60,
             )  # fmt: skip
-            spent = measure.cpu_ns(node.pid) - before
+            spent, ticks = measure.cpu_ns(node.pid) - before, measure.ticks(node.pid)
+            outside, inside = ticks[0] - outside, ticks[1] - inside
             if done.returncode != 0:
                 raise RuntimeError(f"{self.name}: {done.stderr.strip()}")
             answer = json.loads(figures.read_text())
@@ -97,7 +98,8 @@ class Setting:
                 node.wait()
         if answer["failed"]:
             raise RuntimeError(f"{self.name}: {answer['failed']} of {answer['calls']} calls failed: {answer['messages']}")
-        return {"cpu_ns": spent / answer["calls"], "p50_us": answer["latency_us"]["p50"], "calls_per_s": answer["calls_per_s"]}
+        kernel = spent / answer["calls"] * inside / max(inside + outside, 1)
+        return {"cpu_ns": spent / answer["calls"], "kernel_ns": kernel, "p50_us": answer["latency_us"]["p50"], "calls_per_s": answer["calls_per_s"]}
 
 
 def medians(found, key):
@@ -118,10 +120,12 @@ def main():
         for _ in range(args.runs):
             for setting in (uring, memif):
                 found[setting.name].append(setting.run(16, 8, args.seconds))
-        cpu, rate = medians(found, "cpu_ns"), medians(found, "calls_per_s")
+        cpu, kernel, rate = (medians(found, key) for key in ("cpu_ns", "kernel_ns", "calls_per_s"))
         for name in found:
-            print(f"load   16x8 32 B   {name:6} {cpu[name]:8.0f} ns CPU a call   {rate[name]:10,.0f} calls/s")
+            print(f"load   16x8 32 B   {name:6} {cpu[name]:8.0f} ns CPU a call, {kernel[name]:5.0f} of them in the kernel   {rate[name]:10,.0f} calls/s")
         print(f"load   memif / uring CPU a call: {cpu['memif'] / cpu['uring']:.2f} (aim 0.60)")
+        least = 1 - kernel["uring"] / cpu["uring"]
+        print(f"load   with a port, and TCP, that cost nothing: {least:.2f} (HTTP/2, chain and log alone, as io_uring's node has them)")
     if "idle" in args.parts:
         found = {"uring": [], "memif": []}
         for _ in range(args.runs):

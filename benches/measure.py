@@ -47,6 +47,13 @@ def cpu_ns(pid):
     return total
 
 
+def ticks(pid):
+    """Ticks of the scheduler's clock that found a process outside the kernel, and inside: a sample, not a sum."""
+    with open(f"/proc/{pid}/stat") as f:
+        fields = f.read().rpartition(")")[2].split()
+    return int(fields[11]), int(fields[12])
+
+
 def status_kib(pid, key="VmRSS"):
     """A line of /proc/PID/status summed over the tree, KiB."""
     total = 0
