@@ -84,52 +84,146 @@ static inline int towpath_link(uint16_t port, int *up, uint32_t *mbps) {
 	return result;
 }
 
-/* compressdev: one stateless operation, whole input and output in one buffer each. Our own word about it follows
- * the struct. */
-struct towpath_comp_private {
-	uint64_t token;
-	uint32_t transform;
-};
-static const size_t K_COMP_OP_PRIVATE = sizeof(struct towpath_comp_private);
+/* Segments: mbufs that accelerators are given. Those of `towpath_pointer_pool` own no bytes and are pointed at a
+ * job's: external buffers in DPDK's words. No hardware can be given one, for what they point at is not mapped for
+ * it: their IO address is a bad one, so that a device that would use it faults. */
+static inline void towpath_owns_nothing(void *addr, void *opaque) {
+	(void)addr;
+	(void)opaque;
+}
 
-static inline void towpath_comp_op_fill(struct rte_comp_op *op, void *xform, struct rte_mbuf *src,
-					struct rte_mbuf *dst, struct towpath_comp_private own) {
+static inline struct rte_mempool *towpath_pointer_pool(const char *name, unsigned int count) {
+	return rte_pktmbuf_pool_create(name, count, 0, sizeof(struct rte_mbuf_ext_shared_info), 0, SOCKET_ID_ANY);
+}
+
+/* Makes a fresh mbuf of `towpath_pointer_pool` one that can be pointed, and that its pool takes back. */
+static inline void towpath_pointer_init(struct rte_mbuf *mbuf) {
+	struct rte_mbuf_ext_shared_info *shared = (struct rte_mbuf_ext_shared_info *)rte_mbuf_to_priv(mbuf);
+	shared->free_cb = towpath_owns_nothing;
+	shared->fcb_opaque = NULL;
+	rte_mbuf_ext_refcnt_set(shared, 1);
+	rte_pktmbuf_attach_extbuf(mbuf, mbuf, RTE_BAD_IOVA, 0, shared);
+}
+
+/* Chains `count` (at least 1) idle segments over `len` bytes: each holds `most`, but the first, which holds what is
+ * left over. compress_isal (22.11 to 26.11 at least) ends a stream too early if the last is shorter than the one
+ * before. `at`: the bytes they are pointed at; NULL: they have their own. */
+static inline void towpath_chain(struct rte_mbuf *const *segments, uint16_t count, uint8_t *at, uint32_t len,
+				 uint16_t most) {
+	struct rte_mbuf *head = segments[0];
+	for (uint16_t i = 0; i < count; i++) {
+		struct rte_mbuf *segment = segments[i];
+		uint16_t part = (uint16_t)(i == 0 ? len - (uint32_t)(count - 1) * most : most);
+		if (at != NULL) {
+			segment->buf_addr = at;
+			segment->buf_len = part;
+			segment->data_off = 0;
+			at += part;
+		}
+		segment->data_len = part;
+		/* An idle segment has no next one; with only one that stays so. */
+		if (i + 1 < count)
+			segment->next = segments[i + 1];
+	}
+	head->pkt_len = len;
+	head->nb_segs = count;
+}
+
+/* Takes a chain apart: its first segment is idle again, the rest is what it gives. */
+static inline struct rte_mbuf *towpath_unchain(struct rte_mbuf *segment) {
+	if (segment->nb_segs == 1 && segment->next == NULL)
+		return NULL;
+	struct rte_mbuf *next = segment->next;
+	segment->next = NULL;
+	segment->nb_segs = 1;
+	return next;
+}
+
+static inline void towpath_copy_in(struct rte_mbuf *segment, const uint8_t *from) {
+	for (; segment != NULL; from += segment->data_len, segment = segment->next)
+		memcpy(rte_pktmbuf_mtod(segment, void *), from, segment->data_len);
+}
+
+static inline void towpath_copy_out(const struct rte_mbuf *segment, uint8_t *to, uint32_t len) {
+	for (; segment != NULL && len > 0; segment = segment->next) {
+		uint32_t part = len < segment->data_len ? len : segment->data_len;
+		memcpy(to, rte_pktmbuf_mtod(segment, const void *), part);
+		to += part;
+		len -= part;
+	}
+}
+
+/* An operation that came back: which one, and what became of it. */
+struct towpath_done {
+	uint32_t slot;
+	uint32_t consumed;
+	uint32_t produced;
+	uint8_t status;
+};
+#define TOWPATH_BURST 32
+
+/* compressdev: one stateless operation. Its slot's number follows the struct. */
+static const size_t K_COMP_OP_PRIVATE = sizeof(uint32_t);
+
+static inline void towpath_comp_init(struct rte_comp_op *op, uint32_t slot) {
 	op->op_type = RTE_COMP_OP_STATELESS;
+	op->flush_flag = RTE_COMP_FLUSH_FINAL;
+	memcpy(op + 1, &slot, sizeof slot);
+}
+
+static inline void towpath_comp_fill(struct rte_comp_op *op, void *xform, struct rte_mbuf *src, struct rte_mbuf *dst) {
 	op->private_xform = xform;
 	op->m_src = src;
 	op->m_dst = dst;
 	op->src.offset = 0;
 	op->src.length = src->pkt_len;
 	op->dst.offset = 0;
-	op->flush_flag = RTE_COMP_FLUSH_FINAL;
 	op->input_chksum = 0;
+	op->consumed = 0;
+	op->produced = 0;
 	op->status = RTE_COMP_OP_STATUS_NOT_PROCESSED;
-	*(struct towpath_comp_private *)(op + 1) = own;
 }
 
-static inline struct towpath_comp_private towpath_comp_op_own(const struct rte_comp_op *op) {
-	return *(const struct towpath_comp_private *)(op + 1);
+static inline int towpath_comp_is_untouched(const struct rte_comp_op *op) {
+	return op->status == RTE_COMP_OP_STATUS_NOT_PROCESSED;
 }
 
-/* cryptodev: one AEAD operation in place. Nonce, associated data and our own words follow the structs: they have
- * to stay where they are until the operation is done. */
+static inline uint16_t towpath_comp_dequeue(uint8_t device, uint16_t queue, struct towpath_done *done) {
+	struct rte_comp_op *ops[TOWPATH_BURST];
+	uint16_t count = rte_compressdev_dequeue_burst(device, queue, ops, TOWPATH_BURST);
+	for (uint16_t i = 0; i < count; i++) {
+		memcpy(&done[i].slot, ops[i] + 1, sizeof done[i].slot);
+		done[i].consumed = ops[i]->consumed;
+		done[i].produced = ops[i]->produced;
+		done[i].status = ops[i]->status;
+	}
+	return count;
+}
+
+/* cryptodev: one AEAD operation. Nonce, associated data, tag and our own word follow the structs: they have to stay
+ * where they are until the operation is done. */
 #define TOWPATH_AAD_MAX 96
-struct towpath_aead_own {
-	uint64_t token;
-	uint32_t session;
-};
-struct towpath_aead_private {
-	uint8_t iv[16];
-	uint8_t aad[TOWPATH_AAD_MAX];
-	struct towpath_aead_own own;
-};
-#define TOWPATH_AEAD_AT (sizeof(struct rte_crypto_op) + sizeof(struct rte_crypto_sym_op))
 #define TOWPATH_IV_LEN 12
 #define TOWPATH_TAG_LEN 16
+struct towpath_aead_private {
+	uint8_t iv[TOWPATH_IV_LEN];
+	uint32_t slot;
+	uint8_t tag[TOWPATH_TAG_LEN];
+	uint8_t aad[TOWPATH_AAD_MAX];
+};
+#define TOWPATH_AEAD_AT (sizeof(struct rte_crypto_op) + sizeof(struct rte_crypto_sym_op))
 static const size_t K_AEAD_PRIVATE = sizeof(struct towpath_aead_private);
 static const size_t K_AEAD_AAD_MAX = TOWPATH_AAD_MAX;
 static const size_t K_AEAD_IV_LEN = TOWPATH_IV_LEN;
 static const size_t K_AEAD_TAG_LEN = TOWPATH_TAG_LEN;
+K(RTE_CRYPTODEV_FF_HW_ACCELERATED);
+K(RTE_CRYPTODEV_FF_IN_PLACE_SGL);
+K(RTE_CRYPTODEV_FF_OOP_SGL_IN_SGL_OUT);
+K(RTE_CRYPTODEV_FF_OOP_LB_IN_LB_OUT);
+K(RTE_COMPDEV_FF_HW_ACCELERATED);
+K(RTE_COMP_FF_OOP_SGL_IN_SGL_OUT);
+K(RTE_COMP_FF_OOP_SGL_IN_LB_OUT);
+K(RTE_COMP_FF_OOP_LB_IN_SGL_OUT);
 
 static inline void *towpath_aead_session(uint8_t device, int seal, const uint8_t *key, uint16_t key_len,
 					 uint16_t aad_len, struct rte_mempool *pool) {
@@ -146,36 +240,45 @@ static inline void *towpath_aead_session(uint8_t device, int seal, const uint8_t
 	return rte_cryptodev_sym_session_create(device, &xform, pool);
 }
 
-/* The first `len` bytes of `buffer` are the text, the tag is behind them. */
-static inline void towpath_aead_fill(struct rte_crypto_op *op, void *session, struct rte_mbuf *buffer, uint32_t len,
-				     const uint8_t *iv, const uint8_t *aad, size_t aad_len,
-				     struct towpath_aead_own words) {
+/* What of an operation is the same for every job; gives its own words. */
+static inline struct towpath_aead_private *towpath_aead_init(struct rte_crypto_op *op, uint32_t slot) {
 	struct towpath_aead_private *own =
 		rte_crypto_op_ctod_offset(op, struct towpath_aead_private *, TOWPATH_AEAD_AT);
-	memcpy(own->iv, iv, TOWPATH_IV_LEN);
-	memcpy(own->aad, aad, aad_len);
-	own->own = words;
-	rte_crypto_op_attach_sym_session(op, session);
-	op->sym->m_src = buffer;
-	op->sym->m_dst = NULL;
+	own->slot = slot;
 	op->sym->aead.data.offset = 0;
-	op->sym->aead.data.length = len;
-	op->sym->aead.digest.data = rte_pktmbuf_mtod_offset(buffer, uint8_t *, len);
-	op->sym->aead.digest.phys_addr = rte_pktmbuf_iova_offset(buffer, len);
+	op->sym->aead.digest.data = own->tag;
+	op->sym->aead.digest.phys_addr = rte_crypto_op_ctophys_offset(
+		op, TOWPATH_AEAD_AT + offsetof(struct towpath_aead_private, tag));
 	op->sym->aead.aad.data = own->aad;
 	op->sym->aead.aad.phys_addr = rte_crypto_op_ctophys_offset(
 		op, TOWPATH_AEAD_AT + offsetof(struct towpath_aead_private, aad));
+	return own;
 }
 
-static inline struct rte_mbuf *towpath_aead_buffer(const struct rte_crypto_op *op) { return op->sym->m_src; }
-
-static inline uint32_t towpath_aead_len(const struct rte_crypto_op *op) { return op->sym->aead.data.length; }
-
-static inline struct towpath_aead_own towpath_aead_own_of(struct rte_crypto_op *op) {
-	return rte_crypto_op_ctod_offset(op, struct towpath_aead_private *, TOWPATH_AEAD_AT)->own;
+/* `to`: NULL in place. */
+static inline void towpath_aead_fill(struct rte_crypto_op *op, void *session, struct rte_mbuf *from, struct rte_mbuf *to,
+				     uint32_t len) {
+	rte_crypto_op_attach_sym_session(op, session);
+	op->status = RTE_CRYPTO_OP_STATUS_NOT_PROCESSED;
+	op->sym->m_src = from;
+	op->sym->m_dst = to;
+	op->sym->aead.data.length = len;
 }
 
-static inline uint8_t towpath_crypto_status(const struct rte_crypto_op *op) { return op->status; }
+static inline int towpath_aead_is_untouched(const struct rte_crypto_op *op) {
+	return op->status == RTE_CRYPTO_OP_STATUS_NOT_PROCESSED;
+}
+
+static inline uint16_t towpath_aead_dequeue(uint8_t device, uint16_t queue, struct towpath_done *done) {
+	struct rte_crypto_op *ops[TOWPATH_BURST];
+	uint16_t count = rte_cryptodev_dequeue_burst(device, queue, ops, TOWPATH_BURST);
+	for (uint16_t i = 0; i < count; i++) {
+		done[i].slot =
+			rte_crypto_op_ctod_offset(ops[i], struct towpath_aead_private *, TOWPATH_AEAD_AT)->slot;
+		done[i].status = ops[i]->status;
+	}
+	return count;
+}
 
 /* A flow rule: packets to an address, a protocol (0: any) and a port (0: any) go to a queue, or (below 0) nowhere. */
 struct towpath_flow {

@@ -15,10 +15,11 @@ mod port;
 mod queue;
 mod raw;
 mod rss;
+mod segments;
 mod setup;
 mod stats;
 
-pub use accel::{AcceleratorOptions, BURST_MAX};
+pub use accel::{AcceleratorOptions, BURST_MAX, Refusal};
 pub use compress::{CompressJob, CompressOutcome, CompressQueue, Compressed, Compressor, Direction};
 pub use crypto::{AAD_MAX, Cipher, CryptoQueue, IV_LEN, SealJob, SealOutcome, Sealed, SessionId, TAG_LEN};
 pub use drivers::{Driver, drivers, is_pci};
@@ -31,4 +32,5 @@ pub use pool::{Pool, PoolCount, Shape, pools};
 pub use port::{Offloads, Port, PortInfo, PortOptions};
 pub use queue::{Queue, Received};
 pub use rss::Rss;
+pub use segments::SEGMENT_BYTES;
 pub use stats::{Link, Stats};

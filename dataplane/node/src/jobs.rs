@@ -133,6 +133,7 @@ fn open_devices(
             io::DpdkMemory::Ordinary(mib) => DeviceMemory::Ordinary(mib),
         },
         others: ports.iter().filter_map(of_dpdk).collect(),
+        copies: false,
     };
     let shards = u16::try_from(shards).map_err(|_| Failure::line("too many cores"))?;
     let opened = Devices::open(&options, shards);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use abi::Encoding::Gzip;
-use shard::{Burst, Job, JobKey, Offload, Seal, Work};
+use shard::{Burst, Done, Job, JobKey, Offload, Seal, Work};
 #[cfg(feature = "dpdk")]
 use towpath_offload as offload;
 use towpath_offload::{Cpu, Keys, Queue, QueueCounters, SealOptions, Source};
@@ -114,16 +114,18 @@ fn run(queue: &mut Queue, work: Work, pieces: &[Vec<u8>], how_long: Duration) ->
     let mut ops = 0;
     while begun.elapsed() < how_long {
         while burst.room() > 0 {
-            let Some(mut job) = idle.pop() else { break };
-            job.output.clear();
+            let Some(job) = idle.pop() else { break };
             burst.push(job).unwrap();
         }
         queue.submit(&mut burst);
         queue.poll(&mut done);
         ops += done.len() as u64;
-        for one in done.drain() {
+        for one in done.iter_mut() {
             debug_assert!(one.result.is_ok());
-            idle.push(one.job);
+            one.job.output.clear();
+        }
+        for Done { job, .. } in done.drain() {
+            idle.extend(burst.push(job).err());
         }
     }
     (ops, begun.elapsed().as_secs_f64())

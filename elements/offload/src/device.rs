@@ -1,27 +1,27 @@
 //! Jobs on DPDK's compression and cryptography devices: one queue pair of each for a shard.
 //!
-//! A job's bytes are copied into buffers of the device's memory and back; the job itself stays here meanwhile.
-//! So whatever becomes of the device, its jobs are still ours, and go to the CPU.
+//! While a job is under way its two vectors are the queue pair's (`dpdk_sys`), which software is pointed at and hardware
+//! gets a copy of. The input is only read and the output only written beyond its length: a job that fails is as it was.
+//! Of a device that has died, jobs come back as copies, and what it may still write stays where it is. So whatever
+//! becomes of the device, its jobs are still ours, and go to the CPU.
 //!
 //! Not here: which jobs go to a device at all (`placement`), and what becomes of those it gives back (`queue`).
 
 mod aead;
 mod deflate;
-mod slots;
 
 use std::collections::VecDeque;
 
-use dpdk_sys::{AcceleratorOptions, Cipher, Compressor, Eal, Error, Memory, Options, Pool, Shape, is_pci};
-use shard::{Done, Job, JobError, Work};
+use dpdk_sys::{AcceleratorOptions, Cipher, Compressor, Eal, Error, Memory, Options, is_pci};
+use shard::{Done, Job, JobError, JobKey, Work};
 
+use crate::queue::take_out;
 use crate::seal::Sealer;
 use aead::AeadLane;
 use deflate::DeflateLane;
 
 /// Jobs a lane has under way.
 const DEPTH: u16 = 64;
-/// The largest input or output of a job on a device, bytes: one buffer.
-pub(crate) const BUFFER_BYTES: usize = 65_024;
 /// A device that has given nothing back for this long is dead, seconds.
 const DEAD_AFTER_S: u32 = 3;
 /// Keys a lane keeps on its device.
@@ -38,6 +38,8 @@ pub struct DeviceOptions {
     pub memory: DeviceMemory,
     /// Other DPDK devices of the node, which its one EAL must know of at start.
     pub others: Vec<String>,
+    /// Copies bytes into the device's memory, as hardware needs it, for software too.
+    pub copies: bool,
 }
 
 /// Where a device's buffers live.
@@ -80,7 +82,7 @@ impl Devices {
         };
         let pci = devices.by_ref().filter(|device| address(device)).map(str::to_owned).collect();
         let eal = Eal::start(&Options { memory, pci })?;
-        let pair = AcceleratorOptions { queues: shards, depth: DEPTH };
+        let pair = AcceleratorOptions { queues: shards, depth: DEPTH, copies: options.copies };
         let many = |error: Error| {
             if shards > 8 {
                 return error
@@ -88,25 +90,18 @@ impl Devices {
             }
             error
         };
-        let buffers = |count: u16| {
-            let frame_len_max = u16::try_from(BUFFER_BYTES).unwrap_or(u16::MAX);
-            Pool::take(eal, Shape { count: count.into(), frame_len_max, socket: None })
-        };
         if let Some(device) = &options.compression {
             // Level 1, as on the CPU: a call waits for this.
             let mut open = Compressor::open(eal, device, pair, Some(1)).map_err(many)?;
             for (at, lanes) in (0..shards).zip(lanes.iter_mut().flatten()) {
-                let queue = open.queue(at);
-                lanes.deflate =
-                    queue.map(|queue| Ok(DeflateLane::new(queue, buffers(2 * DEPTH)?))).transpose()?;
+                lanes.deflate = open.queue(at).map(DeflateLane::new);
             }
         }
         if let Some(device) = &options.crypto {
             let sessions = u32::from(SESSIONS_MAX) * u32::from(shards);
             let mut open = Cipher::open(eal, device, pair, sessions).map_err(many)?;
             for (at, lanes) in (0..shards).zip(lanes.iter_mut().flatten()) {
-                let queue = open.queue(at);
-                lanes.aead = queue.map(|queue| Ok(AeadLane::new(queue, buffers(DEPTH)?))).transpose()?;
+                lanes.aead = open.queue(at).map(AeadLane::new);
             }
         }
         Ok(Self { lanes })
@@ -143,6 +138,15 @@ pub(crate) enum Refusal {
     Dead,
 }
 
+impl From<dpdk_sys::Refusal> for Refusal {
+    fn from(refusal: dpdk_sys::Refusal) -> Self {
+        match refusal {
+            dpdk_sys::Refusal::Full => Self::Full,
+            dpdk_sys::Refusal::Unfit => Self::Unfit,
+        }
+    }
+}
+
 /// What lanes give back.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -157,8 +161,18 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
+    #[inline]
     fn done(&mut self, job: Job, result: Result<(), JobError>) {
         self.ready.push_back(Done { job, result });
+    }
+
+    /// A result without its bytes, which are put there: one move less.
+    #[inline]
+    fn room(&mut self, key: JobKey, work: Work, result: Result<(), JobError>) -> &mut Done {
+        let job = Job { key, work, input: Vec::new(), output: Vec::new() };
+        self.ready.push_back(Done { job, result });
+        let last = self.ready.len() - 1;
+        &mut self.ready[last]
     }
 }
 
@@ -178,17 +192,18 @@ impl Lanes {
         }
     }
 
-    /// Takes a job, or gives it back.
+    /// Takes a job's bytes, and leaves the rest of it; or leaves all of it.
+    #[inline]
     pub(crate) fn take(
         &mut self,
-        job: Job,
+        job: &mut Job,
         sealer: &mut Sealer,
         out: &mut Outbox,
-    ) -> Result<(), (Job, Refusal)> {
-        match (job.work, &mut self.deflate, &mut self.aead) {
+    ) -> Result<(), Refusal> {
+        match (&job.work, &mut self.deflate, &mut self.aead) {
             (Work::Compress(_) | Work::Decompress(..), Some(lane), _) => lane.take(job, out),
             (Work::Seal(_) | Work::Open(_), _, Some(lane)) => lane.take(job, sealer, out),
-            _ => Err((job, Refusal::Unfit)),
+            _ => Err(Refusal::Unfit),
         }
     }
 

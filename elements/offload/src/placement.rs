@@ -1,6 +1,8 @@
 //! What each kind of job costs on each provider at a few sizes on this machine, and so which one takes it.
 //!
-//! Measured once at start, before shards run. A job goes by the smallest size that is not below its own.
+//! Measured once at start, before shards run. A job goes by the smallest size that is not below its own, or by the
+//! largest. What a device cannot do is found out here too: the largest size needs chained buffers, which some do not
+//! take, whatever their flags say.
 
 #[cfg(feature = "dpdk")]
 mod timing;
@@ -13,7 +15,7 @@ use shard::Work;
 pub use timing::measure;
 
 /// Sizes that are timed, bytes of input. (Of what comes out, for jobs that undo another.)
-pub const SIZES: [usize; 5] = [256, 1 << 10, 4 << 10, 16 << 10, 56 << 10];
+pub const SIZES: [usize; 6] = [256, 1 << 10, 4 << 10, 16 << 10, 56 << 10, 256 << 10];
 
 /// Kinds of jobs that are timed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,10 +88,8 @@ impl Placement {
         let Some(costs) = &self.costs else { return self.choice == Choice::Pinned };
         let row = costs.get(Kind::of(work) as usize);
         let at = SIZES.iter().position(|size| *size >= input_bytes).unwrap_or(SIZES.len() - 1);
-        let Some(Cost { cpu_ns, device_ns: Some(device_ns) }) = row.and_then(|row| row.get(at)) else {
-            return self.choice == Choice::Pinned;
-        };
-        self.choice == Choice::Pinned || device_ns < cpu_ns
+        let cost = row.and_then(|row| row.get(at)).copied().unwrap_or_default();
+        cost.device_ns.is_some_and(|device_ns| self.choice == Choice::Pinned || device_ns < cost.cpu_ns)
     }
 
     /// Which sizes of a kind of job are the device's, in words: a job goes by the next size that was timed.
@@ -139,7 +139,10 @@ impl Placement {
                 let _ = write!(out, "{:>14}", format!("{cpu_ns}/{device}"));
             }
             let whose = match self.choice {
-                Choice::Pinned => "device, pinned".to_owned(),
+                Choice::Pinned if row.iter().all(|cost| cost.device_ns.is_some()) => {
+                    "device, pinned".to_owned()
+                }
+                Choice::Pinned => "device, pinned, where it can".to_owned(),
                 Choice::Measured => Self::sizes_of_device(row),
             };
             let _ = writeln!(out, "   {whose}");
@@ -158,6 +161,7 @@ mod tests {
         let cheap_large = |at: usize| Cost { cpu_ns: 100 << at, device_ns: Some(400 + at as u64) };
         let mut costs = [[Cost { cpu_ns: 100, device_ns: None }; SIZES.len()]; Kind::ALL.len()];
         costs[0] = core::array::from_fn(cheap_large);
+        costs[0][SIZES.len() - 1].device_ns = None;
         Placement { choice, costs: Some(costs) }
     }
 
@@ -165,22 +169,24 @@ mod tests {
     fn the_cheaper_one_takes_a_job_unless_the_device_is_pinned() {
         let measured = placement(Choice::Measured);
         let compress = Work::Compress(Gzip);
-        let sizes = [0, 256, 1024, 4096, 4097, 16 << 10, 1 << 20];
+        let sizes = [0, 256, 1024, 4096, 4097, 16 << 10, 57 << 10, 1 << 20];
         let device: Vec<bool> = sizes.iter().map(|size| measured.prefers_device(&compress, *size)).collect();
-        assert_eq!(device, [false, false, false, false, true, true, true]);
+        assert_eq!(device, [false, false, false, false, true, true, false, false], "it takes no chains");
         assert!(!measured.prefers_device(&Work::Decompress(Gzip, 9), 1 << 20), "no device does it");
-        assert!(placement(Choice::Pinned).prefers_device(&compress, 1));
+        let pinned = placement(Choice::Pinned);
+        assert!(pinned.prefers_device(&compress, 1) && !pinned.prefers_device(&compress, 1 << 20));
+        assert!(pinned.text().contains("device, pinned, where it can\n"), "{}", pinned.text());
         let text = measured.text();
-        assert!(text.contains("100/400") && text.contains("device over 4096 B\n"), "{text}");
+        assert!(text.contains("100/400") && text.contains("device over 4096 B up to 57344 B\n"), "{text}");
         assert_eq!(text.lines().count(), 3, "kinds without a device are left out: {text}");
         assert_eq!(Placement::default().text(), "");
         let row = |devices: [u64; SIZES.len()]| devices.map(|ns| Cost { cpu_ns: 100, device_ns: Some(ns) });
         let words = |devices| Placement::sizes_of_device(&row(devices));
-        assert_eq!(words([200; 5]), "cpu");
-        assert_eq!(words([50; 5]), "device");
-        assert_eq!(words([50, 50, 200, 200, 200]), "device up to 1024 B");
+        assert_eq!(words([200; 6]), "cpu");
+        assert_eq!(words([50; 6]), "device");
+        assert_eq!(words([50, 50, 200, 200, 200, 200]), "device up to 1024 B");
         assert_eq!(
-            words([50, 200, 50, 200, 50]),
+            words([50, 200, 50, 200, 50, 50]),
             "device up to 256 B, over 1024 B up to 4096 B, over 16384 B"
         );
     }

@@ -3,7 +3,6 @@
 //! Each job goes to the provider that [`Placement`](crate::Placement) prefers at its size. What a device has no room for, cannot
 //! do, failed at or took to its grave goes to the CPU: counted, said once, and nothing is lost.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -65,7 +64,6 @@ counters! {
 /// A job's queue for one shard.
 pub struct Queue {
     cpu: Cpu,
-    ready: VecDeque<Done>,
     counters: Arc<QueueCounters>,
     #[cfg(feature = "dpdk")]
     device: Option<Box<Beside>>,
@@ -77,6 +75,8 @@ struct Beside {
     lanes: Lanes,
     placement: Arc<Placement>,
     out: Outbox,
+    /// Jobs the device took, not yet counted.
+    took: u64,
     /// Says a line to the operator.
     say: Box<dyn Fn(&str) + Send>,
     has_said_full: bool,
@@ -87,7 +87,6 @@ impl Queue {
     pub fn new(cpu: Cpu, counters: Arc<QueueCounters>) -> Self {
         Self {
             cpu,
-            ready: VecDeque::with_capacity(4 * Burst::<Job>::MAX),
             counters,
             #[cfg(feature = "dpdk")]
             device: None,
@@ -104,34 +103,38 @@ impl Queue {
     ) -> Self {
         self.device = lanes.map(|lanes| {
             let out = Outbox::default();
-            Box::new(Beside { lanes, placement, out, say: Box::new(say), has_said_full: false })
+            Box::new(Beside { lanes, placement, out, took: 0, say: Box::new(say), has_said_full: false })
         });
         self
     }
 
-    /// Gives a job to whom it belongs; back, if nobody has room.
-    fn take(&mut self, job: Job) -> Result<(), Job> {
+    /// Gives a job's bytes to whom it belongs; leaves it as it is, and says false, if nobody has room.
+    #[inline]
+    fn take(&mut self, job: &mut Job) -> bool {
         #[cfg(feature = "dpdk")]
-        let job = match &mut self.device {
-            Some(beside)
-                if beside.lanes.has(&job.work)
-                    && beside.placement.prefers_device(&job.work, job.input.len()) =>
-            {
-                match beside.take(job, &mut self.cpu, &self.counters) {
-                    Ok(()) => return Ok(()),
-                    Err(job) => job,
-                }
+        if let Some(beside) = &mut self.device
+            && beside.lanes.has(&job.work)
+            && beside.placement.prefers_device(&job.work, job.input.len())
+            && beside.take(job, &mut self.cpu, &self.counters)
+        {
+            return true;
+        }
+        match self.cpu.take(take_out(job)) {
+            Ok(()) => {
+                add(&self.counters.cpu_jobs, 1);
+                true
             }
-            _ => job,
-        };
-        self.cpu.take(job)?;
-        add(&self.counters.cpu_jobs, 1);
-        Ok(())
+            Err(refused) => {
+                *job = refused;
+                false
+            }
+        }
     }
 
     /// Collects from the device, and gives the CPU what the device gave back.
     #[cfg(feature = "dpdk")]
-    fn poll_device(&mut self) {
+    #[inline]
+    fn poll_device(&mut self, done: &mut Burst<Done>) {
         let Some(beside) = &mut self.device else { return };
         let Beside { lanes, out, say, .. } = &mut **beside;
         lanes.poll(self.cpu.sealer(), out);
@@ -142,7 +145,6 @@ impl Queue {
                 "the {which} device has stopped answering; its jobs go to the cpu until the node is started again"
             ));
         }
-        self.ready.append(&mut out.ready);
         while let Some(job) = out.again.pop_front() {
             if let Err(job) = self.cpu.take(job) {
                 out.again.push_front(job);
@@ -150,21 +152,27 @@ impl Queue {
             }
             add(&self.counters.device_again, 1);
         }
+        while done.room() > 0 {
+            let Some(one) = out.ready.pop_front() else { break };
+            let is_in = done.push(one).is_ok();
+            debug_assert!(is_in);
+        }
     }
 
     #[cfg(not(feature = "dpdk"))]
-    fn poll_device(&mut self) {}
+    fn poll_device(&mut self, _done: &mut Burst<Done>) {}
 }
 
 #[cfg(feature = "dpdk")]
 impl Beside {
-    fn take(&mut self, job: Job, cpu: &mut Cpu, counters: &QueueCounters) -> Result<(), Job> {
+    #[inline]
+    fn take(&mut self, job: &mut Job, cpu: &mut Cpu, counters: &QueueCounters) -> bool {
         match self.lanes.take(job, cpu.sealer(), &mut self.out) {
             Ok(()) => {
-                add(&counters.device_jobs, 1);
-                Ok(())
+                self.took += 1;
+                return true;
             }
-            Err((job, Refusal::Full)) => {
+            Err(Refusal::Full) => {
                 add(&counters.device_full, 1);
                 if !self.has_said_full {
                     self.has_said_full = true;
@@ -172,15 +180,18 @@ impl Beside {
                         "a device's queue is full; what it has no room for goes to the cpu (said once)",
                     );
                 }
-                Err(job)
             }
-            Err((job, Refusal::Unfit)) => {
-                add(&counters.device_unfit, 1);
-                Err(job)
-            }
-            Err((job, Refusal::Dead)) => Err(job),
+            Err(Refusal::Unfit) => add(&counters.device_unfit, 1),
+            Err(Refusal::Dead) => {}
         }
+        false
     }
+}
+
+/// The job, without its bytes in the place it was in.
+pub(crate) fn take_out(job: &mut Job) -> Job {
+    let (input, output) = (core::mem::take(&mut job.input), core::mem::take(&mut job.output));
+    Job { key: job.key, work: job.work, input, output }
 }
 
 fn add(counter: &AtomicU64, more: u64) {
@@ -192,26 +203,30 @@ fn add(counter: &AtomicU64, more: u64) {
 impl Offload for Queue {
     fn submit(&mut self, jobs: &mut Burst<Job>) -> usize {
         self.cpu.begin();
-        let taken = jobs.give(|job| self.take(job));
+        // In place: a job that is taken is moved once.
+        let mut taken = 0;
+        for job in jobs.iter_mut() {
+            if !self.take(job) {
+                break;
+            }
+            taken += 1;
+        }
+        jobs.drain_front(taken);
         #[cfg(feature = "dpdk")]
         if let Some(beside) = &mut self.device {
             beside.lanes.flush();
+            add(&self.counters.device_jobs, core::mem::take(&mut beside.took));
         }
         taken
     }
 
     fn poll(&mut self, done: &mut Burst<Done>) {
-        self.poll_device();
-        while done.room() > 0 {
-            let Some(one) = self.ready.pop_front() else { break };
-            let is_in = done.push(one).is_ok();
-            debug_assert!(is_in);
-        }
+        self.poll_device(done);
         self.cpu.poll(done);
     }
 
     fn pending(&self) -> usize {
-        let own = self.cpu.pending() + self.ready.len();
+        let own = self.cpu.pending();
         #[cfg(feature = "dpdk")]
         let own = own
             + self.device.as_ref().map_or(0, |beside| {

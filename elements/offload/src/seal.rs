@@ -12,6 +12,8 @@ mod keys;
 mod replay;
 
 use std::sync::Arc;
+#[cfg(feature = "dpdk")]
+use std::sync::atomic::Ordering;
 
 use aws_lc_rs::aead::{Aad, LessSafeKey, Nonce};
 use shard::{CallTag, JobError, Ring, Seal};
@@ -24,7 +26,7 @@ pub use keys::{Keys, SealOptions};
 pub(crate) use counters::SealCounters;
 pub(crate) use envelope::{AAD_BYTES, HEADER_BYTES, Header, TAG_BYTES};
 #[cfg(feature = "dpdk")]
-pub(crate) use envelope::{associated, nonce};
+pub(crate) use envelope::{associate, nonce};
 pub(crate) use far::FarName;
 
 use counters::add;
@@ -252,9 +254,13 @@ impl Sealer {
 /// What a device's lane needs besides.
 #[cfg(feature = "dpdk")]
 impl Sealer {
-    /// Counts a message that was sealed.
-    pub(crate) fn count_sealed(&self) {
-        add(&self.counters.sealed);
+    /// Counts messages that the device sealed and opened.
+    pub(crate) fn count_device(&self, sealed: u64, opened: u64) {
+        for (counter, more) in [(&self.counters.sealed, sealed), (&self.counters.opened, opened)] {
+            if more > 0 {
+                counter.fetch_add(more, Ordering::Relaxed);
+            }
+        }
     }
 
     /// True if a message under this key has been opened here.

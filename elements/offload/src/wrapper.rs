@@ -15,6 +15,10 @@ pub(crate) fn header(how: Encoding) -> &'static [u8] {
     }
 }
 
+/// The most that `end` appends.
+#[cfg(feature = "dpdk")]
+pub(crate) const END_BYTES_MAX: usize = 8;
+
 /// Appends what it ends with.
 pub(crate) fn end(how: Encoding, plain: &[u8], output: &mut Vec<u8>) {
     match how {

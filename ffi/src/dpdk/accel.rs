@@ -2,7 +2,7 @@
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 #[expect(
     clippy::disallowed_types,
     reason = "taken when a device opens or closes, never on the datapath"
@@ -21,61 +21,99 @@ pub struct AcceleratorOptions {
     pub queues: u16,
     /// Operations a queue pair may have under way.
     pub depth: u16,
+    /// Copies bytes into DPDK's memory and back, as hardware needs it, where the device is software too.
+    pub copies: bool,
+}
+
+/// Why a job was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// No room now.
+    Full,
+    /// The device cannot do this one.
+    Unfit,
 }
 
 impl Default for AcceleratorOptions {
     fn default() -> Self {
-        Self { queues: 1, depth: 256 }
+        Self { queues: 1, depth: 256, copies: false }
     }
 }
 
 /// The most jobs one call moves.
 pub const BURST_MAX: usize = 32;
+/// How often a queue that is dropped asks for jobs under way.
+pub(super) const DRAIN_POLLS_MAX: u32 = 1_000_000;
+/// The driver whose devices are made of others.
+pub(super) const SCHEDULER: &str = "crypto_scheduler";
 
 /// Names of devices that are open. A device once made stays, stopped, for the next to open it: DPDK 22.11 cannot
 /// make a compression device again after one was removed.
 #[expect(clippy::disallowed_types, reason = "taken when a device opens or closes, never on the datapath")]
 static OPEN: Mutex<Vec<CString>> = Mutex::new(Vec::new());
 
-/// The device's number: `find` asks the library for it by name, and answers below zero if there is none.
+/// The devices that a scheduler's device string names.
+pub(super) fn workers(device: &str) -> Vec<&str> {
+    if !device.starts_with(SCHEDULER) {
+        return Vec::new();
+    }
+    device.split(',').filter_map(|part| part.strip_prefix("worker=")).collect()
+}
+
+/// A device's number by its name: `find` asks the library for it, and answers below zero if there is none.
+pub(super) fn number(device: &str, find: impl Fn(*const core::ffi::c_char) -> i32) -> Option<u8> {
+    u8::try_from(find(name_of(device).as_ptr())).ok()
+}
+
+/// The device's number, after its workers, if it has some, have been made too.
 pub(super) fn attach(
     device: &str,
+    workers: &[&str],
     kind: &str,
     find: impl Fn(*const core::ffi::c_char) -> i32,
 ) -> Result<u8, Error> {
     let _control = CONTROL.lock().unwrap_or_else(PoisonError::into_inner);
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     log::begin();
-    let refused = |errno, hint: &str| Error::new(device, "open the device", errno, hint.to_owned());
-    let (name, text) = (name_of(device), CString::new(device));
-    let text = text.map_err(|_| refused(libc::EINVAL, "it contains a NUL"))?;
-    if open.contains(&name) {
-        return Err(refused(libc::EEXIST, "it is open already"));
-    }
-    let number = || u8::try_from(find(name.as_ptr())).ok();
-    if number().is_none() {
-        // SAFETY: the EAL runs (the caller holds an `Eal`); the string is read during the call only.
-        let result = unsafe { raw::rte_dev_probe(text.as_ptr()) };
-        if result < 0 {
-            let error = Error::from_result(device, "open the device", result);
-            return Err(error.with_hint(no_such_device(device)));
+    for device in workers.iter().copied().chain([device]) {
+        let refused = |errno, hint: &str| Error::new(device, "open the device", errno, hint.to_owned());
+        let text = CString::new(device).map_err(|_| refused(libc::EINVAL, "it contains a NUL"))?;
+        if open.contains(&name_of(device)) {
+            return Err(refused(libc::EEXIST, "it is open already"));
+        }
+        if number(device, &find).is_none() {
+            probe(device, &text)?;
+        }
+        if number(device, &find).is_none() {
+            if !drivers::is_pci(device) {
+                // SAFETY: both strings are terminated; what was just made is nobody's.
+                let _ = unsafe { raw::rte_eal_hotplug_remove(c"vdev".as_ptr(), name_of(device).as_ptr()) };
+            }
+            return Err(refused(libc::ENODEV, &format!("it is not a {kind} device")));
         }
     }
-    let Some(id) = number() else {
-        if !drivers::is_pci(device) {
-            // SAFETY: both strings are terminated; what was just made is nobody's.
-            let _ = unsafe { raw::rte_eal_hotplug_remove(c"vdev".as_ptr(), name.as_ptr()) };
-        }
-        return Err(refused(libc::ENODEV, &format!("it is not a {kind} device")));
-    };
-    open.push(name);
-    Ok(id)
+    open.extend(workers.iter().copied().chain([device]).map(name_of));
+    number(device, &find)
+        .ok_or_else(|| Error::new(device, "open the device", libc::ENODEV, "it went away".to_owned()))
 }
 
-/// Lets somebody else open the device, which is stopped.
+fn probe(device: &str, text: &CStr) -> Result<(), Error> {
+    // SAFETY: the EAL runs (the caller holds an `Eal`); the string is read during the call only.
+    let result = unsafe { raw::rte_dev_probe(text.as_ptr()) };
+    if result < 0 {
+        let error = Error::from_result(device, "open the device", result);
+        return Err(error.with_hint(no_such_device(device)));
+    }
+    Ok(())
+}
+
+/// Lets somebody else open the device, which is stopped, and its workers.
 pub(super) fn detach(device: &str) {
-    let name = name_of(device);
-    OPEN.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| *other != name);
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    for device in workers(device).into_iter().chain([device]) {
+        let name = name_of(device);
+        open.retain(|other| *other != name);
+    }
 }
 
 /// The name of a device string, terminated.

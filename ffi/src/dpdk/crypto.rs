@@ -1,15 +1,19 @@
-//! AES-GCM in place by a cryptodev: `crypto_aesni_gcm0`, `crypto_openssl0`, QAT.
+//! AES-GCM by a cryptodev: `crypto_aesni_gcm0`, `crypto_openssl0`, QAT.
 //!
-//! A job owns its buffer; so does the device while it works on it, and what comes out owns it again. A session is
-//! a key for one direction; it belongs to a queue pair and lives as long, or until it is ended with no job under way.
+//! A job gives its two vectors to the queue pair, which has them until the device is done: what the device is pointed
+//! at can be neither freed nor touched meanwhile. The input is only read and the output only written beyond its
+//! length, so a job that fails comes back as it was. A session is a key for one direction; it belongs to a queue pair
+//! and lives as long, or until it is ended with no job under way.
 
 use core::ffi::c_void;
 use core::fmt;
+use core::mem;
 use core::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::accel::{self, AcceleratorOptions, BURST_MAX, OpPool, check};
-use super::{Eal, Error, Mbuf, raw};
+use super::accel::{self, AcceleratorOptions, BURST_MAX, DRAIN_POLLS_MAX, OpPool, Refusal, check};
+use super::segments::{Chain, Reach, SEGMENT_BYTES, Segments};
+use super::{Eal, Error, drivers, raw};
 
 /// Bytes of a nonce.
 pub const IV_LEN: usize = raw::K_AEAD_IV_LEN;
@@ -22,28 +26,31 @@ pub const AAD_MAX: usize = raw::K_AEAD_AAD_MAX;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SessionId(u32);
 
-/// One buffer to encrypt or decrypt, as the session says.
+/// Bytes to encrypt or decrypt, as the session says. The queue pair takes the vectors and leaves empty ones.
 #[derive(Debug)]
-pub struct SealJob {
+pub struct SealJob<'a, T> {
     /// With which key.
     pub session: SessionId,
-    /// The text; to decrypt, with its tag at the end. To encrypt it needs room for [`TAG_LEN`] more bytes.
-    pub buffer: Mbuf,
-    /// The nonce: never twice with one key.
-    pub iv: [u8; IV_LEN],
-    /// Associated data, as much as the session was made for.
-    pub aad: [u8; AAD_MAX],
-    /// Comes out with the result.
-    pub token: u64,
+    /// From `start` on: the text; to decrypt, with its tag at the end.
+    pub input: &'a mut Vec<u8>,
+    /// Where the text begins.
+    pub start: usize,
+    /// What comes out is appended: text and tag; decrypted, the text.
+    pub output: &'a mut Vec<u8>,
+    /// Comes back with it.
+    pub with: T,
 }
 
-/// A job that is done.
+/// A job that came back, still in its place: at ten million a second each move of it counts. What is not taken out of
+/// the vectors is dropped.
 #[derive(Debug)]
-pub struct Sealed {
+pub struct Sealed<'a, T> {
+    /// As it was.
+    pub input: &'a mut Vec<u8>,
+    /// Longer by the result if all went well, else as it was.
+    pub output: &'a mut Vec<u8>,
     /// The job's own.
-    pub token: u64,
-    /// Encrypted: text and tag. Decrypted: the text. Anything if it failed.
-    pub buffer: Mbuf,
+    pub with: &'a mut T,
     /// How it went.
     pub outcome: SealOutcome,
 }
@@ -60,18 +67,33 @@ pub enum SealOutcome {
         /// Its own number for it.
         status: u8,
     },
+    /// It was given up ([`CryptoQueue::abandon`]).
+    Abandoned,
 }
 
 /// An open device.
 #[derive(Debug)]
-pub struct Cipher {
-    queues: Vec<Option<CryptoQueue>>,
+pub struct Cipher<T> {
+    queues: Vec<Option<CryptoQueue<T>>>,
 }
 
 /// One queue pair of a device, for one thread. Keeps the device open.
-pub struct CryptoQueue {
+pub struct CryptoQueue<T> {
     sessions: Vec<Option<Session>>,
+    slots: Vec<Slot<T>>,
+    /// Slots without a job; the last used last.
+    free: Vec<u32>,
+    /// Operations filled in, not yet handed over, in order, and their slots.
+    staged: Vec<NonNull<raw::rte_crypto_op>>,
+    staged_slots: Vec<u32>,
+    /// Slots of operations that the driver would not take.
+    refused: Vec<u32>,
+    /// Jobs of the caller's that are here.
+    jobs: usize,
+    /// Operations at the device.
     under_way: usize,
+    segments: Segments,
+    ways: Ways,
     ops: OpPool,
     index: u16,
     device: Arc<Device>,
@@ -84,8 +106,46 @@ struct Session {
     under_way: usize,
 }
 
-// SAFETY: a session belongs to its queue pair, which is used by one thread at a time.
-unsafe impl Send for Session {}
+// SAFETY: sessions, operations and segments belong to the queue pair, and whoever has it is the one thread that uses
+// them; vectors under way are the queue's own.
+unsafe impl<T: Send> Send for CryptoQueue<T> {}
+
+/// An operation, and the job it is for. Invariant: unless it is idle, nobody reads or writes `output` beyond its length,
+/// or changes or frees either vector: the device may have their addresses.
+struct Slot<T> {
+    op: NonNull<raw::rte_crypto_op>,
+    /// In the operation: nonce, tag, associated data.
+    own: NonNull<raw::towpath_aead_private>,
+    at: At,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// None once the job was given up.
+    with: Option<T>,
+    from: Option<Chain>,
+    /// None: in place.
+    to: Option<Chain>,
+    session: SessionId,
+    text_len: usize,
+}
+
+/// Where an operation is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    Idle,
+    Staged,
+    Device,
+}
+
+/// What of chains the device takes.
+#[derive(Clone, Copy, Debug)]
+struct Ways {
+    /// One segment in, another out.
+    apart: bool,
+    /// Chains in, others out.
+    apart_chained: bool,
+    /// A chain in place.
+    within_chained: bool,
+}
 
 struct Device {
     id: u8,
@@ -96,10 +156,11 @@ struct Device {
 
 const SUCCESS: u32 = raw::rte_crypto_op_status::RTE_CRYPTO_OP_STATUS_SUCCESS;
 const FORGED: u32 = raw::rte_crypto_op_status::RTE_CRYPTO_OP_STATUS_AUTH_FAILED;
-/// How often a queue that is dropped asks for jobs under way.
-const DRAIN_POLLS_MAX: u32 = 1_000_000;
+const NO_STATUS: u8 = u8::MAX;
+/// What sessions have room for at least: crypto_scheduler writes its table of workers without having asked for it.
+const SESSION_BYTES_MIN: u32 = 256;
 
-impl Cipher {
+impl<T> Cipher<T> {
     /// Opens a device for at most `sessions_max` keys in all.
     pub fn open(
         eal: Eal,
@@ -107,18 +168,21 @@ impl Cipher {
         options: AcceleratorOptions,
         sessions_max: u32,
     ) -> Result<Self, Error> {
-        let mut own = Device::attach(eal, device)?;
+        let workers = accel::workers(device);
+        let mut own = Device::attach(eal, device, &workers)?;
         let id = own.id;
         let mut config =
             raw::rte_cryptodev_config { socket_id: -1, nb_queue_pairs: options.queues, ff_disable: 0 };
         // SAFETY: the device exists and is stopped; the configuration is read during the call.
         let result = unsafe { raw::rte_cryptodev_configure(id, &raw mut config) };
-        check(device, "configure the device", result)?;
+        check(device, "configure the device", result).map_err(|error| with_workers(error, &workers))?;
         // SAFETY: the device exists.
-        let size = unsafe { raw::rte_cryptodev_sym_get_private_session_size(id) };
+        let size = unsafe { raw::rte_cryptodev_sym_get_private_session_size(id) }.max(SESSION_BYTES_MIN);
+        // A scheduler's session has one for each of its workers.
+        let sessions = sessions_max.saturating_mul(1 + u32::try_from(workers.len()).unwrap_or(0));
         let pool = OpPool::make(device, |name| {
             // SAFETY: the EAL runs; the name is read during the call only.
-            unsafe { raw::rte_cryptodev_sym_session_pool_create(name, sessions_max, size, 0, 0, -1) }
+            unsafe { raw::rte_cryptodev_sym_session_pool_create(name, sessions, size, 0, 0, -1) }
         })?;
         let pair = raw::rte_cryptodev_qp_conf {
             nb_descriptors: u32::from(options.depth),
@@ -131,24 +195,75 @@ impl Cipher {
             check(device, "set up a queue pair", result)?;
         }
         // SAFETY: configured, every queue pair set up.
-        check(device, "start the device", unsafe { raw::rte_cryptodev_start(id) })?;
+        let started = check(device, "start the device", unsafe { raw::rte_cryptodev_start(id) });
+        started.map_err(|error| with_workers(error, &workers))?;
+        let flags = flags(id, &workers);
+        let is_software = !drivers::is_pci(device) && flags & raw::K_RTE_CRYPTODEV_FF_HW_ACCELERATED == 0;
+        let reach = if is_software && !options.copies { Reach::Pointed } else { Reach::Copied };
         let shared = Arc::new(own);
-        let queue = |index| CryptoQueue::new(Arc::clone(&shared), index, options.depth);
+        let queue =
+            |index| CryptoQueue::new(eal, Arc::clone(&shared), index, options.depth, reach, Ways::of(flags));
         let queues: Result<Vec<_>, Error> = (0..options.queues).map(|index| queue(index).map(Some)).collect();
         Ok(Self { queues: queues? })
     }
 
     /// A queue pair; each can be taken once.
-    pub fn queue(&mut self, index: u16) -> Option<CryptoQueue> {
+    pub fn queue(&mut self, index: u16) -> Option<CryptoQueue<T>> {
         self.queues.get_mut(usize::from(index))?.take()
     }
 }
 
+/// What a scheduler needs, for one that was given nothing.
+fn with_workers(error: Error, workers: &[&str]) -> Error {
+    if workers.is_empty() && error.device.starts_with(accel::SCHEDULER) {
+        return error.with_hint(
+            "a scheduler needs workers and a mode, as in \
+             crypto_scheduler0,worker=crypto_aesni_gcm0,worker=crypto_aesni_gcm1,mode=round-robin",
+        );
+    }
+    if error.device.starts_with(accel::SCHEDULER) && !error.device.contains("mode=") {
+        return error.with_hint("a scheduler needs a mode: round-robin, packet-size-distr or fail-over");
+    }
+    error
+}
+
+/// What the device can do. A scheduler says what any of its workers can: we want what they all can, and whether any is
+/// hardware.
+fn flags(id: u8, workers: &[&str]) -> u64 {
+    let of = |id| {
+        let mut info = raw::rte_cryptodev_info::default();
+        // SAFETY: the device exists; the struct is filled in.
+        unsafe { raw::rte_cryptodev_info_get(id, &raw mut info) };
+        info.feature_flags
+    };
+    let hardware = raw::K_RTE_CRYPTODEV_FF_HW_ACCELERATED;
+    let own = of(id);
+    workers.iter().filter_map(|name| accel::number(name, find)).fold(own, |flags, worker| {
+        let theirs = of(worker);
+        flags & theirs | (flags | theirs) & hardware
+    })
+}
+
+fn find(name: *const core::ffi::c_char) -> i32 {
+    // SAFETY: a terminated string, read during the call only.
+    unsafe { raw::rte_cryptodev_get_dev_id(name) }
+}
+
+impl Ways {
+    fn of(flags: u64) -> Self {
+        let has = |flag| flags & flag != 0;
+        Self {
+            apart: has(raw::K_RTE_CRYPTODEV_FF_OOP_LB_IN_LB_OUT),
+            apart_chained: has(raw::K_RTE_CRYPTODEV_FF_OOP_SGL_IN_SGL_OUT),
+            within_chained: has(raw::K_RTE_CRYPTODEV_FF_IN_PLACE_SGL),
+        }
+    }
+}
+
 impl Device {
-    fn attach(_: Eal, device: &str) -> Result<Self, Error> {
-        // SAFETY: the EAL runs; the name is terminated.
-        let find = |name| unsafe { raw::rte_cryptodev_get_dev_id(name) };
-        Ok(Self { id: accel::attach(device, "cryptography", find)?, name: device.to_owned(), sessions: None })
+    fn attach(_: Eal, device: &str, workers: &[&str]) -> Result<Self, Error> {
+        let id = accel::attach(device, workers, "cryptography", find)?;
+        Ok(Self { id, name: device.to_owned(), sessions: None })
     }
 }
 
@@ -160,15 +275,64 @@ impl Drop for Device {
     }
 }
 
-impl CryptoQueue {
-    fn new(device: Arc<Device>, index: u16, depth: u16) -> Result<Self, Error> {
+impl<T> CryptoQueue<T> {
+    fn new(
+        eal: Eal,
+        device: Arc<Device>,
+        index: u16,
+        depth: u16,
+        reach: Reach,
+        ways: Ways,
+    ) -> Result<Self, Error> {
         let private = u16::try_from(raw::K_AEAD_PRIVATE).unwrap_or(u16::MAX);
         let symmetric = raw::rte_crypto_op_type::RTE_CRYPTO_OP_TYPE_SYMMETRIC;
         let ops = OpPool::make(&device.name, |name| {
             // SAFETY: the EAL runs; the name is read during the call only.
             unsafe { raw::rte_crypto_op_pool_create(name, symmetric, u32::from(depth), 0, private, -1) }
         })?;
-        Ok(Self { sessions: Vec::new(), under_way: 0, ops, index, device })
+        // In place in a copy, or from one vector to the other.
+        let ends = if reach == Reach::Copied { 1 } else { 2 };
+        let segments = Segments::new(eal, &device.name, reach, depth, ends)?;
+        let count = usize::from(depth);
+        let mut own = Self {
+            sessions: Vec::new(),
+            slots: Vec::with_capacity(count),
+            free: Vec::with_capacity(count),
+            staged: Vec::with_capacity(count),
+            staged_slots: Vec::with_capacity(count),
+            refused: Vec::with_capacity(count),
+            jobs: 0,
+            under_way: 0,
+            segments,
+            ways,
+            ops,
+            index,
+            device,
+        };
+        for slot in 0..u32::from(depth) {
+            // SAFETY: a pool of such operations.
+            let op = NonNull::new(unsafe { raw::rte_crypto_op_alloc(own.ops.as_raw(), symmetric) });
+            let Some(op) = op else { break };
+            // SAFETY: fresh from that pool, with room for our own words.
+            let words = unsafe { raw::towpath_aead_init(op.as_ptr(), slot) };
+            let Some(words) = NonNull::new(words) else { break };
+            let (input, output, with) = (Vec::new(), Vec::new(), None);
+            let (at, session, text_len) = (At::Idle, SessionId(0), 0);
+            own.slots.push(Slot {
+                op,
+                own: words,
+                at,
+                input,
+                output,
+                with,
+                from: None,
+                to: None,
+                session,
+                text_len,
+            });
+            own.free.push(slot);
+        }
+        Ok(own)
     }
 
     /// A key of 16 or 32 bytes to encrypt (`seals`) or decrypt with `aad_len` bytes of associated data.
@@ -210,131 +374,270 @@ impl CryptoQueue {
         true
     }
 
-    /// Gives at most [`BURST_MAX`] jobs to the device, from the front; what it has no room for stays, in order. A
-    /// job at the front that can never be done (no such session, no room for the tag, too short for one) goes to
-    /// `refused`.
-    pub fn enqueue(&mut self, jobs: &mut Vec<SealJob>, refused: &mut Vec<SealJob>) -> usize {
-        let mut ops = [ptr::null_mut::<raw::rte_crypto_op>(); BURST_MAX];
-        let mut filled = 0;
-        for (op, job) in ops.iter_mut().zip(jobs.iter()) {
-            let Some(made) = self.text_len(job).and_then(|len| self.fill(job, len)) else { break };
-            *op = made.as_ptr();
-            filled += 1;
+    /// Takes a job, to be handed over by [`Self::flush`]; or leaves it as it was. `fill` writes the nonce, never the
+    /// same twice with one key, and the associated data, where the device will read them.
+    ///
+    /// # Errors
+    /// [`Refusal::Unfit`] if it can never be done: no such session, another length of associated data, no text or tag
+    /// in the input, more than the device takes.
+    #[inline]
+    pub fn stage<const N: usize>(
+        &mut self,
+        mut job: SealJob<'_, T>,
+        fill: impl FnOnce(&mut [u8; IV_LEN], &mut [u8; N]),
+    ) -> Result<(), Refusal> {
+        let session = self.sessions.get_mut(job.session.0 as usize).and_then(Option::as_mut);
+        let session = session.filter(|session| session.aad_len == N && N <= AAD_MAX).ok_or(Refusal::Unfit)?;
+        let (raw, seals) = (session.raw, session.seals);
+        let tag_len = if seals { 0 } else { TAG_LEN };
+        let text_len = job.input.len().checked_sub(job.start).and_then(|len| len.checked_sub(tag_len));
+        let text_len = text_len.ok_or(Refusal::Unfit)?;
+        let at = *self.free.last().ok_or(Refusal::Full)?;
+        let (from, to) = self.segments.ends(self.ways, &mut job, text_len)?;
+        let slot = &mut self.slots[at as usize];
+        // SAFETY: the slot's operation is idle, so these words of it are nobody else's.
+        let own = unsafe { slot.own.as_mut() };
+        if let Some(aad) = own.aad.first_chunk_mut() {
+            fill(&mut own.iv, aad);
         }
-        let count = u16::try_from(filled).unwrap_or(0);
-        // SAFETY: `count` filled operations of ours; this is the only handle to the queue pair, and the device is
-        // started.
-        let taken =
-            unsafe { raw::rte_cryptodev_enqueue_burst(self.device.id, self.index, ops.as_mut_ptr(), count) };
-        let taken = usize::from(taken);
-        for &op in ops.iter().take(filled).skip(taken) {
-            // SAFETY: not taken: still ours, and its job still owns the buffer.
-            unsafe { raw::rte_crypto_op_free(op) };
+        if !seals && let Some(tag) = job.input.last_chunk::<TAG_LEN>() {
+            own.tag = *tag;
         }
-        for job in jobs.drain(..taken) {
-            if let Some(Some(session)) = self.sessions.get_mut(job.session.0 as usize) {
-                session.under_way += 1;
+        let ends = (from.as_raw(), to.as_ref().map_or(ptr::null_mut(), Chain::as_raw));
+        let len = u32::try_from(text_len).unwrap_or(0);
+        // SAFETY: the operation is idle, and the session lives as long as jobs with it. What the chains are pointed at
+        // belongs to the slot from here on, and stays untouched until the operation is back.
+        unsafe { raw::towpath_aead_fill(slot.op.as_ptr(), raw.as_ptr(), ends.0, ends.1, len) };
+        (slot.from, slot.to) = (Some(from), to);
+        (slot.input, slot.output) = (mem::take(job.input), mem::take(job.output));
+        (slot.with, slot.session, slot.text_len, slot.at) =
+            (Some(job.with), job.session, text_len, At::Staged);
+        session.under_way += 1;
+        self.staged.push(slot.op);
+        self.staged_slots.push(at);
+        self.free.pop();
+        self.jobs += 1;
+        Ok(())
+    }
+
+    /// Hands over what is staged, in bursts of at most [`BURST_MAX`]. What the device has no room for stays staged.
+    /// How many it took.
+    #[inline]
+    pub fn flush(&mut self) -> usize {
+        let mut taken_all = 0;
+        while taken_all < self.staged.len() {
+            let burst = &mut self.staged[taken_all..];
+            let count = u16::try_from(burst.len().min(BURST_MAX)).unwrap_or(0);
+            let ops = burst.as_mut_ptr().cast::<*mut raw::rte_crypto_op>();
+            // SAFETY: `count` filled operations of ours, as pointers; this is the only handle to the queue pair, and
+            // the device is started.
+            let taken = unsafe { raw::rte_cryptodev_enqueue_burst(self.device.id, self.index, ops, count) };
+            for &at in self.staged_slots.iter().skip(taken_all).take(taken.into()) {
+                if let Some(slot) = self.slots.get_mut(at as usize) {
+                    slot.at = At::Device;
+                }
             }
-            self.under_way += 1;
-            // The device has it now.
-            let _ = job.buffer.into_raw();
+            taken_all += usize::from(taken);
+            self.under_way += usize::from(taken);
+            if taken < count {
+                taken_all += self.refuse(taken_all);
+                break;
+            }
         }
-        if jobs.first().is_some_and(|job| self.text_len(job).is_none()) {
-            refused.push(jobs.remove(0));
-        }
-        taken
+        self.staged.drain(..taken_all);
+        self.staged_slots.drain(..taken_all);
+        taken_all
     }
 
-    /// The text's length, or `None` if the job makes no sense.
-    fn text_len(&self, job: &SealJob) -> Option<usize> {
-        let session = self.sessions.get(job.session.0 as usize)?.as_ref()?;
-        let len = job.buffer.len();
-        if session.seals {
-            (len + TAG_LEN <= job.buffer.capacity()).then_some(len)
-        } else {
-            len.checked_sub(TAG_LEN)
+    /// The driver has not taken the staged operation at `at`. If it has touched it, it will have none of it, and some
+    /// have even done it: that job must not be tried a second time. One or none.
+    fn refuse(&mut self, at: usize) -> usize {
+        let (Some(op), Some(&slot)) = (self.staged.get(at), self.staged_slots.get(at)) else { return 0 };
+        // SAFETY: not taken: ours.
+        if unsafe { raw::towpath_aead_is_untouched(op.as_ptr()) } != 0 {
+            return 0;
+        }
+        self.refused.push(slot);
+        1
+    }
+
+    /// Gives what is done to `each`, at most [`BURST_MAX`] jobs. How many operations came back.
+    #[inline]
+    pub fn poll(&mut self, mut each: impl FnMut(Sealed<'_, T>)) -> usize {
+        while let Some(slot) = self.refused.pop() {
+            let outcome = self.settle(slot, NO_STATUS);
+            self.hand_out(slot, outcome, &mut each);
+        }
+        if self.under_way == 0 {
+            return 0;
+        }
+        let mut done = [raw::towpath_done::default(); BURST_MAX];
+        let into = done.as_mut_ptr();
+        // SAFETY: room for a burst; the queue pair is used by nobody else; operations that come back are ours.
+        let count = unsafe { raw::towpath_aead_dequeue(self.device.id, self.index, into) };
+        // First all lengths, then all moves: a processor waits long to read what it has just written in part.
+        let mut outcomes = [SealOutcome::Done; BURST_MAX];
+        for (one, outcome) in done.iter().zip(&mut outcomes).take(count.into()) {
+            *outcome = self.settle(one.slot, one.status);
+        }
+        for (one, outcome) in done.iter().zip(outcomes).take(count.into()) {
+            self.hand_out(one.slot, outcome, &mut each);
+        }
+        count.into()
+    }
+
+    /// The operation of a slot is ours again: completes the output, and gives back all but the job.
+    #[inline]
+    fn settle(&mut self, at: u32, status: u8) -> SealOutcome {
+        let outcome = match u32::from(status) {
+            SUCCESS => SealOutcome::Done,
+            FORGED => SealOutcome::Forged,
+            _ => SealOutcome::Failed { status },
+        };
+        let Some(slot) = self.slots.get_mut(at as usize).filter(|slot| slot.at != At::Idle) else {
+            return outcome;
+        };
+        self.under_way -= usize::from(slot.at == At::Device);
+        slot.at = At::Idle;
+        let session = self.sessions.get_mut(slot.session.0 as usize).and_then(Option::as_mut);
+        let seals = session.is_some_and(|session| {
+            session.under_way -= 1;
+            session.seals
+        });
+        let (to, from) = (slot.to.take(), slot.from.take());
+        if outcome == SealOutcome::Done && slot.with.is_some() {
+            match (self.segments.reach(), &from) {
+                (Reach::Pointed, _) => {
+                    let len = slot.output.len() + slot.text_len;
+                    // SAFETY: reserved by `stage`, and since then nobody had the vector; the device says that it has
+                    // written all of the text there.
+                    unsafe { slot.output.set_len(len) };
+                }
+                (Reach::Copied, Some(chain)) => {
+                    self.segments.copy_out(chain, slot.text_len, &mut slot.output);
+                }
+                (Reach::Copied, None) => {}
+            }
+            if seals {
+                // SAFETY: the operation is back, and its tag written.
+                let own = unsafe { slot.own.as_ref() };
+                slot.output.extend_from_slice(&own.tag);
+            }
+        }
+        for chain in [to, from].into_iter().flatten() {
+            self.segments.give_back(chain);
+        }
+        outcome
+    }
+
+    /// Gives a settled job to `each`. One that was given up is nobody's: what was kept for the device goes now.
+    #[inline]
+    fn hand_out(&mut self, at: u32, outcome: SealOutcome, each: &mut impl FnMut(Sealed<'_, T>)) {
+        let Some(slot) = self.slots.get_mut(at as usize) else { return };
+        if let Some(with) = &mut slot.with {
+            each(Sealed { input: &mut slot.input, output: &mut slot.output, with, outcome });
+            self.jobs -= 1;
+            slot.with = None;
+        }
+        for vector in [&mut slot.input, &mut slot.output] {
+            if vector.capacity() > 0 {
+                *vector = Vec::new();
+            }
+        }
+        self.free.push(at);
+    }
+
+    /// Gives every job up, whatever the device may still do with it: what it may still read or write stays here, and
+    /// the jobs that come out have copies. Then no job is under way for the caller.
+    pub fn abandon(&mut self, mut each: impl FnMut(Sealed<'_, T>)) {
+        self.staged.clear();
+        self.staged_slots.clear();
+        self.refused.clear();
+        let mut staged = Vec::new();
+        for (slot, at) in self.slots.iter_mut().zip(0..) {
+            if let Some(mut with) = slot.with.take() {
+                let (mut input, mut output) = (slot.input.clone(), slot.output.clone());
+                let (input, output, with) = (&mut input, &mut output, &mut with);
+                each(Sealed { input, output, with, outcome: SealOutcome::Abandoned });
+                self.jobs -= 1;
+            }
+            if slot.at == At::Staged {
+                staged.push(at);
+            }
+        }
+        for at in staged {
+            let outcome = self.settle(at, NO_STATUS);
+            self.hand_out(at, outcome, &mut each);
         }
     }
 
-    /// An operation for the job, which keeps its buffer; `None` if they have run out.
-    fn fill(&self, job: &SealJob, text_len: usize) -> Option<NonNull<raw::rte_crypto_op>> {
-        let symmetric = raw::rte_crypto_op_type::RTE_CRYPTO_OP_TYPE_SYMMETRIC;
-        let session = self.sessions.get(job.session.0 as usize)?.as_ref()?;
-        // SAFETY: a pool of such operations.
-        let op = NonNull::new(unsafe { raw::rte_crypto_op_alloc(self.ops.as_raw(), symmetric) })?;
-        let own = raw::towpath_aead_own { token: job.token, session: job.session.0 };
-        let (buffer, len) = (job.buffer.as_raw(), u32::try_from(text_len).unwrap_or(0));
-        let (key, iv, aad) = (session.raw.as_ptr(), job.iv.as_ptr(), job.aad.as_ptr());
-        // SAFETY: the operation is ours with room for what is copied into it: a nonce, and at most `AAD_MAX` bytes
-        // of associated data; the buffer has room for text and tag; the session lives as long as jobs with it.
-        unsafe { raw::towpath_aead_fill(op.as_ptr(), key, buffer, len, iv, aad, session.aad_len, own) };
-        Some(op)
-    }
-
-    /// Appends jobs that are done, at most [`BURST_MAX`].
-    pub fn dequeue(&mut self, done: &mut Vec<Sealed>) -> usize {
-        let mut ops = [ptr::null_mut::<raw::rte_crypto_op>(); BURST_MAX];
-        let (room, into) = (u16::try_from(ops.len()).unwrap_or(0), ops.as_mut_ptr());
-        // SAFETY: as much room as said; the queue pair is used by nobody else.
-        let count = unsafe { raw::rte_cryptodev_dequeue_burst(self.device.id, self.index, into, room) };
-        for &op in ops.iter().take(usize::from(count)) {
-            // SAFETY: given back by the device: one of ours, with its own words as `fill` wrote them.
-            let own = unsafe { raw::towpath_aead_own_of(op) };
-            self.under_way -= 1;
-            let session = self.sessions.get_mut(own.session as usize).and_then(Option::as_mut);
-            let seals = session.is_some_and(|session| {
-                session.under_way -= 1;
-                session.seals
-            });
-            // SAFETY: as above.
-            done.push(unsafe { finish(op, own.token, seals) });
-        }
-        usize::from(count)
-    }
-
-    /// Jobs under way.
-    pub fn under_way(&self) -> usize {
-        self.under_way
+    /// Jobs taken and not given back.
+    pub fn jobs(&self) -> usize {
+        self.jobs
     }
 }
 
-/// Takes a finished operation apart and frees it.
-///
-/// # Safety
-/// `op` was made by `fill` and has been dequeued.
-unsafe fn finish(op: *mut raw::rte_crypto_op, token: u64, seals: bool) -> Sealed {
-    // SAFETY: ours again.
-    let status = unsafe { raw::towpath_crypto_status(op) };
-    // SAFETY: as above.
-    let text_len = unsafe { raw::towpath_aead_len(op) } as usize;
-    // SAFETY: as above.
-    let buffer = unsafe { raw::towpath_aead_buffer(op) };
-    // SAFETY: the buffer that `enqueue` gave away, owned by nobody else since.
-    let mut buffer = unsafe { Mbuf::from_raw(buffer) };
-    let outcome = match u32::from(status) {
-        SUCCESS if buffer.set_len(if seals { text_len + TAG_LEN } else { text_len }) => SealOutcome::Done,
-        FORGED => SealOutcome::Forged,
-        _ => SealOutcome::Failed { status },
-    };
-    // SAFETY: taken apart; not used again.
-    unsafe { raw::rte_crypto_op_free(op) };
-    Sealed { token, buffer, outcome }
+impl Segments {
+    /// Chains over the text and what it becomes; one alone if that is in place.
+    #[inline]
+    fn ends<T>(
+        &mut self,
+        ways: Ways,
+        job: &mut SealJob<'_, T>,
+        text_len: usize,
+    ) -> Result<(Chain, Option<Chain>), Refusal> {
+        let is_chained = text_len > SEGMENT_BYTES;
+        let reach = self.reach();
+        let is_apart = if is_chained { ways.apart_chained } else { ways.apart };
+        let can_chain = ways.within_chained || is_apart && reach == Reach::Pointed;
+        if is_chained && (!can_chain || text_len > Segments::bytes_max(reach)) {
+            return Err(Refusal::Unfit);
+        }
+        let end = job.start + text_len;
+        if reach == Reach::Copied {
+            let text = job.input.get(job.start..end).ok_or(Refusal::Unfit)?;
+            return self.copy_in(text).map(|chain| (chain, None)).ok_or(Refusal::Full);
+        }
+        let lengths = [text_len, text_len];
+        if !self.has(&lengths) {
+            return Err(Refusal::Full);
+        }
+        job.output.reserve(text_len + TAG_LEN);
+        let text = job.input.get(job.start..end).ok_or(Refusal::Unfit)?.as_ptr().cast_mut();
+        let room = job.output.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+        let from = if is_apart { text } else { room };
+        if !is_apart {
+            // SAFETY: as many bytes as were reserved, of another vector.
+            unsafe { ptr::copy_nonoverlapping(text, room, text_len) };
+        }
+        // SAFETY: bytes of a vector's memory, which the slot holds until the operation is back; a device reads what is
+        // in, and writes what is out. That the vectors themselves move does not move them.
+        let first = unsafe { self.point(from, text_len) }.ok_or(Refusal::Full)?;
+        // SAFETY: as above.
+        let second = is_apart.then(|| unsafe { self.point(room, text_len) }.ok_or(Refusal::Full));
+        Ok((first, second.transpose()?))
+    }
 }
 
-impl Drop for CryptoQueue {
+impl<T> Drop for CryptoQueue<T> {
     fn drop(&mut self) {
-        // Buffers under way come back first. Hardware that has died keeps them, and what they need.
-        let mut done = Vec::new();
+        self.abandon(|_| ());
+        // What is under way comes back first.
         for _ in 0..DRAIN_POLLS_MAX {
             if self.under_way == 0 {
                 break;
             }
-            self.dequeue(&mut done);
-            done.clear();
+            self.poll(|_| ());
         }
         if self.under_way > 0 {
-            core::mem::forget(Arc::clone(&self.device));
+            // Hardware that has died keeps its device open, the operations, and the memory it may still write.
+            mem::forget(Arc::clone(&self.device));
+            mem::forget(mem::take(&mut self.slots));
             return;
+        }
+        for slot in &self.slots {
+            // SAFETY: ours, idle, and not used again.
+            unsafe { raw::rte_crypto_op_free(slot.op.as_ptr()) };
         }
         for session in self.sessions.drain(..).flatten() {
             // SAFETY: no job uses it any more.
@@ -343,9 +646,9 @@ impl Drop for CryptoQueue {
     }
 }
 
-impl fmt::Debug for CryptoQueue {
+impl<T> fmt::Debug for CryptoQueue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CryptoQueue({} of {}, {} under way)", self.index, self.device.name, self.under_way)
+        write!(f, "CryptoQueue({} of {}, {} under way)", self.index, self.device.name, self.jobs)
     }
 }
 

@@ -75,11 +75,6 @@ impl Mbuf {
         raw.as_ptr()
     }
 
-    /// The buffer, still owned by this.
-    pub(crate) fn as_raw(&self) -> *mut raw::rte_mbuf {
-        self.0.as_ptr()
-    }
-
     /// A field at its offset.
     ///
     /// # Safety

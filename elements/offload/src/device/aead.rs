@@ -1,23 +1,19 @@
 //! Seals by a cryptodev: the cipher is the device's; envelopes, keys and the replay window are `seal`'s.
 
-use dpdk_sys::{AAD_MAX, CryptoQueue, Pool, SealJob, SealOutcome, Sealed, SessionId};
+use dpdk_sys::{CryptoQueue, SealJob, SealOutcome, Sealed, SessionId};
 use hashbrown::HashMap;
-use shard::{Job, JobError, Seal, Work};
+use shard::{Job, JobError, JobKey, Work};
 
-use super::slots::Slots;
-use super::{BUFFER_BYTES, DEPTH, Outbox, Refusal, SESSIONS_MAX, Watch};
-use crate::seal::{AAD_BYTES, FarName, HEADER_BYTES, Header, Sealer, TAG_BYTES, associated, nonce};
+use super::{Outbox, Refusal, SESSIONS_MAX, Watch, take_out};
+use crate::seal::{AAD_BYTES, FarName, HEADER_BYTES, Header, Sealer, TAG_BYTES, associate, nonce};
 
 /// The queue pair of a shard.
 pub(super) struct AeadLane {
-    queue: CryptoQueue,
-    pool: Pool,
-    pending: Slots<Pending>,
-    /// Taken, not yet handed over.
-    staged: Vec<SealJob>,
-    done: Vec<Sealed>,
-    refused: Vec<SealJob>,
+    // Jobs under way are here, with their bytes.
+    queue: CryptoQueue<Pending>,
     sessions: HashMap<Session, Held>,
+    /// The session used last: seals go on with theirs.
+    last: Option<(Session, SessionId)>,
     /// Keys to be ended when their last job is.
     stale: Vec<SessionId>,
     /// Of the keys the sessions are from.
@@ -38,22 +34,18 @@ struct Held {
     used: u64,
 }
 
-struct Pending {
-    job: Job,
-    header: Header,
+/// What of a job the device has no use for.
+pub(super) struct Pending {
+    key: JobKey,
+    work: Work,
 }
 
 impl AeadLane {
-    pub(super) fn new(queue: CryptoQueue, pool: Pool) -> Self {
-        let depth = usize::from(DEPTH);
+    pub(super) fn new(queue: CryptoQueue<Pending>) -> Self {
         Self {
             queue,
-            pool,
-            pending: Slots::new(depth),
-            staged: Vec::with_capacity(depth),
-            done: Vec::with_capacity(depth),
-            refused: Vec::new(),
             sessions: HashMap::new(),
+            last: None,
             stale: Vec::new(),
             version: 0,
             tick: 0,
@@ -61,80 +53,94 @@ impl AeadLane {
         }
     }
 
+    #[inline]
     pub(super) fn take(
         &mut self,
-        job: Job,
+        job: &mut Job,
         sealer: &mut Sealer,
         out: &mut Outbox,
-    ) -> Result<(), (Job, Refusal)> {
+    ) -> Result<(), Refusal> {
         if self.watch.is_dead {
-            return Err((job, Refusal::Dead));
-        }
-        if job.input.is_empty() || job.input.len() + TAG_BYTES > BUFFER_BYTES {
-            return Err((job, Refusal::Unfit));
-        }
-        if self.pending.is_full() {
-            return Err((job, Refusal::Full));
+            return Err(Refusal::Dead);
         }
         if sealer.version() != self.version {
             self.version = sealer.version();
             self.forget();
         }
-        match job.work {
-            Work::Seal(seal) => match sealer.next_header(&seal) {
-                Ok(header) => self.stage(job, &seal, header, &header.emit(), 0, sealer),
-                Err(error) => {
-                    out.done(job, Err(error));
-                    Ok(())
-                }
-            },
-            Work::Open(seal) => match sealer.begin_open(&seal, &job.input) {
-                // The first message of a sender is the CPU's: only what has proved itself gets a session.
-                Ok((header, _)) if !sealer.knows(&FarName::of(&seal, &header)) => Err((job, Refusal::Unfit)),
-                // No text: the tag alone. Some devices refuse that.
-                Ok(_) if job.input.len() == HEADER_BYTES + TAG_BYTES => Err((job, Refusal::Unfit)),
-                Ok((header, bytes)) => {
-                    let bytes = *bytes;
-                    self.stage(job, &seal, header, &bytes, HEADER_BYTES, sealer)
-                }
-                Err(error) => {
+        let (header, failed) = match &job.work {
+            _ if job.input.is_empty() => return Err(Refusal::Unfit),
+            Work::Seal(seal) => (sealer.next_header(seal), None),
+            // No text: the tag alone. Some devices refuse that.
+            Work::Open(_) if job.input.len() == HEADER_BYTES + TAG_BYTES => return Err(Refusal::Unfit),
+            Work::Open(seal) => {
+                let begun = sealer.begin_open(seal, &job.input).map(|(header, _)| header);
+                (begun, begun.err())
+            }
+            Work::Compress(_) | Work::Decompress(..) => return Err(Refusal::Unfit),
+        };
+        match header {
+            Ok(header) => self.stage(job, &header, sealer),
+            Err(error) => {
+                if let Some(error) = failed {
                     sealer.count_open(Err(error));
-                    out.done(job, Err(error));
-                    Ok(())
                 }
-            },
-            Work::Compress(_) | Work::Decompress(..) => Err((job, Refusal::Unfit)),
+                out.done(take_out(job), Err(error));
+                Ok(())
+            }
         }
     }
 
-    /// Copies the input from `start` on into a buffer, with all that goes with it.
-    fn stage(
-        &mut self,
-        job: Job,
-        seal: &Seal,
-        header: Header,
-        bytes: &[u8; HEADER_BYTES],
-        start: usize,
-        sealer: &Sealer,
-    ) -> Result<(), (Job, Refusal)> {
-        let wanted = Session { key: FarName::of(seal, &header), seals: start == 0 };
-        let Some(session) = self.session(wanted, sealer) else { return Err((job, Refusal::Unfit)) };
-        let text = job.input.get(start..).unwrap_or_default();
-        let Some(mut buffer) = self.pool.alloc(text.len()) else { return Err((job, Refusal::Full)) };
-        buffer.copy_from_slice(text);
-        let mut aad = [0; AAD_MAX];
-        aad[..AAD_BYTES].copy_from_slice(&associated(bytes, seal));
-        let iv = nonce(header.counter);
-        let token = self.pending.insert(Pending { job, header }).map_err(|p| (p.job, Refusal::Full))?;
-        self.staged.push(SealJob { session, buffer, iv, aad, token });
-        Ok(())
+    /// Gives the job to the queue pair, with all that goes with it.
+    #[inline]
+    fn stage(&mut self, job: &mut Job, header: &Header, sealer: &Sealer) -> Result<(), Refusal> {
+        let Job { key, work, input, output } = job;
+        let work = &*work;
+        let (Work::Seal(seal) | Work::Open(seal)) = work else { return Err(Refusal::Unfit) };
+        let seals = matches!(work, Work::Seal(_));
+        let wanted = Session { key: FarName::of(seal, header), seals };
+        let last = self.last.filter(|(session, _)| *session == wanted).map(|(_, id)| id);
+        let session = last.or_else(|| self.session(wanted, sealer)).ok_or(Refusal::Unfit)?;
+        let (mut start, begin) = (HEADER_BYTES, output.len());
+        if seals {
+            start = 0;
+            output.reserve(HEADER_BYTES + input.len() + TAG_BYTES);
+            output.extend_from_slice(&[0; HEADER_BYTES]);
+            if let Some(room) = output.get_mut(begin..).and_then(<[u8]>::first_chunk_mut) {
+                header.emit_to(room);
+            }
+        }
+        let with = Pending { key: *key, work: *work };
+        let staged = self.queue.stage(
+            SealJob { session, input, start, output, with },
+            |iv, aad: &mut [u8; AAD_BYTES]| {
+                *iv = nonce(header.counter);
+                if let Some(room) = aad.first_chunk_mut() {
+                    header.emit_to(room);
+                }
+                associate(seal, aad);
+            },
+        );
+        staged.map_err(|refusal| {
+            job.output.truncate(begin);
+            refusal.into()
+        })
     }
 
+    /// The session of a key; a new one only for a sender that has proved itself: its first message is the CPU's.
     fn session(&mut self, wanted: Session, sealer: &Sealer) -> Option<SessionId> {
         self.tick += 1;
+        // While it was the last, its uses were not noted.
+        if let Some(held) = self.last.and_then(|(last, _)| self.sessions.get_mut(&last)) {
+            held.used = self.tick;
+        }
+        self.last = None;
         if let Some(held) = self.sessions.get_mut(&wanted) {
             held.used = self.tick;
+            self.last = Some((wanted, held.id));
             return Some(held.id);
+        }
+        if !wanted.seals && !sealer.knows(&wanted.key) {
+            return None;
         }
         if self.sessions.len() + self.stale.len() >= usize::from(SESSIONS_MAX) {
             let oldest = self.sessions.iter().min_by_key(|(_, held)| held.used).map(|(key, _)| *key)?;
@@ -147,90 +153,93 @@ impl AeadLane {
         let key = sealer.key(&wanted.key)?;
         let id = self.queue.session(key.bytes(), wanted.seals, AAD_BYTES).ok()?;
         self.sessions.insert(wanted, Held { id, used: self.tick });
+        self.last = Some((wanted, id));
         Some(id)
     }
 
     pub(super) fn flush(&mut self) {
-        while !self.staged.is_empty() && self.watch.hears() {
-            let refused = self.refused.len();
-            if self.queue.enqueue(&mut self.staged, &mut self.refused) == 0 && self.refused.len() == refused {
-                break;
-            }
+        if self.watch.hears() {
+            self.queue.flush();
         }
     }
 
     /// Jobs that came back.
+    #[inline]
     pub(super) fn poll(&mut self, sealer: &mut Sealer, out: &mut Outbox) -> usize {
         if !self.watch.hears() {
             return 0;
         }
-        let mut count = 0;
-        while let Some(one) = self.refused.pop() {
-            count += 1;
-            if let Some(pending) = self.pending.remove(one.token) {
-                out.failed += 1;
-                out.again.push_back(pending.job);
+        let (mut count, mut sealed, mut opened) = (0, 0, 0);
+        loop {
+            let came = self.queue.poll(|one| match finish(one, sealer, out) {
+                Some(Work::Seal(_)) => sealed += 1,
+                Some(Work::Open(_)) => opened += 1,
+                _ => {}
+            });
+            count += came;
+            if came == 0 {
+                break;
             }
         }
-        let mut done = core::mem::take(&mut self.done);
-        while self.queue.dequeue(&mut done) > 0 {
-            count += done.len();
-            for one in done.drain(..) {
-                self.finish(one, sealer, out);
-            }
-        }
-        self.done = done;
+        sealer.count_device(sealed, opened);
         if !self.stale.is_empty() {
             self.stale.retain(|id| !self.queue.end_session(*id));
         }
         count
     }
 
-    fn finish(&mut self, one: Sealed, sealer: &mut Sealer, out: &mut Outbox) {
-        let Some(Pending { mut job, header }) = self.pending.remove(one.token) else { return };
-        let Job { work, output, .. } = &mut job;
-        let result = match (work, one.outcome) {
-            (Work::Seal(_), SealOutcome::Done) => {
-                output.extend_from_slice(&header.emit());
-                output.extend_from_slice(&one.buffer);
-                sealer.count_sealed();
-                Ok(())
-            }
-            (Work::Open(seal), SealOutcome::Done) => {
-                let result = sealer.finish_open(seal, &header);
-                if result.is_ok() {
-                    output.extend_from_slice(&one.buffer);
-                }
-                sealer.count_open(result);
-                result
-            }
-            (Work::Open(_), SealOutcome::Forged) => {
-                sealer.count_open(Err(JobError::Forged));
-                Err(JobError::Forged)
-            }
-            _ => {
-                out.failed += 1;
-                out.again.push_back(job);
-                return;
-            }
-        };
-        out.done(job, result);
-    }
-
     pub(super) fn under_way(&self) -> usize {
-        self.pending.len()
+        self.queue.jobs()
     }
 
     /// No session is used for another job.
     pub(super) fn forget(&mut self) {
+        self.last = None;
         self.stale.extend(self.sessions.drain().map(|(_, held)| held.id));
         self.stale.retain(|id| !self.queue.end_session(*id));
     }
 
-    /// Gives all jobs back; the device may keep its buffers.
+    /// Gives copies of all jobs back; the device may keep what it was pointed at.
     pub(super) fn die(&mut self, out: &mut Outbox) {
-        self.staged.clear();
-        self.refused.clear();
-        out.again.extend(self.pending.remove_all().map(|pending| pending.job));
+        self.queue.abandon(|one| out.again.push_back(as_it_was(one)));
     }
+}
+
+/// What was done, if it was done well.
+#[inline]
+fn finish(one: Sealed<'_, Pending>, sealer: &mut Sealer, out: &mut Outbox) -> Option<Work> {
+    let result = match (&mut one.with.work, one.outcome) {
+        (Work::Seal(_), SealOutcome::Done) => Ok(()),
+        (Work::Open(seal), SealOutcome::Done) => {
+            let text_len = one.input.len() - HEADER_BYTES - TAG_BYTES;
+            let opened = Header::parse(one.input).and_then(|(header, _)| sealer.finish_open(seal, &header));
+            if let Err(error) = opened {
+                sealer.count_open(Err(error));
+                one.output.truncate(one.output.len() - text_len);
+            }
+            opened
+        }
+        (Work::Open(_), SealOutcome::Forged) => {
+            sealer.count_open(Err(JobError::Forged));
+            Err(JobError::Forged)
+        }
+        _ => {
+            out.failed += u64::from(one.outcome != SealOutcome::Abandoned);
+            out.again.push_back(as_it_was(one));
+            return None;
+        }
+    };
+    let done = out.room(one.with.key, one.with.work, result);
+    core::mem::swap(&mut done.job.input, one.input);
+    core::mem::swap(&mut done.job.output, one.output);
+    result.ok().map(|()| one.with.work)
+}
+
+/// The job, to be done elsewhere: without the header put before what was not to come.
+fn as_it_was(one: Sealed<'_, Pending>) -> Job {
+    let Pending { key, work } = *one.with;
+    if matches!(work, Work::Seal(_)) {
+        one.output.truncate(one.output.len() - HEADER_BYTES);
+    }
+    Job { key, work, input: core::mem::take(one.input), output: core::mem::take(one.output) }
 }

@@ -3,30 +3,30 @@
 use core::ops::Range;
 
 use abi::Encoding;
-use dpdk_sys::{CompressJob, CompressOutcome, CompressQueue, Compressed, Direction, Mbuf, Pool};
-use shard::{Job, JobError, Work};
+use dpdk_sys::{CompressJob, CompressOutcome, CompressQueue, Compressed, Direction};
+use shard::{Job, JobError, JobKey, Work};
 
-use super::slots::Slots;
-use super::{BUFFER_BYTES, DEPTH, Outbox, Refusal, Watch};
+use super::{Outbox, Refusal, Watch, take_out};
 use crate::codec::{ends_with_checksum, size_hint};
 use crate::wrapper;
 
 /// The queue pair of a shard.
 pub(super) struct DeflateLane {
-    // Jobs on the device keep their buffers until the queue is dropped.
-    queue: CompressQueue,
-    pool: Pool,
-    pending: Slots<Pending>,
-    /// Taken, not yet handed over.
-    staged: Vec<CompressJob>,
-    done: Vec<Compressed>,
+    // Jobs under way are here, with their bytes.
+    queue: CompressQueue<Pending>,
+    /// To be tried again with more room, and the job's own share of that.
+    retries: Vec<(Job, Pending)>,
     pub(super) watch: Watch,
 }
 
-struct Pending {
-    job: Job,
+/// What of a job the device has no use for.
+pub(super) struct Pending {
+    key: JobKey,
+    work: Work,
     /// The stream in the input.
     body: Range<usize>,
+    /// Where its output begins.
+    start: usize,
     /// More room than this attempt has is not to be had here.
     is_last: bool,
 }
@@ -37,76 +37,65 @@ fn bound(len: usize) -> usize {
 }
 
 impl DeflateLane {
-    pub(super) fn new(queue: CompressQueue, pool: Pool) -> Self {
-        let depth = usize::from(DEPTH).min(queue.depth());
-        Self {
-            queue,
-            pool,
-            pending: Slots::new(depth),
-            staged: Vec::with_capacity(depth),
-            done: Vec::with_capacity(depth),
-            watch: Watch::default(),
-        }
+    pub(super) fn new(queue: CompressQueue<Pending>) -> Self {
+        Self { queue, retries: Vec::new(), watch: Watch::default() }
     }
 
-    pub(super) fn take(&mut self, job: Job, out: &mut Outbox) -> Result<(), (Job, Refusal)> {
+    pub(super) fn take(&mut self, job: &mut Job, out: &mut Outbox) -> Result<(), Refusal> {
         if self.watch.is_dead {
-            return Err((job, Refusal::Dead));
+            return Err(Refusal::Dead);
         }
-        let input = job.input.len();
-        match job.work {
-            Work::Compress(Encoding::Gzip | Encoding::Deflate)
-                if input > 0 && bound(input) <= BUFFER_BYTES =>
-            {
-                let pending = Pending { job, body: 0..input, is_last: true };
-                self.stage(pending, Direction::Compress, bound(input))
+        let (key, work, start) = (job.key, job.work, job.output.len());
+        match work {
+            Work::Compress(how @ (Encoding::Gzip | Encoding::Deflate)) if !job.input.is_empty() => {
+                let (header, len) = (wrapper::header(how), job.input.len());
+                job.output.reserve(header.len() + bound(len) + wrapper::END_BYTES_MAX);
+                job.output.extend_from_slice(header);
+                let pending = Pending { key, work, body: 0..len, start, is_last: true };
+                self.stage(job, pending, Direction::Compress, bound(len))
             }
-            Work::Decompress(how @ (Encoding::Gzip | Encoding::Deflate), max) if input <= BUFFER_BYTES => {
+            Work::Decompress(how @ (Encoding::Gzip | Encoding::Deflate), max) => {
                 let body = wrapper::body(how, &job.input);
                 let (body, hint) = match body.and_then(|body| Ok((body, size_hint(how, &job.input)?))) {
                     Ok(found) => found,
                     Err(error) => {
-                        out.done(job, Err(error));
+                        out.done(take_out(job), Err(error));
                         return Ok(());
                     }
                 };
-                let limit = limit(max);
+                let limit = self.limit(max);
                 let room = hint.saturating_add(SLACK_BYTES).clamp(SLACK_BYTES, limit);
-                let pending = Pending { job, body, is_last: room == limit };
-                self.stage(pending, Direction::Decompress, room)
+                let pending = Pending { key, work, body, start, is_last: room == limit };
+                self.stage(job, pending, Direction::Decompress, room)
             }
-            _ => Err((job, Refusal::Unfit)),
+            _ => Err(Refusal::Unfit),
         }
     }
 
-    fn stage(&mut self, pending: Pending, direction: Direction, room: usize) -> Result<(), (Job, Refusal)> {
-        if self.pending.is_full() {
-            return Err((pending.job, Refusal::Full));
-        }
-        let input = pending.job.input.get(pending.body.clone()).unwrap_or_default();
-        let buffers = self.pool.alloc(input.len()).zip(self.pool.alloc(room));
-        let Some((mut from, to)) = buffers else { return Err((pending.job, Refusal::Full)) };
-        from.copy_from_slice(input);
-        self.stage_with(pending, direction, from, to)
+    /// The most room a job gets.
+    fn limit(&self, max: usize) -> usize {
+        max.saturating_add(SLACK_BYTES).min(self.queue.room_max(Direction::Decompress))
     }
 
-    fn stage_with(
+    fn stage(
         &mut self,
-        pending: Pending,
+        job: &mut Job,
+        with: Pending,
         direction: Direction,
-        from: Mbuf,
-        to: Mbuf,
-    ) -> Result<(), (Job, Refusal)> {
-        let token = self.pending.insert(pending).map_err(|pending| (pending.job, Refusal::Full))?;
-        self.staged.push(CompressJob { direction, from, to, token });
-        Ok(())
+        room: usize,
+    ) -> Result<(), Refusal> {
+        let Job { input, output, .. } = job;
+        let (body, start) = (with.body.clone(), with.start);
+        let staged = self.queue.stage(CompressJob { direction, input, body, output, room, with });
+        staged.map_err(|refusal| {
+            job.output.truncate(start);
+            refusal.into()
+        })
     }
 
     pub(super) fn flush(&mut self) {
-        while !self.staged.is_empty() && self.watch.hears() {
-            if self.queue.enqueue(&mut self.staged) == 0 {
-                break;
-            }
+        if self.watch.hears() {
+            self.queue.flush();
         }
     }
 
@@ -115,81 +104,87 @@ impl DeflateLane {
         if !self.watch.hears() {
             return 0;
         }
-        let mut done = core::mem::take(&mut self.done);
-        let mut count = 0;
-        while self.queue.dequeue(&mut done) > 0 {
-            count += done.len();
-            for one in done.drain(..) {
-                self.finish(one, out);
+        let (mut count, mut retries) = (0, core::mem::take(&mut self.retries));
+        let room_max = self.queue.room_max(Direction::Decompress);
+        loop {
+            let came = self.queue.poll(|one| retries.extend(finish(one, room_max, out)));
+            if came == 0 {
+                break;
+            }
+            count += came;
+        }
+        for (mut job, pending) in retries.drain(..) {
+            let room = match pending.work {
+                Work::Decompress(_, max) => self.limit(max),
+                _ => 0,
+            };
+            if self.stage(&mut job, pending, Direction::Decompress, room).is_err() {
+                out.again.push_back(job);
             }
         }
-        self.done = done;
+        self.retries = retries;
         count
     }
 
-    fn finish(&mut self, one: Compressed, out: &mut Outbox) {
-        let Some(mut pending) = self.pending.remove(one.token) else { return };
-        let job = &mut pending.job;
-        match (job.work, one.outcome) {
-            (Work::Compress(how), CompressOutcome::Done { .. }) => {
-                job.output.extend_from_slice(wrapper::header(how));
-                job.output.extend_from_slice(&one.to);
-                wrapper::end(how, &job.input, &mut job.output);
-                out.done(pending.job, Ok(()));
-            }
-            (Work::Decompress(how, max), CompressOutcome::Done { consumed }) => {
-                // What follows the stream must be the trailer, and nothing else. (Of the software drivers, isal calls
-                // everything read: two equal streams in a row pass for one with it.)
-                let is_whole = consumed == pending.body.len();
-                let result = if one.to.len() > max {
-                    Err(JobError::TooLarge)
-                } else if is_whole && ends_with_checksum(how, &job.input, &one.to) {
-                    job.output.extend_from_slice(&one.to);
-                    Ok(())
-                } else {
-                    Err(JobError::Corrupt)
-                };
-                out.done(pending.job, result);
-            }
-            (Work::Decompress(_, max), CompressOutcome::OutOfSpace) if !pending.is_last => {
-                pending.is_last = true;
-                match self.pool.alloc(limit(max)) {
-                    Some(to) => {
-                        if let Err((job, _)) = self.stage_with(pending, Direction::Decompress, one.from, to) {
-                            out.again.push_back(job);
-                        }
-                    }
-                    None => out.again.push_back(pending.job),
-                }
-            }
-            (Work::Decompress(_, max), CompressOutcome::OutOfSpace) if max + SLACK_BYTES <= limit(max) => {
-                out.done(pending.job, Err(JobError::TooLarge));
-            }
-            // Larger than a buffer, or nothing this device can do; the CPU tells what is wrong, if anything is.
-            (_, CompressOutcome::OutOfSpace) => out.again.push_back(pending.job),
-            (_, CompressOutcome::Failed { .. }) => {
-                out.failed += 1;
-                out.again.push_back(pending.job);
-            }
-            (Work::Seal(_) | Work::Open(_), _) => out.again.push_back(pending.job),
-        }
-    }
-
     pub(super) fn under_way(&self) -> usize {
-        self.pending.len()
+        self.queue.jobs()
     }
 
-    /// Gives all jobs back; the device may keep its buffers.
+    /// Gives copies of all jobs back; the device may keep what it was pointed at.
     pub(super) fn die(&mut self, out: &mut Outbox) {
-        self.staged.clear();
-        out.again.extend(self.pending.remove_all().map(|pending| pending.job));
+        self.queue.abandon(|one| out.again.push_back(as_it_was(one.input, one.output, &one.with)));
     }
+}
+
+/// Judges what came back; gives what is to be tried once more with all the room there is.
+fn finish(one: Compressed<Pending>, room_max: usize, out: &mut Outbox) -> Option<(Job, Pending)> {
+    let Compressed { input, mut output, with: mut pending, outcome } = one;
+    let result = match (pending.work, outcome) {
+        (Work::Compress(how), CompressOutcome::Done { .. }) => {
+            wrapper::end(how, &input, &mut output);
+            Ok(())
+        }
+        (Work::Decompress(how, max), CompressOutcome::Done { consumed }) => {
+            // What follows the stream must be the trailer, and nothing else. (Of the software drivers, isal calls
+            // everything read: two equal streams in a row pass for one with it.)
+            let is_whole = consumed == pending.body.len();
+            let plain = output.get(pending.start..).unwrap_or_default();
+            if plain.len() > max {
+                Err(JobError::TooLarge)
+            } else if is_whole && ends_with_checksum(how, &input, plain) {
+                Ok(())
+            } else {
+                Err(JobError::Corrupt)
+            }
+        }
+        (Work::Decompress(..), CompressOutcome::OutOfSpace) if !pending.is_last => {
+            pending.is_last = true;
+            return Some((as_it_was(input, output, &pending), pending));
+        }
+        (Work::Decompress(_, max), CompressOutcome::OutOfSpace)
+            if max.saturating_add(SLACK_BYTES) <= room_max =>
+        {
+            Err(JobError::TooLarge)
+        }
+        // Larger than the device has room for, or nothing it can do; the CPU tells what is wrong, if anything is.
+        _ => {
+            out.failed += u64::from(matches!(outcome, CompressOutcome::Failed { .. }));
+            out.again.push_back(as_it_was(input, output, &pending));
+            return None;
+        }
+    };
+    if result.is_err() {
+        output.truncate(pending.start);
+    }
+    out.done(Job { key: pending.key, work: pending.work, input, output }, result);
+    None
+}
+
+/// The job, to be done elsewhere: without the header of what was not to come.
+fn as_it_was(input: Vec<u8>, mut output: Vec<u8>, pending: &Pending) -> Job {
+    output.truncate(pending.start);
+    Job { key: pending.key, work: pending.work, input, output }
 }
 
 /// Room beyond what a message may have, so that one that is just as large as it may be is told from a larger one.
 const SLACK_BYTES: usize = 64;
-
-/// The most room a job gets.
-fn limit(max: usize) -> usize {
-    max.saturating_add(SLACK_BYTES).min(BUFFER_BYTES)
-}

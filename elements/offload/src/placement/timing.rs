@@ -15,10 +15,12 @@ use crate::seal::Keys;
 const FIGURE: Duration = Duration::from_micros(1500);
 /// Bursts a figure is the best of, at least.
 const BURSTS_MIN: u32 = 3;
-/// Jobs a burst has.
-const BURST: usize = 8;
+/// Jobs a burst has, of a size.
+fn burst_of(size: usize) -> usize {
+    if size > 64 << 10 { 2 } else { 8 }
+}
 
-/// Times both providers at every size; about 60 ms. `None` if the system gives no random numbers.
+/// Times both providers at every size; about 150 ms. `None` if the system gives no random numbers.
 pub fn measure(devices: &mut Devices, choice: Choice) -> Option<Placement> {
     let Some(mut lanes) = devices.take(0) else { return Some(Placement { choice, costs: None }) };
     let keys = Arc::new(Keys::for_timing()?);
@@ -27,8 +29,9 @@ pub fn measure(devices: &mut Devices, choice: Choice) -> Option<Placement> {
     for (kind, row) in Kind::ALL.into_iter().zip(&mut costs) {
         for (size, cost) in SIZES.into_iter().zip(row) {
             let job = job(kind, size, &mut bench)?;
-            cost.cpu_ns = on_cpu(&job, &mut bench);
-            cost.device_ns = on_device(&job, &mut bench, &mut lanes);
+            let burst = burst_of(size);
+            cost.cpu_ns = on_cpu(&job, burst, &mut bench);
+            cost.device_ns = on_device(&job, burst, &mut bench, &mut lanes);
         }
     }
     lanes.forget_keys();
@@ -103,39 +106,37 @@ fn copy(job: &Job) -> Job {
     Job { key: job.key, work: job.work, input: job.input.clone(), output: Vec::with_capacity(2 << 16) }
 }
 
-fn on_cpu(job: &Job, bench: &mut Bench) -> u64 {
+fn on_cpu(job: &Job, count: usize, bench: &mut Bench) -> u64 {
     let mut job = copy(job);
     let burst = || {
-        for _ in 0..BURST {
+        for _ in 0..count {
             job.output.clear();
             bench.run(&mut job, usize::MAX).ok()?;
         }
-        Some(BURST)
+        Some(count)
     };
     best(burst).unwrap_or(u64::MAX)
 }
 
-fn on_device(job: &Job, bench: &mut Bench, lanes: &mut Lanes) -> Option<u64> {
+fn on_device(job: &Job, count: usize, bench: &mut Bench, lanes: &mut Lanes) -> Option<u64> {
     if !lanes.has(&job.work) {
         return None;
     }
-    let mut jobs: Vec<Job> = (0..BURST).map(|_| copy(job)).collect();
+    let mut jobs: Vec<Job> = (0..count).map(|_| copy(job)).collect();
     let mut out = Outbox::default();
     best(|| {
-        for mut job in jobs.drain(..) {
+        for job in &mut jobs {
             job.output.clear();
             lanes.take(job, &mut bench.sealer, &mut out).ok()?;
         }
+        jobs.clear();
         lanes.flush();
         // A device that answers nothing is left to the CPU.
         let begun = now();
-        while out.ready.len() < BURST {
+        while lanes.under_way() > 0 && begun.elapsed() < Duration::from_millis(100) {
             lanes.poll(&mut bench.sealer, &mut out);
-            if !out.again.is_empty() || begun.elapsed() > Duration::from_millis(100) {
-                return None;
-            }
         }
-        jobs.extend(out.ready.drain(..).map(|done| done.job));
-        Some(BURST)
+        jobs.extend(out.ready.drain(..).filter(|done| done.result.is_ok()).map(|done| done.job));
+        (jobs.len() == count).then_some(count)
     })
 }

@@ -105,25 +105,36 @@ fn oracle_unpacks(how: Encoding, packed: &[u8]) -> Vec<u8> {
 
 #[test]
 fn devices_do_what_the_cpu_does() {
-    for (compression, crypto) in [
-        ("compress_isal0", "crypto_aesni_gcm0"),
-        ("compress_zlib0", "crypto_openssl0"),
-        ("compress_isal0", "crypto_aesni_mb0"),
+    let scheduler = "crypto_scheduler0,worker=crypto_aesni_gcm0,worker=crypto_aesni_gcm1,mode=round-robin";
+    for (compression, crypto, copies) in [
+        ("compress_isal0", "crypto_aesni_gcm0", false),
+        ("compress_zlib0", "crypto_openssl0", false),
+        ("compress_isal0", "crypto_aesni_mb0", false),
+        ("compress_isal0", scheduler, false),
+        // As hardware would have it.
+        ("compress_isal0", "crypto_aesni_gcm0", true),
     ] {
         let options = DeviceOptions {
             compression: Some(compression.into()),
             crypto: Some(crypto.into()),
             memory: DeviceMemory::Ordinary(256),
             others: Vec::new(),
+            copies,
         };
         let mut devices = Devices::open(&options, 2).unwrap_or_else(|error| panic!("{error}"));
         let placement = measure(&mut devices, Choice::Measured).unwrap();
         let costs = placement.costs.unwrap();
         for kind in Kind::ALL {
             let row = costs[kind as usize];
+            let [own @ .., chained] = row;
             assert!(
-                row.iter().all(|cost| cost.cpu_ns > 0 && cost.device_ns.is_some()),
+                row.iter().all(|cost| cost.cpu_ns > 0) && own.iter().all(|cost| cost.device_ns.is_some()),
                 "{compression} {kind:?} {row:?}"
+            );
+            assert_eq!(
+                chained.device_ns.is_some(),
+                chains(kind, compression, crypto),
+                "{compression} {crypto} {kind:?}"
             );
         }
         eprintln!("{compression} {crypto}\n{}", placement.text());
@@ -131,7 +142,7 @@ fn devices_do_what_the_cpu_does() {
         let mut device = bed(&keys, devices.take(1));
         let mut cpu = bed(&keys, None);
         assert!(devices.take(1).is_none(), "a lane has one owner");
-        deflate(&mut device, compression);
+        deflate(&mut device, compression, copies);
         seals(&mut device, &mut cpu, crypto);
         no_allocation(&mut device);
         death(&mut device);
@@ -152,7 +163,30 @@ fn devices_do_what_the_cpu_does() {
     }
 }
 
-fn deflate(bed: &mut Bed, device: &str) {
+/// What the devices do with more than a mbuf holds. What 256 KiB of text are packed in is less.
+fn chains(kind: Kind, compression: &str, crypto: &str) -> bool {
+    match kind {
+        Kind::Compress => compression == "compress_isal0",
+        Kind::Decompress => false,
+        Kind::Seal | Kind::Open => crypto != "crypto_openssl0",
+    }
+}
+
+/// How many more jobs the device did, and how many of those the CPU had to do again.
+fn by_device(bed: &mut Bed, work: Work, input: &[u8]) -> (u64, u64) {
+    let before = bed.counters.snapshot();
+    bed.run(work, input).0.unwrap();
+    let after = bed.counters.snapshot();
+    (after.device_jobs - before.device_jobs, after.device_again - before.device_again)
+}
+
+fn deflate(bed: &mut Bed, device: &str, copies: bool) {
+    for len in [70_000, 300_001, 4 << 20] {
+        // Hardware may have a megabyte of our memory.
+        let is_chained = chains(Kind::Compress, device, "") && !(copies && len > 1 << 20);
+        let seen = by_device(bed, Work::Compress(Gzip), &text(len));
+        assert_eq!(seen, (u64::from(is_chained), 0), "{device} {len}");
+    }
     for how in [Gzip, Deflate] {
         for len in [1, 100, 1024, 16 << 10, 50_000, 70_000, 300_000] {
             let plain = text(len);
@@ -237,7 +271,7 @@ fn deflate(bed: &mut Bed, device: &str) {
 
 fn seals(device: &mut Bed, cpu: &mut Bed, name: &str) {
     let ring = device.queue.ring("wire").unwrap();
-    for len in [1, 15, 16, 64, 1000, 16 << 10, 64_000, 65_100] {
+    for len in [1, 15, 16, 64, 1000, 16 << 10, 64_000, 65_100, 300_001] {
         let plain = text(len);
         let tag = device.queue.tag();
         let seal = |index| Seal {

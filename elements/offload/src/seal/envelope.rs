@@ -48,20 +48,26 @@ pub(crate) struct Header {
 
 impl Header {
     pub(crate) fn emit(&self) -> [u8; HEADER_BYTES] {
+        let mut out = [0; HEADER_BYTES];
+        self.emit_to(&mut out);
+        out
+    }
+
+    /// The same where it is to be: a processor waits long for bytes that were just written in other pieces.
+    #[inline]
+    pub(crate) fn emit_to(&self, out: &mut [u8; HEADER_BYTES]) {
         let encoding: u8 = match self.encoding {
             None => 0,
             Some(Encoding::Gzip) => 1,
             Some(Encoding::Deflate) => 2,
             Some(Encoding::Zstd) => 3,
         };
-        let mut out = [0; HEADER_BYTES];
         out[0] = VERSION;
         out[1] = (u8::from(self.is_final) * FINAL) | (encoding << 1);
         out[2..6].copy_from_slice(&self.key.to_be_bytes());
         out[6..14].copy_from_slice(&self.counter.to_be_bytes());
         out[14..30].copy_from_slice(&self.sender.boot);
         out[30..].copy_from_slice(&self.sender.shard.to_be_bytes());
-        out
     }
 
     /// The header of an envelope, and its bytes.
@@ -125,11 +131,17 @@ fn part<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 pub(crate) fn associated(header: &[u8; HEADER_BYTES], seal: &Seal) -> [u8; AAD_BYTES] {
     let mut out = [0; AAD_BYTES];
     out[..HEADER_BYTES].copy_from_slice(header);
+    associate(seal, &mut out);
+    out
+}
+
+/// Writes what is authenticated behind the header.
+#[inline]
+pub(crate) fn associate(seal: &Seal, out: &mut [u8; AAD_BYTES]) {
     out[HEADER_BYTES] = u8::from(seal.is_request);
     out[HEADER_BYTES + 1..AAD_BYTES - 20].copy_from_slice(&seal.tag.0);
     out[AAD_BYTES - 20..AAD_BYTES - 4].copy_from_slice(&seal.purpose);
     out[AAD_BYTES - 4..].copy_from_slice(&seal.index.to_be_bytes());
-    out
 }
 
 /// The nonce of a counter: never twice with one derived key.
