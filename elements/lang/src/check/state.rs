@@ -377,7 +377,11 @@ impl Checker<'_> {
                 let value = match written {
                     Some(e) => {
                         let value = self.expr(e, Some(&Ty::Float));
-                        self.coerce(value, &Ty::Float)
+                        let value = self.coerce(value, &Ty::Float);
+                        if op == CellOp::Quantile {
+                            self.mark_share(&value);
+                        }
+                        value
                     }
                     None => one(),
                 };

@@ -46,8 +46,8 @@ fn items(shared: &Shared, code: &Code, endpoints: u64) -> u64 {
     code.ops.iter().map(of).max().unwrap_or(0).max(longest)
 }
 
-/// At most so many operations run, with at most `endpoints` endpoints a service.
-pub(crate) fn worst_case(shared: &Shared, code: &Code, endpoints: usize) -> u64 {
+/// What each instruction costs a run at most, with at most `endpoints` endpoints a service.
+fn costs(shared: &Shared, code: &Code, endpoints: usize) -> Vec<u64> {
     let endpoints = endpoints as u64;
     let items = items(shared, code, endpoints);
     // Loops by where they begin: several jumps lead back to one.
@@ -62,6 +62,27 @@ pub(crate) fn worst_case(shared: &Shared, code: &Code, endpoints: usize) -> u64 
     for (begin, (end, more)) in loops {
         times.iter_mut().take(end + 1).skip(begin).for_each(|t| *t = t.saturating_mul(more));
     }
+    for (times, op) in times.iter_mut().zip(&code.ops) {
+        *times = times.saturating_mul(weight(op, items, endpoints));
+    }
+    times
+}
+
+/// The element with the dearest instruction.
+pub(crate) fn dearest_element(shared: &Shared, code: &Code, endpoints: usize) -> usize {
+    let costs = costs(shared, code, endpoints);
+    let dearest = costs.iter().enumerate().max_by_key(|(_, cost)| **cost).map_or(0, |(at, _)| at);
+    // Each element's code ends by saying whose it was.
+    let mark = code.ops.iter().skip(dearest).find_map(|op| match op {
+        Op::Mark { element } => Some(usize::from(*element)),
+        _ => None,
+    });
+    mark.unwrap_or(0)
+}
+
+/// At most so many operations run, with at most `endpoints` endpoints a service.
+pub(crate) fn worst_case(shared: &Shared, code: &Code, endpoints: usize) -> u64 {
+    let costs = costs(shared, code, endpoints);
     let mut longest = vec![0_u64; code.ops.len() + 1];
     for (at, op) in code.ops.iter().enumerate().rev() {
         let to = op.target().filter(|to| *to as usize > at);
@@ -69,7 +90,7 @@ pub(crate) fn worst_case(shared: &Shared, code: &Code, endpoints: usize) -> u64 
         let next = if goes_on(op) { longest.get(at + 1).copied() } else { None };
         // A jump back ends its turn of the loop; the loop's own `Next` leads out.
         let rest = there.max(next).unwrap_or(0);
-        let own = times.get(at).copied().unwrap_or(1).saturating_mul(weight(op, items, endpoints));
+        let own = costs.get(at).copied().unwrap_or(1);
         if let Some(slot) = longest.get_mut(at) {
             *slot = own.saturating_add(rest);
         }

@@ -43,7 +43,7 @@ use crate::state::StateDecl;
 pub(crate) use analyse::element as analyse;
 pub(crate) use boundary::{KEY_NAME_MAX, is_key_name};
 use build::{Builder, ParamAt, Pools, Slot, Val};
-pub(crate) use cost::worst_case;
+pub(crate) use cost::{dearest_element, worst_case};
 use payload::Held;
 use state::{Places, StateAt};
 use visit::Reads;

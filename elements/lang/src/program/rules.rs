@@ -176,14 +176,15 @@ impl World<'_> {
     /// A chain stays within the operator's bound, so that one call cannot hold up a turn.
     fn check_cost(&mut self, links: &[Link], image: &Image, services: &[Service]) {
         let endpoints = services.iter().map(|s| s.endpoints.len()).max().unwrap_or(0);
-        let cost = image.entries().map(|(_, code)| lower::worst_case(&image.shared, code, endpoints)).max();
+        let cost = |code| (lower::worst_case(&image.shared, code, endpoints), code);
+        let dearest = image.entries().map(|(_, code)| cost(code)).max_by_key(|(cost, _)| *cost);
         let max = self.overrides.chain_cost_max.unwrap_or(crate::CHAIN_COST_MAX);
-        if let (Some(cost), Some(first), Some(last)) =
-            (cost.filter(|c| *c > max), links.first(), links.last())
-        {
-            let what = format!("this chain may take {cost} operations for one call");
-            let error = Diagnostic::error(first.span.to(last.span), what)
-                .label(format!("chain_cost_max is {max}"))
+        let Some((cost, code)) = dearest.filter(|(cost, _)| *cost > max) else { return };
+        let link = links.get(lower::dearest_element(&image.shared, code, endpoints));
+        if let Some(link) = link.or(links.first()) {
+            let what = format!("this chain may take {cost} operations for one call; chain_cost_max is {max}");
+            let error = Diagnostic::error(link.span, what)
+                .label(format!("most of them in `{}`", link.element.name))
                 .help(
                     "loops within loops, and lists of many endpoints, make it long; `towpath explain` counts",
                 );

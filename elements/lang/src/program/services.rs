@@ -24,6 +24,7 @@ impl World<'_> {
             services.push(self.service(name, entries));
         }
         self.unique_hosts(&services, &declared);
+        self.unique_callers(&services, &declared);
         for (set, addrs) in &self.overrides.set {
             if let Some(service) = services.iter_mut().find(|s| s.name == *set) {
                 service.endpoints = addrs.iter().map(|a| plain(a.clone())).collect();
@@ -340,6 +341,22 @@ impl World<'_> {
                     Diagnostic::error(span(at), format!("the authority \"{host}\" means two services"))
                         .label("here")
                         .also(span(other), "and here"),
+                );
+            }
+        }
+    }
+
+    /// A caller is one service: what tells one may not tell another.
+    fn unique_callers(&mut self, services: &[Service], declared: &[(Ident, Vec<(Ident, Expr)>)]) {
+        for (at, (service, (name, _))) in services.iter().zip(declared).enumerate() {
+            let is_same = |(first, _): &(&Service, _)| first.from.iter().any(|f| service.from.contains(f));
+            if let Some((first, (other, _))) = services.iter().zip(declared).take(at).find(is_same) {
+                let what = format!("`{}` and `{}` call from the same place", first.name, service.name);
+                self.error(
+                    Diagnostic::error(name.span, what)
+                        .label("a caller could be either")
+                        .also(other.span, "the first one")
+                        .help("each `from:` means one service"),
                 );
             }
         }
