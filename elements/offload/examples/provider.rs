@@ -88,7 +88,7 @@ fn queue(place: &str, what: &str) -> (Queue, Arc<QueueCounters>) {
 }
 
 fn job(work: Work, input: Vec<u8>) -> Job {
-    let room = 2 * input.len() + 65_536;
+    let room = 2 * input.len() + 65_536 + 1088;
     let key = JobKey { call: 0, generation: 0, is_request: true };
     Job { key, work, input, output: Vec::with_capacity(room) }
 }

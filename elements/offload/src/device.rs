@@ -13,7 +13,7 @@ mod deflate;
 use std::collections::VecDeque;
 
 use dpdk_sys::{AcceleratorOptions, Cipher, Compressor, Eal, Error, Memory, Options, is_pci};
-use shard::{Done, Job, JobError, JobKey, Work};
+use shard::{Burst, Done, Job, JobError, JobKey, Work};
 
 use crate::queue::take_out;
 use crate::seal::Sealer;
@@ -150,8 +150,10 @@ impl From<dpdk_sys::Refusal> for Refusal {
 /// What lanes give back.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// Done.
-    pub(crate) ready: VecDeque<Done>,
+    /// Done: a list to be handed over as it is.
+    pub(crate) ready: Burst<Done>,
+    /// Done too, when that is full.
+    pub(crate) later: VecDeque<Done>,
     /// For the CPU to do, and why.
     pub(crate) again: VecDeque<Job>,
     /// Jobs the device failed at.
@@ -163,16 +165,53 @@ pub(crate) struct Outbox {
 impl Outbox {
     #[inline]
     fn done(&mut self, job: Job, result: Result<(), JobError>) {
-        self.ready.push_back(Done { job, result });
+        if let Err(one) = self.ready.push(Done { job, result }) {
+            self.later.push_back(one);
+        }
     }
 
-    /// A result without its bytes, which are put there: one move less.
+    /// A result whose bytes are put into it where it stands: one move less.
     #[inline]
-    fn room(&mut self, key: JobKey, work: Work, result: Result<(), JobError>) -> &mut Done {
-        let job = Job { key, work, input: Vec::new(), output: Vec::new() };
-        self.ready.push_back(Done { job, result });
-        let last = self.ready.len() - 1;
-        &mut self.ready[last]
+    fn done_with(
+        &mut self,
+        (key, work, result): (JobKey, Work, Result<(), JobError>),
+        input: &mut Vec<u8>,
+        output: &mut Vec<u8>,
+    ) {
+        let is_ready = self.ready.room() > 0;
+        self.done(Job { key, work, input: Vec::new(), output: Vec::new() }, result);
+        let last = if is_ready { self.ready.iter_mut().next_back() } else { self.later.back_mut() };
+        if let Some(Done { job, .. }) = last {
+            job.input = core::mem::take(input);
+            job.output = core::mem::take(output);
+        }
+    }
+
+    /// Results that are here.
+    pub(crate) fn len(&self) -> usize {
+        self.ready.len() + self.later.len() + self.again.len()
+    }
+
+    /// True unless the caller has to take something first.
+    fn has_room(&self) -> bool {
+        self.later.is_empty()
+    }
+
+    /// Moves what is done.
+    #[inline]
+    pub(crate) fn hand_over(&mut self, done: &mut Burst<Done>) {
+        if done.is_empty() {
+            core::mem::swap(done, &mut self.ready);
+        }
+        for one in self.ready.drain_front(done.room()) {
+            let is_in = done.push(one).is_ok();
+            debug_assert!(is_in);
+        }
+        while done.room() > 0 {
+            let Some(one) = self.later.pop_front() else { break };
+            let is_in = done.push(one).is_ok();
+            debug_assert!(is_in);
+        }
     }
 }
 
@@ -223,8 +262,8 @@ impl Lanes {
             && lane.under_way() > 0
         {
             lane.flush();
-            let came = lane.poll(out);
-            if lane.watch.is_dead(came > 0 || lane.under_way() == 0, sealer) {
+            let is_moving = !out.has_room() || lane.poll(out) > 0 || lane.under_way() == 0;
+            if lane.watch.is_dead(is_moving, sealer) {
                 lane.die(out);
                 out.died.push("compression");
             }
@@ -233,8 +272,8 @@ impl Lanes {
             && lane.under_way() > 0
         {
             lane.flush();
-            let came = lane.poll(sealer, out);
-            if lane.watch.is_dead(came > 0 || lane.under_way() == 0, sealer) {
+            let is_moving = !out.has_room() || lane.poll(sealer, out) > 0 || lane.under_way() == 0;
+            if lane.watch.is_dead(is_moving, sealer) {
                 lane.die(out);
                 out.died.push("crypto");
             }

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+#[cfg(feature = "dpdk")]
+use shard::Work;
 use shard::{Burst, CallTag, Done, Job, Offload, Ring};
 
 use crate::cpu::Cpu;
@@ -152,11 +154,7 @@ impl Queue {
             }
             add(&self.counters.device_again, 1);
         }
-        while done.room() > 0 {
-            let Some(one) = out.ready.pop_front() else { break };
-            let is_in = done.push(one).is_ok();
-            debug_assert!(is_in);
-        }
+        out.hand_over(done);
     }
 
     #[cfg(not(feature = "dpdk"))]
@@ -222,16 +220,24 @@ impl Offload for Queue {
 
     fn poll(&mut self, done: &mut Burst<Done>) {
         self.poll_device(done);
+        #[cfg(feature = "dpdk")]
+        let own = done.len();
         self.cpu.poll(done);
+        // A sender whose messages are all large is known to the helper thread alone; the device is to have them too.
+        #[cfg(feature = "dpdk")]
+        if self.device.is_some() {
+            for Done { job, result } in done.as_slice().get(own..).unwrap_or_default() {
+                if let (Work::Open(seal), Ok(())) = (&job.work, result) {
+                    self.cpu.sealer().learn(seal, &job.input);
+                }
+            }
+        }
     }
 
     fn pending(&self) -> usize {
         let own = self.cpu.pending();
         #[cfg(feature = "dpdk")]
-        let own = own
-            + self.device.as_ref().map_or(0, |beside| {
-                beside.lanes.under_way() + beside.out.ready.len() + beside.out.again.len()
-            });
+        let own = own + self.device.as_ref().map_or(0, |beside| beside.lanes.under_way() + beside.out.len());
         own
     }
 

@@ -263,6 +263,21 @@ impl Sealer {
         }
     }
 
+    /// This envelope has been opened, by another sealer of the queue's: its sender has proved itself here too.
+    pub(crate) fn learn(&mut self, seal: &Seal, envelope: &[u8]) {
+        let Ok((header, _)) = self.begin_open(seal, envelope) else { return };
+        let name = FarName::of(seal, &header);
+        if self.far.knows(&name) {
+            return;
+        }
+        if let Some(cipher) = self.derive(&name).and_then(|key| key.cipher()) {
+            add(&self.counters.derived);
+            if self.far.keep(name, cipher) {
+                add(&self.counters.evicted);
+            }
+        }
+    }
+
     /// True if a message under this key has been opened here.
     pub(crate) fn knows(&self, name: &FarName) -> bool {
         self.far.knows(name)

@@ -60,6 +60,35 @@ pub(super) fn workers(device: &str) -> Vec<&str> {
     device.split(',').filter_map(|part| part.strip_prefix("worker=")).collect()
 }
 
+/// Drivers that work with this process's own memory, wherever it is. Any other is taken for hardware's: not all of
+/// those say so.
+const SOFTWARE: [&CStr; 6] = [
+    c"compress_isal",
+    c"compress_zlib",
+    c"crypto_aesni_gcm",
+    c"crypto_aesni_mb",
+    c"crypto_openssl",
+    c"crypto_scheduler",
+];
+
+/// A driver's name.
+///
+/// # Safety
+/// Null or as a driver has it: terminated, for ever.
+pub(super) unsafe fn driver(name: *const core::ffi::c_char) -> &'static CStr {
+    // SAFETY: not null, and as the caller says.
+    if name.is_null() { c"" } else { unsafe { CStr::from_ptr(name) } }
+}
+
+/// True if a driver of this name may be pointed at any memory of ours.
+///
+/// # Safety
+/// As [`driver`].
+pub(super) unsafe fn is_software(name: *const core::ffi::c_char) -> bool {
+    // SAFETY: the caller vouches for it.
+    SOFTWARE.contains(&unsafe { driver(name) })
+}
+
 /// A device's number by its name: `find` asks the library for it, and answers below zero if there is none.
 pub(super) fn number(device: &str, find: impl Fn(*const core::ffi::c_char) -> i32) -> Option<u8> {
     u8::try_from(find(name_of(device).as_ptr())).ok()

@@ -4,7 +4,7 @@
 //! at can be neither freed nor touched meanwhile. The input is only read and the output only written beyond its
 //! length, so a job that fails comes back as it was.
 
-use core::ffi::{CStr, c_void};
+use core::ffi::c_void;
 use core::fmt;
 use core::mem;
 use core::ops::Range;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::accel::{self, AcceleratorOptions, BURST_MAX, DRAIN_POLLS_MAX, OpPool, Refusal, check};
 use super::segments::{Chain, Reach, SEGMENT_BYTES, Segments};
-use super::{Eal, Error, drivers, raw};
+use super::{Eal, Error, raw};
 
 /// What to do with bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -217,14 +217,13 @@ fn reach(device: &Device, copies: bool, features: u64) -> (Reach, [Ways; 2]) {
     let mut info = raw::rte_compressdev_info::default();
     // SAFETY: the device exists; the struct is filled in.
     unsafe { raw::rte_compressdev_info_get(device.id, &raw mut info) };
-    let is_software =
-        !drivers::is_pci(&device.name) && info.feature_flags & raw::K_RTE_COMPDEV_FF_HW_ACCELERATED == 0;
+    let is_hardware = info.feature_flags & raw::K_RTE_COMPDEV_FF_HW_ACCELERATED != 0;
+    // SAFETY: filled in by the device's driver.
+    let is_software = !is_hardware && unsafe { accel::is_software(info.driver_name) };
     let reach = if is_software && !copies { Reach::Pointed } else { Reach::Copied };
-    let name = NonNull::new(info.driver_name.cast_mut());
-    // SAFETY: a terminated string of the driver's, which lives as long.
-    let name = name.map_or(c"", |name| unsafe { CStr::from_ptr(name.as_ptr()) });
     // compress_isal (22.11 to 26.11 at least) inflates a chain in a loop that never ends if the stream is cut short.
-    let inflates_chains = name != c"compress_isal";
+    // SAFETY: as above.
+    let inflates_chains = unsafe { accel::driver(info.driver_name) } != c"compress_isal";
     let ways = Ways::of(features);
     (reach, [ways, if inflates_chains { ways } else { Ways::of(0) }])
 }
@@ -427,7 +426,11 @@ impl<T> CompressQueue<T> {
         // SAFETY: room for a burst; the queue pair is used by nobody else; operations that come back are ours.
         let count = unsafe { raw::towpath_comp_dequeue(self.device.id, self.index, done.as_mut_ptr()) };
         for one in done.into_iter().take(count.into()) {
-            self.finish(one, &mut each);
+            let slot = self.slots.get(one.slot as usize);
+            // A driver that gives an operation back twice gets nowhere.
+            if slot.and_then(|slot| slot.held.as_ref()).is_some_and(|held| held.is_at_device) {
+                self.finish(one, &mut each);
+            }
         }
         count.into()
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::accel::{self, AcceleratorOptions, BURST_MAX, DRAIN_POLLS_MAX, OpPool, Refusal, check};
 use super::segments::{Chain, Reach, SEGMENT_BYTES, Segments};
-use super::{Eal, Error, drivers, raw};
+use super::{Eal, Error, raw};
 
 /// Bytes of a nonce.
 pub const IV_LEN: usize = raw::K_AEAD_IV_LEN;
@@ -197,8 +197,7 @@ impl<T> Cipher<T> {
         // SAFETY: configured, every queue pair set up.
         let started = check(device, "start the device", unsafe { raw::rte_cryptodev_start(id) });
         started.map_err(|error| with_workers(error, &workers))?;
-        let flags = flags(id, &workers);
-        let is_software = !drivers::is_pci(device) && flags & raw::K_RTE_CRYPTODEV_FF_HW_ACCELERATED == 0;
+        let (flags, is_software) = abilities(id, &workers);
         let reach = if is_software && !options.copies { Reach::Pointed } else { Reach::Copied };
         let shared = Arc::new(own);
         let queue =
@@ -227,21 +226,22 @@ fn with_workers(error: Error, workers: &[&str]) -> Error {
     error
 }
 
-/// What the device can do. A scheduler says what any of its workers can: we want what they all can, and whether any is
-/// hardware.
-fn flags(id: u8, workers: &[&str]) -> u64 {
+/// What the device can do, and whether it is software. A scheduler says what any of its workers can: we want what they
+/// all can, and it is what they all are.
+fn abilities(id: u8, workers: &[&str]) -> (u64, bool) {
     let of = |id| {
         let mut info = raw::rte_cryptodev_info::default();
         // SAFETY: the device exists; the struct is filled in.
         unsafe { raw::rte_cryptodev_info_get(id, &raw mut info) };
-        info.feature_flags
+        let is_hardware = info.feature_flags & raw::K_RTE_CRYPTODEV_FF_HW_ACCELERATED != 0;
+        // SAFETY: filled in by the device's driver.
+        (info.feature_flags, !is_hardware && unsafe { accel::is_software(info.driver_name) })
     };
-    let hardware = raw::K_RTE_CRYPTODEV_FF_HW_ACCELERATED;
-    let own = of(id);
-    workers.iter().filter_map(|name| accel::number(name, find)).fold(own, |flags, worker| {
-        let theirs = of(worker);
-        flags & theirs | (flags | theirs) & hardware
-    })
+    workers
+        .iter()
+        .filter_map(|name| accel::number(name, find))
+        .map(of)
+        .fold(of(id), |all, one| (all.0 & one.0, all.1 && one.1))
 }
 
 fn find(name: *const core::ffi::c_char) -> i32 {
@@ -465,7 +465,7 @@ impl<T> CryptoQueue<T> {
     #[inline]
     pub fn poll(&mut self, mut each: impl FnMut(Sealed<'_, T>)) -> usize {
         while let Some(slot) = self.refused.pop() {
-            let outcome = self.settle(slot, NO_STATUS);
+            let outcome = self.settle(slot, NO_STATUS, At::Staged);
             self.hand_out(slot, outcome, &mut each);
         }
         if self.under_way == 0 {
@@ -476,9 +476,9 @@ impl<T> CryptoQueue<T> {
         // SAFETY: room for a burst; the queue pair is used by nobody else; operations that come back are ours.
         let count = unsafe { raw::towpath_aead_dequeue(self.device.id, self.index, into) };
         // First all lengths, then all moves: a processor waits long to read what it has just written in part.
-        let mut outcomes = [SealOutcome::Done; BURST_MAX];
+        let mut outcomes = [None; BURST_MAX];
         for (one, outcome) in done.iter().zip(&mut outcomes).take(count.into()) {
-            *outcome = self.settle(one.slot, one.status);
+            *outcome = self.settle(one.slot, one.status, At::Device);
         }
         for (one, outcome) in done.iter().zip(outcomes).take(count.into()) {
             self.hand_out(one.slot, outcome, &mut each);
@@ -486,17 +486,16 @@ impl<T> CryptoQueue<T> {
         count.into()
     }
 
-    /// The operation of a slot is ours again: completes the output, and gives back all but the job.
+    /// The operation of a slot, which `was` there, is ours again: completes the output, and gives back all but the
+    /// job. `None`, and no effect, if it was not there: a driver that gives an operation back twice gets nowhere.
     #[inline]
-    fn settle(&mut self, at: u32, status: u8) -> SealOutcome {
+    fn settle(&mut self, slot: u32, status: u8, was: At) -> Option<SealOutcome> {
         let outcome = match u32::from(status) {
             SUCCESS => SealOutcome::Done,
             FORGED => SealOutcome::Forged,
             _ => SealOutcome::Failed { status },
         };
-        let Some(slot) = self.slots.get_mut(at as usize).filter(|slot| slot.at != At::Idle) else {
-            return outcome;
-        };
+        let slot = self.slots.get_mut(slot as usize).filter(|slot| slot.at == was)?;
         self.under_way -= usize::from(slot.at == At::Device);
         slot.at = At::Idle;
         let session = self.sessions.get_mut(slot.session.0 as usize).and_then(Option::as_mut);
@@ -524,16 +523,19 @@ impl<T> CryptoQueue<T> {
                 slot.output.extend_from_slice(&own.tag);
             }
         }
-        for chain in [to, from].into_iter().flatten() {
+        if let Some(chain) = to {
             self.segments.give_back(chain);
         }
-        outcome
+        if let Some(chain) = from {
+            self.segments.give_back(chain);
+        }
+        Some(outcome)
     }
 
     /// Gives a settled job to `each`. One that was given up is nobody's: what was kept for the device goes now.
     #[inline]
-    fn hand_out(&mut self, at: u32, outcome: SealOutcome, each: &mut impl FnMut(Sealed<'_, T>)) {
-        let Some(slot) = self.slots.get_mut(at as usize) else { return };
+    fn hand_out(&mut self, at: u32, outcome: Option<SealOutcome>, each: &mut impl FnMut(Sealed<'_, T>)) {
+        let Some((slot, outcome)) = self.slots.get_mut(at as usize).zip(outcome) else { return };
         if let Some(with) = &mut slot.with {
             each(Sealed { input: &mut slot.input, output: &mut slot.output, with, outcome });
             self.jobs -= 1;
@@ -566,7 +568,7 @@ impl<T> CryptoQueue<T> {
             }
         }
         for at in staged {
-            let outcome = self.settle(at, NO_STATUS);
+            let outcome = self.settle(at, NO_STATUS, At::Staged);
             self.hand_out(at, outcome, &mut each);
         }
     }

@@ -115,10 +115,16 @@ impl Segments {
     fn chain(&mut self, at: *mut u8, len: usize) -> Option<Chain> {
         let count = segments(len);
         let rest = self.idle.len().checked_sub(count)?;
-        let (most, count) = (u16::try_from(SEGMENT_BYTES).ok()?, u16::try_from(count).ok()?);
         let bytes = u32::try_from(len).ok()?;
         let taken = self.idle.get(rest..)?;
         let head = *taken.first()?;
+        if count == 1 && !at.is_null() {
+            // SAFETY: an idle segment of ours; as it is made it has its data at the front and no next one.
+            unsafe { aim(head, at, bytes) };
+            self.idle.truncate(rest);
+            return Some(Chain { head, len });
+        }
+        let (most, count) = (u16::try_from(SEGMENT_BYTES).ok()?, u16::try_from(count).ok()?);
         // SAFETY: `count` idle segments, at least one, and each has room for `most` bytes: it is pointed at the job's,
         // or a buffer of that size. A `NonNull` is laid out as a pointer.
         unsafe { raw::towpath_chain(taken.as_ptr().cast(), count, at, bytes, most) };
@@ -178,6 +184,36 @@ impl Segments {
             self.idle.push(segment);
         }
     }
+}
+
+/// Points one idle segment at bytes: what `towpath_chain` does with one, without the call.
+///
+/// # Safety
+/// It is a pointer's segment, idle, and `len` is at most [`SEGMENT_BYTES`].
+#[inline]
+unsafe fn aim(segment: NonNull<raw::rte_mbuf>, at: *mut u8, len: u32) {
+    #[expect(clippy::cast_possible_truncation, reason = "the caller vouches for it")]
+    let short = len as u16;
+    // SAFETY: a field of the struct, at its offset: `void *`.
+    unsafe { store(segment, raw::K_MBUF_BUF_ADDR, at) };
+    // SAFETY: as above: `uint16_t`.
+    unsafe { store(segment, raw::K_MBUF_BUF_LEN, short) };
+    // SAFETY: as above: `uint16_t`.
+    unsafe { store(segment, raw::K_MBUF_DATA_LEN, short) };
+    // SAFETY: as above: `uint32_t`.
+    unsafe { store(segment, raw::K_MBUF_PKT_LEN, len) };
+}
+
+/// Writes a field.
+///
+/// # Safety
+/// A mbuf of ours, the offset of a field of it, and the field's type.
+#[inline]
+unsafe fn store<T: Copy>(segment: NonNull<raw::rte_mbuf>, offset: usize, value: T) {
+    // SAFETY: the offset is one of a field, inside the struct.
+    let at = unsafe { segment.byte_add(offset) };
+    // SAFETY: ours alone; the caller vouches for the type.
+    unsafe { at.cast::<T>().write(value) };
 }
 
 /// Segments that so many bytes need.

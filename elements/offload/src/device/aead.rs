@@ -67,23 +67,20 @@ impl AeadLane {
             self.version = sealer.version();
             self.forget();
         }
-        let (header, failed) = match &job.work {
+        let header = match &job.work {
             _ if job.input.is_empty() => return Err(Refusal::Unfit),
-            Work::Seal(seal) => (sealer.next_header(seal), None),
             // No text: the tag alone. Some devices refuse that.
             Work::Open(_) if job.input.len() == HEADER_BYTES + TAG_BYTES => return Err(Refusal::Unfit),
+            Work::Compress(_) | Work::Decompress(..) => return Err(Refusal::Unfit),
+            Work::Seal(seal) => sealer.next_header(seal),
             Work::Open(seal) => {
                 let begun = sealer.begin_open(seal, &job.input).map(|(header, _)| header);
-                (begun, begun.err())
+                begun.inspect_err(|error| sealer.count_open(Err(*error)))
             }
-            Work::Compress(_) | Work::Decompress(..) => return Err(Refusal::Unfit),
         };
         match header {
             Ok(header) => self.stage(job, &header, sealer),
             Err(error) => {
-                if let Some(error) = failed {
-                    sealer.count_open(Err(error));
-                }
                 out.done(take_out(job), Err(error));
                 Ok(())
             }
@@ -101,6 +98,8 @@ impl AeadLane {
         let last = self.last.filter(|(session, _)| *session == wanted).map(|(_, id)| id);
         let session = last.or_else(|| self.session(wanted, sealer)).ok_or(Refusal::Unfit)?;
         let (mut start, begin) = (HEADER_BYTES, output.len());
+        // What is authenticated is what came, not what it was taken for.
+        let came = input.first_chunk::<HEADER_BYTES>().filter(|_| !seals).copied();
         if seals {
             start = 0;
             output.reserve(HEADER_BYTES + input.len() + TAG_BYTES);
@@ -115,7 +114,10 @@ impl AeadLane {
             |iv, aad: &mut [u8; AAD_BYTES]| {
                 *iv = nonce(header.counter);
                 if let Some(room) = aad.first_chunk_mut() {
-                    header.emit_to(room);
+                    match came {
+                        Some(bytes) => *room = bytes,
+                        None => header.emit_to(room),
+                    }
                 }
                 associate(seal, aad);
             },
@@ -177,7 +179,7 @@ impl AeadLane {
                 _ => {}
             });
             count += came;
-            if came == 0 {
+            if came == 0 || !out.has_room() {
                 break;
             }
         }
@@ -229,9 +231,7 @@ fn finish(one: Sealed<'_, Pending>, sealer: &mut Sealer, out: &mut Outbox) -> Op
             return None;
         }
     };
-    let done = out.room(one.with.key, one.with.work, result);
-    core::mem::swap(&mut done.job.input, one.input);
-    core::mem::swap(&mut done.job.output, one.output);
+    out.done_with((one.with.key, one.with.work, result), one.input, one.output);
     result.ok().map(|()| one.with.work)
 }
 

@@ -108,10 +108,10 @@ impl DeflateLane {
         let room_max = self.queue.room_max(Direction::Decompress);
         loop {
             let came = self.queue.poll(|one| retries.extend(finish(one, room_max, out)));
-            if came == 0 {
+            count += came;
+            if came == 0 || !out.has_room() {
                 break;
             }
-            count += came;
         }
         for (mut job, pending) in retries.drain(..) {
             let room = match pending.work {

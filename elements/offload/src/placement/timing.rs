@@ -136,7 +136,7 @@ fn on_device(job: &Job, count: usize, bench: &mut Bench, lanes: &mut Lanes) -> O
         while lanes.under_way() > 0 && begun.elapsed() < Duration::from_millis(100) {
             lanes.poll(&mut bench.sealer, &mut out);
         }
-        jobs.extend(out.ready.drain(..).filter(|done| done.result.is_ok()).map(|done| done.job));
+        jobs.extend(out.ready.drain().filter(|done| done.result.is_ok()).map(|done| done.job));
         (jobs.len() == count).then_some(count)
     })
 }

@@ -144,6 +144,7 @@ fn devices_do_what_the_cpu_does() {
         assert!(devices.take(1).is_none(), "a lane has one owner");
         deflate(&mut device, compression, copies);
         seals(&mut device, &mut cpu, crypto);
+        known_by_large_messages(&mut device, &mut bed(&keys, None));
         no_allocation(&mut device);
         death(&mut device);
         drop(device);
@@ -315,6 +316,16 @@ fn seals(device: &mut Bed, cpu: &mut Bed, name: &str) {
         assert_eq!(device.run(Work::Open(asked(2)), &theirs).0, Err(JobError::Forged), "{name}");
         assert_eq!(device.run(Work::Open(asked(1)), &theirs[..40]).0, Err(JobError::Corrupt), "{name}");
     }
+}
+
+/// A sender that has sent nothing the shard opened itself: its second message is the device's.
+fn known_by_large_messages(device: &mut Bed, stranger: &mut Bed) {
+    let (ring, tag) = (device.queue.ring("wire").unwrap(), stranger.queue.tag());
+    let (is_request, is_final, encoding) = (true, false, None);
+    let seal = Seal { ring, tag, purpose: [5; 16], is_request, index: 1, is_final, encoding };
+    let sealed = stranger.run(Work::Seal(seal), &text(40_000)).0.unwrap();
+    let seen = [0, 1, 1].map(|_| by_device(device, Work::Open(seal), &sealed));
+    assert_eq!(seen, [(0, 0), (1, 0), (1, 0)]);
 }
 
 fn no_allocation(bed: &mut Bed) {
