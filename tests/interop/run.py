@@ -128,6 +128,8 @@ def matrix(tally, backend, clients, servers, programs, cases):
             tally.note(f"{server} server", str(reason))
             continue
         node = None
+        if lab.current:
+            lab.current.mend_bridge()
         try:
             address, label = endpoint, "direct"
             if backend:
