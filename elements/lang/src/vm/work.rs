@@ -3,6 +3,9 @@
 
 use std::cell::Cell;
 
+/// What a thread keeps of each of the two; more goes back after the message that needed it.
+const KEPT_BYTES_MAX: usize = 256 * 1024;
+
 thread_local! {
     static KEPT: Cell<Work> = const { Cell::new(Work { part: Vec::new(), whole: Vec::new() }) };
 }
@@ -23,8 +26,10 @@ impl Work {
     }
 
     pub(super) fn put_back(mut self) {
-        self.part.clear();
-        self.whole.clear();
+        for memory in [&mut self.part, &mut self.whole] {
+            memory.clear();
+            memory.shrink_to(KEPT_BYTES_MAX);
+        }
         KEPT.set(self);
     }
 }
