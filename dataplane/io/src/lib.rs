@@ -26,6 +26,7 @@ mod port_owner;
 mod ports;
 pub mod privileges;
 mod probe;
+mod share;
 mod sockets;
 pub mod tap;
 mod transports;

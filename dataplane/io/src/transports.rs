@@ -20,6 +20,7 @@ use shard::{Burst, ConnId, Event, Instant, Transport, Via};
 
 use crate::base::subject;
 use crate::ports::{PORTS_MAX, PortSeats, PortSnapshot, Raw, any};
+use crate::share::Share;
 use crate::wait::SPIN_NS;
 use crate::{Backend, Config, Counters, Listeners, Placement, Poll, Rx, Sockets, Waker, os};
 
@@ -55,6 +56,7 @@ pub struct Transports {
     told: u32,
     /// A port has no descriptor to wait on.
     is_blind: bool,
+    share: Share,
 }
 
 impl Transports {
@@ -88,6 +90,7 @@ impl Transports {
             first: 0,
             last_event: os::now(),
             told: 0,
+            share: Share::default(),
         })
     }
 
@@ -132,8 +135,8 @@ impl Transports {
         ConnId { index: conn.index * self.sources() + source, ..conn }
     }
 
-    /// Takes one source's events.
-    fn collect(&mut self, source: usize) {
+    /// Takes one source's events, of ports until `bytes` have been told.
+    fn collect(&mut self, source: usize, bytes: &mut usize) {
         let sources = self.sources();
         let number = u32::try_from(source).unwrap_or(0);
         let rename = |conn: ConnId| ConnId { index: conn.index * sources + number, ..conn };
@@ -144,8 +147,7 @@ impl Transports {
                 self.pending.extend(events.map(|event| renamed(event, rename, |rx| rx)));
             }
             Some(port) => {
-                port.exchange();
-                any!(&mut port.stack, stack => stack.rx_burst(&mut self.from_ports));
+                any!(&mut port.stack, stack => stack.tell(&mut self.from_ports, bytes));
                 let events = self.from_ports.drain();
                 self.pending.extend(events.map(|event| renamed(event, rename, Rx::raw)));
             }
@@ -279,12 +281,21 @@ impl Transport for Transports {
         if self.ports.is_empty() {
             return self.sockets.rx_burst(out);
         }
+        let mut untold = 0;
+        for port in &mut self.ports {
+            port.exchange();
+            untold += any!(&mut port.stack, stack => {
+                stack.take_in();
+                stack.untold()
+            });
+        }
+        let mut bytes = self.share.of(untold);
         let sources = self.ports.len() + 1;
         for step in 0..sources {
             if self.pending.len() >= out.room() {
                 break;
             }
-            self.collect((self.first + step) % sources);
+            self.collect((self.first + step) % sources, &mut bytes);
         }
         self.first = (self.first + 1) % sources;
         if !self.pending.is_empty() {

@@ -76,30 +76,51 @@ impl<D: Device> Stack<D> {
         Ok(conn)
     }
 
-    /// Tells what connections have to tell, each in its turn.
-    fn tell_all(&mut self, out: &mut Burst<Event<Rx>>, now: Instant) {
-        let mut turns = self.ready.len();
-        while out.room() > 0 && turns > 0 {
-            turns -= 1;
-            let Some(index) = self.ready.pop_front() else { return };
-            if let Some(conn) = self.slots.slot_mut(index) {
-                conn.ready = false;
-                self.tell(index, out, now);
+    /// Takes frames in; first half of [`Transport::rx_burst`].
+    pub fn take_in(&mut self) {
+        let now = self.out.device.now();
+        self.look_at_link();
+        self.feed_starved();
+        for _ in 0..BURSTS_MAX {
+            if !self.receive(now) {
+                break;
             }
         }
     }
 
-    /// Tells what one connection has to tell; puts it back in the queue if the burst is full before.
-    fn tell(&mut self, index: u32, out: &mut Burst<Event<Rx>>, now: Instant) {
+    /// Received bytes that the next bursts of events may tell, of the connections whose turn is next.
+    pub fn untold(&self) -> usize {
+        let next = self.ready.iter().take(Burst::<()>::MAX);
+        let conns = next.filter_map(|index| self.slots.slot(*index)).filter(|conn| !conn.paused);
+        conns.map(Conn::unread).sum()
+    }
+
+    /// Tells what connections have to tell, each in its turn, as long as there is room and until `bytes` have been
+    /// told, which is lowered; second half of [`Transport::rx_burst`].
+    pub fn tell(&mut self, out: &mut Burst<Event<Rx>>, bytes: &mut usize) {
+        let now = self.out.device.now();
+        let mut turns = self.ready.len();
+        while out.room() > 0 && turns > 0 && *bytes > 0 {
+            turns -= 1;
+            let Some(index) = self.ready.pop_front() else { return };
+            if let Some(conn) = self.slots.slot_mut(index) {
+                conn.ready = false;
+                self.tell_one(index, out, bytes, now);
+            }
+        }
+    }
+
+    /// Tells what one connection has to tell; puts it back in the queue if room or bytes are used up before.
+    fn tell_one(&mut self, index: u32, out: &mut Burst<Event<Rx>>, bytes: &mut usize, now: Instant) {
         let id = self.slots.id(index);
         loop {
-            if out.room() == 0 {
+            if out.room() == 0 || *bytes == 0 {
                 return self.mark_ready(index);
             }
             let Some(conn) = self.slots.slot_mut(index) else { return };
             let event = match conn.stage {
                 Stage::HalfOpen(_) | Stage::Connecting => self.tell_birth(id, now),
-                Stage::Open => self.tell_life(id, now),
+                Stage::Open => self.tell_life(id, bytes, now),
                 Stage::Closing => None,
             };
             let Some(event) = event else { return };
@@ -139,7 +160,7 @@ impl<D: Device> Stack<D> {
     }
 
     /// What an open connection has to tell next: room, bytes, its end.
-    fn tell_life(&mut self, id: ConnId, now: Instant) -> Option<Event<Rx>> {
+    fn tell_life(&mut self, id: ConnId, bytes: &mut usize, now: Instant) -> Option<Event<Rx>> {
         let conn = self.slots.slot_mut(id.index)?;
         if conn.take_writable() {
             return Some(Event::Writable(id));
@@ -149,13 +170,17 @@ impl<D: Device> Stack<D> {
             && !conn.paused
         {
             let socket = tcp.get_mut();
-            let rx = self.pool.fill(|buffer| socket.recv_slice(buffer).unwrap_or(0));
+            let rx = self.pool.fill(|buffer| {
+                let len = buffer.len().min(*bytes);
+                socket.recv_slice(&mut buffer[..len]).unwrap_or(0)
+            });
             let Some(rx) = rx else {
                 self.counters.rx_no_buffer += 1;
                 self.starved.push(id.index);
                 return None;
             };
             self.counters.rx_bytes += rx.len() as u64;
+            *bytes -= rx.len();
             // The window has grown.
             self.mark_dirty(id.index);
             return Some(Event::Data(id, rx));
@@ -224,16 +249,9 @@ impl<D: Device> Transport for Stack<D> {
     type Rx = Rx;
 
     fn rx_burst(&mut self, out: &mut Burst<Event<Rx>>) {
-        let now = self.out.device.now();
-        self.look_at_link();
-        self.feed_starved();
-        for _ in 0..BURSTS_MAX {
-            let is_full = self.receive(now);
-            self.tell_all(out, now);
-            if !is_full || out.room() == 0 {
-                break;
-            }
-        }
+        self.take_in();
+        let mut bytes = usize::MAX;
+        self.tell(out, &mut bytes);
     }
 
     fn bytes<'a>(&'a self, rx: &'a Rx) -> &'a [u8] {

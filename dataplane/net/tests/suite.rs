@@ -39,6 +39,34 @@ fn echoes_messages_of_all_sizes_over_both_families() {
 }
 
 #[test]
+fn a_turn_that_takes_little_leaves_the_rest_to_the_next_and_nobody_out() {
+    let mut world = pair();
+    world.hosts[1].echo = true;
+    world.hosts[1].share = 700;
+    let conns: Vec<_> = (0..4).map(|_| world.connection(v4(2))).collect();
+    let messages: Vec<_> = (0..4).map(|seed| pattern(50_000, seed)).collect();
+    for (&(ours, _), message) in conns.iter().zip(&messages) {
+        world.hosts[0].send(ours, message);
+    }
+    let mut halfway = None;
+    world.until("the echoes", |world| {
+        let host = &mut world.hosts[0];
+        let lens: Vec<usize> = conns.iter().map(|&(ours, _)| host.log(ours).data.len()).collect();
+        halfway = halfway.take().or_else(|| lens.iter().any(|len| *len >= 25_000).then(|| lens.clone()));
+        lens.iter().all(|len| *len == 50_000)
+    });
+    let least = halfway.unwrap().into_iter().min().unwrap();
+    assert!(least >= 15_000, "one had {least} bytes when another had half of its 50,000");
+    for (&(ours, theirs), message) in conns.iter().zip(&messages) {
+        assert!(world.hosts[0].log(ours).data == *message);
+        world.hosts[0].stack.close(ours);
+        world.until("the end", |world| world.hosts[1].log(theirs).eof);
+        world.hosts[1].stack.close(theirs);
+    }
+    world.assert_empty();
+}
+
+#[test]
 fn ten_megabytes_each_way_survive_everything_a_wire_can_do() {
     const LEN: usize = 10 << 20;
     for seed in 0..3 {

@@ -35,6 +35,8 @@ pub(crate) struct Host {
     pub(crate) accepted: Vec<(ConnId, ListenerId, Peer)>,
     /// Sends back what comes.
     pub(crate) echo: bool,
+    /// Bytes it is told in a turn, at most.
+    pub(crate) share: usize,
     /// Keeps received buffers.
     pub(crate) hold: bool,
     pub(crate) held: Vec<(ConnId, Rx)>,
@@ -79,7 +81,12 @@ impl Host {
     /// One turn; true if it had events.
     pub(crate) fn turn(&mut self) -> bool {
         let mut burst = std::mem::take(&mut self.burst);
-        self.stack.rx_burst(&mut burst);
+        let mut share = self.share;
+        self.stack.take_in();
+        self.stack.tell(&mut burst, &mut share);
+        let told = |event: &Event<Rx>| if let Event::Data(_, rx) = event { rx.len() } else { 0 };
+        let told: usize = burst.as_slice().iter().map(told).sum();
+        assert_eq!(told, self.share - share, "a turn is told no more than it asked for");
         let had_events = !burst.is_empty();
         for event in burst.drain() {
             match event {
@@ -169,6 +176,7 @@ impl World {
             logs: HashMap::new(),
             accepted: Vec::new(),
             echo: false,
+            share: usize::MAX,
             hold: false,
             held: Vec::new(),
             ip,
