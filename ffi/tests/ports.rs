@@ -97,7 +97,11 @@ fn wrong_devices_are_explained(eal: Eal) {
     assert!(error.contains("not a network device"), "{error}");
     let tiny = PortOptions { mtu: Some(10), ..small() };
     let error = Port::open(eal, "net_ring0", &tiny).unwrap_err().to_string();
-    assert!(error.contains("cannot set the MTU") && error.contains("; from "), "{error}");
+    assert!(error.contains("cannot set the MTU") && error.contains("takes from "), "{error}");
+    let jumbo = PortOptions { mtu: Some(9000), ..small() };
+    let memif = "net_memif0,role=server,socket=/tmp/towpath-jumbo.sock,socket-abstract=no";
+    let error = Port::open(eal, memif, &jumbo).unwrap_err().to_string();
+    assert!(error.contains("9000 B") && error.contains(" to 1500"), "{error}");
     // A port that failed half-way is gone: its name is free.
     Port::open(eal, "net_ring0", &small()).unwrap();
 }

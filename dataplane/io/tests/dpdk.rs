@@ -106,6 +106,20 @@ fn a_ring_carries_bursts_and_wakes_its_waiter() {
 }
 
 #[test]
+fn a_port_carries_jumbo_frames_if_told_to() {
+    let _alone = alone();
+    let (port, mut queue) = open("net_ring12", &Config { mtu: Some(9000), ..Config::default() });
+    assert_eq!(queue.info().mtu, 9000);
+    assert!(port.line().contains("mtu 9000"), "{}", port.line());
+    let frame: Vec<u8> = (0..9014_u32).map(|at| (at % 251) as u8).collect();
+    send(&mut queue, &frame);
+    assert!(receive(&mut queue, 1000, |received| received == frame));
+    assert!(queue.frame(9015).is_none());
+    drop((port, queue));
+    assert_eq!(in_use(), 0);
+}
+
+#[test]
 fn what_the_ring_has_no_room_for_stays_and_empty_pools_are_counted() {
     let _alone = alone();
     let (port, mut queue) = open("net_ring11", &Config { buffers: 64, ..Config::default() });

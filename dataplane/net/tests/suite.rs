@@ -6,7 +6,7 @@
 mod rig;
 
 use net::hub::Faults;
-use shard::{ListenerId, Transport, Why};
+use shard::{DeviceInfo, ListenerId, Transport, Why};
 
 use rig::{MS, PORT, SECOND, World, config, info, pattern, v4, v6};
 
@@ -35,6 +35,25 @@ fn echoes_messages_of_all_sizes_over_both_families() {
         world.until("the end", |world| world.hosts[1].log(theirs).eof);
         world.hosts[1].stack.close(theirs);
         world.assert_empty();
+    }
+}
+
+#[test]
+fn jumbo_frames_are_used_where_both_ends_have_them() {
+    for (theirs, largest) in [(9000, 9014), (1500, 1514)] {
+        let mut world = World::new(Faults::default(), 1);
+        world.add(DeviceInfo { mtu: 9000, ..info(1) }, config(1));
+        world.add(DeviceInfo { mtu: theirs, ..info(2) }, config(2));
+        world.hosts[1].echo = true;
+        let (ours, _) = world.connection(v4(2));
+        world.hub.record();
+        let message = pattern(300_000, 1);
+        world.hosts[0].send(ours, &message);
+        world.until("the echo", |world| world.hosts[0].log(ours).data.len() == message.len());
+        assert!(world.hosts[0].log(ours).data == message);
+        let frames = world.hub.record();
+        assert_eq!(frames.iter().map(Vec::len).max(), Some(largest));
+        assert!(frames.len() < 2 * 300_000 / (largest - 200) * 2, "{} frames", frames.len());
     }
 }
 

@@ -164,7 +164,7 @@ mod tests {
 
     fn two() -> Vec<PortSpec> {
         let xdp = DeviceSpec::Xdp { interface: "eth1".into(), mode: io::XdpMode::Auto };
-        let dpdk = DeviceSpec::Dpdk { device: "net_memif0".into(), promiscuous: false };
+        let dpdk = DeviceSpec::Dpdk { device: "net_memif0".into(), promiscuous: false, mtu: None };
         vec![port("fabric", xdp, "10.7.0.2"), port("storage", dpdk, "10.8.0.2")]
     }
 

@@ -13,7 +13,9 @@ const TX_CHECKSUM: u64 = raw::K_RTE_ETH_TX_OFFLOAD_IPV4_CKSUM
     | raw::K_RTE_ETH_TX_OFFLOAD_TCP_CKSUM
     | raw::K_RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 /// An ethernet header with one tag, and the frame's own check sequence if a port leaves it there.
-const ETHER_OVERHEAD: u16 = 14 + 4 + 4;
+const ETHER_OVERHEAD: u16 = 14 + 4 + VLAN;
+/// The tag.
+const VLAN: u16 = 4;
 /// A port that does not say otherwise gets buffers of this many bytes.
 const BUFFER_MIN: u16 = 2048;
 
@@ -50,10 +52,15 @@ impl Setup<'_> {
         // SAFETY: fills in the number.
         let result = unsafe { raw::rte_eth_dev_get_mtu(self.id, &raw mut mtu) };
         self.check("read the MTU", result)?;
-        let (least, most) = (self.info.min_mtu, self.info.max_mtu);
+        // Many virtual devices limit the frame only: without a tag, as ethdev reads it.
+        let frame_max = u16::try_from(self.info.max_rx_pktlen).unwrap_or(u16::MAX);
+        let named = [self.info.max_mtu, frame_max.saturating_sub(ETHER_OVERHEAD - VLAN)];
+        let (least, most) = (self.info.min_mtu, named.into_iter().filter(|most| *most > 0).min());
+        let most = most.unwrap_or(u16::MAX);
         match options.mtu {
-            Some(asked) if asked < least || (most != 0 && asked > most) => {
-                Err(Error::new(self.device, "set the MTU", libc::EINVAL, format!("from {least} to {most}")))
+            Some(asked) if asked < least || asked > most => {
+                let range = format!("{asked} B, and this device takes from {least} to {most}");
+                Err(Error::new(self.device, "set the MTU", libc::EINVAL, range))
             }
             Some(asked) => Ok(asked),
             None => Ok(mtu),

@@ -206,7 +206,16 @@ pub(super) fn open(spec: &PortSpec, options: &PortOptions) -> Result<(Owner, Vec
     match &spec.device {
         DeviceSpec::Xdp { interface, mode } => open_xdp(spec, interface, *mode, options),
         #[cfg(feature = "dpdk")]
-        DeviceSpec::Dpdk { device, promiscuous } => open_dpdk(spec, device, *promiscuous, options),
+        DeviceSpec::Dpdk { device, promiscuous, mtu } => {
+            let config = dpdk::Config {
+                queues: options.shards,
+                poll: options.poll,
+                promiscuous: *promiscuous,
+                mtu: *mtu,
+                ..dpdk::Config::default()
+            };
+            open_dpdk(spec, device, &config)
+        }
         #[cfg(not(feature = "dpdk"))]
         DeviceSpec::Dpdk { .. } => Err(without_dpdk(&spec.name)),
     }
@@ -245,13 +254,10 @@ fn open_xdp(
 fn open_dpdk(
     spec: &PortSpec,
     device: &str,
-    promiscuous: bool,
-    options: &PortOptions,
+    config: &dpdk::Config,
 ) -> Result<(Owner, Vec<Seat>, String), PortError> {
-    let config =
-        dpdk::Config { queues: options.shards, poll: options.poll, promiscuous, ..dpdk::Config::default() };
     let refused = |e: dpdk::Error| PortError { port: spec.name.clone(), why: e.to_string() };
-    let mut port = dpdk::Port::open(device, &config).map_err(refused)?;
+    let mut port = dpdk::Port::open(device, config).map_err(refused)?;
     let line = port.line();
     let seats = (0..port.queues()).filter_map(|queue| port.seat(queue)).map(Seat::Dpdk).collect();
     Ok((Owner::Dpdk { _port: port }, seats, line))

@@ -44,6 +44,8 @@ pub enum DeviceSpec {
         /// Take frames for other ethernet addresses too: for virtual ports whose address is not the one their
         /// peers know.
         promiscuous: bool,
+        /// The largest IP packet, bytes; `None`: as the device has it.
+        mtu: Option<u16>,
     },
 }
 

@@ -29,6 +29,9 @@ pub(super) fn read(r: &mut Reader, value: &Spanned<DeValue<'_>>, ports: &mut Vec
     }
 }
 
+/// What every IPv6 link must carry (RFC 8200 section 5).
+const MTU_MIN: u16 = 1280;
+
 /// What a `[[port]]` says, before it is known to be whole.
 #[derive(Default)]
 struct Draft {
@@ -39,6 +42,7 @@ struct Draft {
     routes: Vec<Route>,
     mode: XdpMode,
     promiscuous: bool,
+    mtu: Option<u16>,
     is_shared: bool,
     source_ports: Option<RangeInclusive<u16>>,
 }
@@ -50,7 +54,7 @@ enum Backend {
 }
 
 fn port(r: &mut Reader, one: &Spanned<DeValue<'_>>) -> Option<PortSpec> {
-    const KEYS: [&str; 10] = [
+    const KEYS: [&str; 11] = [
         "name",
         "backend",
         "device",
@@ -59,6 +63,7 @@ fn port(r: &mut Reader, one: &Spanned<DeValue<'_>>) -> Option<PortSpec> {
         "route",
         "mode",
         "promiscuous",
+        "mtu",
         "shared",
         "source_ports",
     ];
@@ -89,6 +94,10 @@ fn port(r: &mut Reader, one: &Spanned<DeValue<'_>>) -> Option<PortSpec> {
         "promiscuous" => {
             only.push(("promiscuous", Backend::Dpdk, value.span()));
             draft.promiscuous = r.boolean(value).unwrap_or_default();
+        }
+        "mtu" => {
+            only.push(("mtu", Backend::Dpdk, value.span()));
+            draft.mtu = mtu(r, value);
         }
         "shared" => {
             only.push(("shared", Backend::Xdp, value.span()));
@@ -139,7 +148,7 @@ fn whole(
     }
     let device = match backend {
         Backend::Xdp => DeviceSpec::Xdp { interface: device, mode: draft.mode },
-        Backend::Dpdk => DeviceSpec::Dpdk { device, promiscuous: draft.promiscuous },
+        Backend::Dpdk => DeviceSpec::Dpdk { device, promiscuous: draft.promiscuous, mtu: draft.mtu },
     };
     let is_shared = draft.is_shared || draft.source_ports.is_some();
     Some(PortSpec {
@@ -150,6 +159,18 @@ fn whole(
         shared: is_shared.then(|| draft.source_ports.unwrap_or(SHARED_SOURCE_PORTS)),
         listeners: Vec::new(),
     })
+}
+
+/// The largest IP packet of a port. How much more a device takes is its driver's to say.
+fn mtu(r: &mut Reader, value: &Spanned<DeValue<'_>>) -> Option<u16> {
+    let bytes = r.integer(value)?;
+    let mtu = u16::try_from(bytes).ok().filter(|mtu| *mtu >= MTU_MIN);
+    if mtu.is_none() {
+        let shape =
+            format!("expected bytes from {MTU_MIN} on: 1500 on most networks, 9000 with jumbo frames");
+        r.problem(value.span(), format!("no MTU: {bytes}"), shape);
+    }
+    mtu
 }
 
 /// One network, or a list of them.

@@ -34,6 +34,7 @@ address = ["10.8.0.2/24", "fd08::2/64"]
 gateway = "10.8.0.1"
 route = [{ to = "10.9.0.0/16", via = "10.8.0.9" }]
 promiscuous = true
+mtu = 9000
 [[port]]
 name = "edge"
 backend = "xdp"
@@ -110,7 +111,7 @@ fn raw_ports_are_read_whole() {
     let device = "net_memif0,role=client".to_owned();
     assert_eq!(
         (fabric.name.as_str(), &fabric.device),
-        ("fabric", &io::DeviceSpec::Dpdk { device, promiscuous: true })
+        ("fabric", &io::DeviceSpec::Dpdk { device, promiscuous: true, mtu: Some(9000) })
     );
     assert_eq!(fabric.addresses.len(), 2);
     let routes: Vec<String> =
@@ -130,6 +131,18 @@ fn a_raw_port_that_is_not_whole_says_what_it_needs() {
         "[[port]]\nname = \"a\"\nbackend = \"dpdk\"\ndevice = \"net_null0\"\naddress = \"10.7.0.2/24\"\nmode = \"skb\"\n",
     );
     assert!(text.contains("`mode` goes with backend = \"xdp\" only"), "{text}");
+    let with = |line: &str| {
+        refused(&format!(
+            "[[port]]\nname = \"a\"\nbackend = \"xdp\"\ndevice = \"eth1\"\naddress = \"10.7.0.2/24\"\n{line}\n"
+        ))
+    };
+    let text = with("mtu = 9000");
+    assert!(text.contains("`mtu` goes with backend = \"dpdk\" only"), "{text}");
+    let text = with("mtu = 90000");
+    assert!(
+        text.contains("no MTU: 90000") && text.contains("from 1280 on") && text.contains("node.toml:6"),
+        "{text}"
+    );
     let text = refused("[dpdk]\nmemory = \"lots\"\n");
     assert!(text.contains("hugepages") && text.contains("512MiB"), "{text}");
 }

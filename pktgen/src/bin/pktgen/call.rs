@@ -134,7 +134,12 @@ impl Backend {
     fn open(args: &CallArgs) -> Result<Option<Self>, String> {
         let Some(addr) = &args.echo else { return Ok(None) };
         let id = ListenerId(0);
-        let port = PortArgs { device: args.echo_device.clone(), address: args.echo_address, gateway: None };
+        let port = PortArgs {
+            device: args.echo_device.clone(),
+            address: args.echo_address,
+            gateway: None,
+            mtu: args.port.mtu,
+        };
         let listen = [(id, addr.clone())];
         let ports = crate::port::open(args.backend, &port, &listen, args.poll.poll(), 1)?;
         let spec = ListenerSpec { id, addr: addr.clone() };

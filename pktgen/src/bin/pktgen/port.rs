@@ -21,6 +21,9 @@ pub(crate) struct PortArgs {
     /// The gateway to everything outside that network.
     #[arg(long, value_name = "IP")]
     pub(crate) gateway: Option<IpAddr>,
+    /// The largest IP packet of a DPDK port, bytes; without it the device's own: 9000 with jumbo frames.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..))]
+    pub(crate) mtu: Option<u16>,
 }
 
 /// Opens the port, listening at those addresses; no ports at all for the kernel's backends.
@@ -41,7 +44,7 @@ pub(crate) fn open(
     let address = args.address.ok_or("--backend xdp and dpdk need --address, as in 10.7.0.9/24")?;
     let device = match backend {
         BackendArg::Xdp => DeviceSpec::Xdp { interface: device, mode: XdpMode::Auto },
-        _ => DeviceSpec::Dpdk { device, promiscuous: false },
+        _ => DeviceSpec::Dpdk { device, promiscuous: false, mtu: args.mtu },
     };
     let route = |via: IpAddr| {
         let network = if via.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
