@@ -56,7 +56,8 @@ pub struct Transports {
     told: u32,
     /// A port has no descriptor to wait on.
     is_blind: bool,
-    share: Share,
+    /// What a turn takes, if every port bypasses the kernel.
+    share: Option<Share>,
 }
 
 impl Transports {
@@ -77,6 +78,7 @@ impl Transports {
         if !ports.is_empty() {
             sockets.lend()?;
         }
+        let share = ports.iter().all(|port| !port.is_over_kernel).then(Share::default);
         let is_blind = ports.iter().any(|port| port.descriptor().is_none());
         Ok(Self {
             sockets,
@@ -90,7 +92,7 @@ impl Transports {
             first: 0,
             last_event: os::now(),
             told: 0,
-            share: Share::default(),
+            share,
         })
     }
 
@@ -289,7 +291,7 @@ impl Transport for Transports {
                 stack.untold()
             });
         }
-        let mut bytes = self.share.of(untold);
+        let mut bytes = self.share.as_mut().map_or(usize::MAX, |share| share.of(untold));
         let sources = self.ports.len() + 1;
         for step in 0..sources {
             if self.pending.len() >= out.room() {

@@ -111,7 +111,7 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(2),
             keepalive: Duration::from_secs(20),
             peer_timeout: Duration::from_secs(60),
-            ack_delay: Duration::from_millis(5),
+            ack_delay: Duration::from_millis(20),
             neighbours_max: 1024,
             time_wait_max: 16_384,
             rsts_per_second: 1000,

@@ -43,6 +43,9 @@ pub struct Port {
     counters: Vec<Arc<Counters>>,
 }
 
+/// Drivers whose frames go through the kernel: a burst is a system call.
+const OVER_KERNEL: [&str; 4] = ["net_af_packet", "net_af_xdp", "net_pcap", "net_tap"];
+
 /// One queue pair on its way to the thread that will use it.
 #[derive(Debug)]
 pub struct Seat {
@@ -52,6 +55,7 @@ pub struct Seat {
     pub(super) poll: Poll,
     pub(super) waker: Waker,
     pub(super) counters: Arc<Counters>,
+    is_over_kernel: bool,
 }
 
 /// Starts DPDK for all ports the node will open: only the PCI devices among `devices` are touched. Without this
@@ -87,7 +91,9 @@ impl Port {
         let info = device_info(self.port.info(), queue);
         let counters = Arc::clone(self.counters.get(usize::from(queue))?);
         let waker = self.wakers.get(usize::from(queue))?.clone();
-        Some(Seat { eal: self.eal, queue: self.port.queue(queue)?, info, poll: self.poll, waker, counters })
+        let is_over_kernel = OVER_KERNEL.contains(&self.port.info().driver.as_str());
+        let (eal, queue, poll) = (self.eal, self.port.queue(queue)?, self.poll);
+        Some(Seat { eal, queue, info, poll, waker, counters, is_over_kernel })
     }
 
     /// Queue pairs it has: how many shards can use it.
@@ -161,6 +167,11 @@ impl Seat {
     /// Ends the queue's waits, from any thread.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
+    }
+
+    /// True if its frames go through the kernel, and a burst is a system call.
+    pub fn is_over_kernel(&self) -> bool {
+        self.is_over_kernel
     }
 
     /// What the queue pair will be.

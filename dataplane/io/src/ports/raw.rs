@@ -18,6 +18,8 @@ use crate::xdp;
 /// A raw port of one shard.
 pub(crate) struct Raw {
     pub(crate) stack: AnyStack,
+    /// Its frames go through the kernel: a burst is a system call.
+    pub(crate) is_over_kernel: bool,
     name: String,
     shard: usize,
     post: Arc<Post>,
@@ -152,6 +154,11 @@ impl Seat {
         tap: &TapHandle,
     ) -> Result<Raw, PortError> {
         let refused = |why: String| PortError { port: name.to_owned(), why };
+        let is_over_kernel = match &self {
+            Self::Xdp(_) => true,
+            #[cfg(feature = "dpdk")]
+            Self::Dpdk(seat) => seat.is_over_kernel(),
+        };
         let stack = match self {
             Self::Xdp(queue) => Stack::open(Tap::new(queue.start(), tap), config).map(AnyStack::Xdp),
             #[cfg(feature = "dpdk")]
@@ -161,7 +168,7 @@ impl Seat {
             }
         };
         let stack = stack.map_err(|e| refused(e.to_string()))?;
-        Ok(Raw { stack, name: name.to_owned(), shard, post })
+        Ok(Raw { stack, is_over_kernel, name: name.to_owned(), shard, post })
     }
 }
 
