@@ -2,7 +2,7 @@
 """What bypassing the kernel saves: the node over `net_memif` beside the node over io_uring, the same chain and load.
 
     cargo build --release --features dpdk
-    python3 benches/bypass.py                 about two minutes
+    python3 benches/bypass.py                 about three minutes
     python3 benches/bypass.py --runs 7 --for 3
 
 The node has core 0 for itself; one thread on core 1 is client and backend (`pktgen call --echo`), so that nobody's
@@ -10,7 +10,7 @@ wake-ups are measured. Over memif the node has two ports, one towards the client
 shared memory between the two processes. Runs of both take turns; a figure is the median over the runs, a ratio that
 of two medians of the same run of this program. CPU is that of the node's whole process while the calls were made.
 
-Parts: `load` (16 connections x 8 streams, 32 B: CPU per call), `idle` (one call at a time: p50), `conns` (20 and
+Parts: `load` (16 connections x 8 streams and 128 x 1, 32 B: CPU per call), `idle` (one call at a time: p50), `conns` (20 and
 2,000 connections with one call each on one port: CPU per call).
 """
 
@@ -116,16 +116,18 @@ def main():
     uring, memif = Setting("uring", args.target), Setting("memif", args.target)
 
     if "load" in args.parts:
-        found = {"uring": [], "memif": []}
-        for _ in range(args.runs):
-            for setting in (uring, memif):
-                found[setting.name].append(setting.run(16, 8, args.seconds))
-        cpu, kernel, rate = (medians(found, key) for key in ("cpu_ns", "kernel_ns", "calls_per_s"))
-        for name in found:
-            print(f"load   16x8 32 B   {name:6} {cpu[name]:8.0f} ns CPU a call, {kernel[name]:5.0f} of them in the kernel   {rate[name]:10,.0f} calls/s")
-        print(f"load   memif / uring CPU a call: {cpu['memif'] / cpu['uring']:.2f} (aim 0.60)")
-        least = 1 - kernel["uring"] / cpu["uring"]
-        print(f"load   with a port, and TCP, that cost nothing: {least:.2f} (HTTP/2, chain and log alone, as io_uring's node has them)")
+        for conns, streams in ((16, 8), (128, 1)):
+            found = {"uring": [], "memif": []}
+            for _ in range(args.runs):
+                for setting in (uring, memif):
+                    found[setting.name].append(setting.run(conns, streams, args.seconds))
+            cpu, kernel, rate = (medians(found, key) for key in ("cpu_ns", "kernel_ns", "calls_per_s"))
+            shape = f"{conns}x{streams}"
+            for name in found:
+                print(f"load   {shape:5} 32 B  {name:6} {cpu[name]:8.0f} ns CPU a call, {kernel[name]:5.0f} of them in the kernel   {rate[name]:10,.0f} calls/s")
+            print(f"load   {shape:5} memif / uring CPU a call: {cpu['memif'] / cpu['uring']:.2f}" + (" (aim 0.60)" if streams > 1 else ""))
+            least = 1 - kernel["uring"] / cpu["uring"]
+            print(f"load   {shape:5} with a port, and TCP, that cost nothing: {least:.2f} (HTTP/2, chain and log alone, as io_uring's node has them)")
     if "idle" in args.parts:
         found = {"uring": [], "memif": []}
         for _ in range(args.runs):
