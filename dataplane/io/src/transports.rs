@@ -138,7 +138,7 @@ impl Transports {
     }
 
     /// Takes one source's events, of ports until `bytes` have been told.
-    fn collect(&mut self, source: usize, bytes: &mut usize) {
+    fn collect(&mut self, source: usize, bytes: &mut usize, now: Instant) {
         let sources = self.sources();
         let number = u32::try_from(source).unwrap_or(0);
         let rename = |conn: ConnId| ConnId { index: conn.index * sources + number, ..conn };
@@ -149,7 +149,7 @@ impl Transports {
                 self.pending.extend(events.map(|event| renamed(event, rename, |rx| rx)));
             }
             Some(port) => {
-                any!(&mut port.stack, stack => stack.tell(&mut self.from_ports, bytes));
+                any!(&mut port.stack, stack => stack.tell(&mut self.from_ports, bytes, now));
                 let events = self.from_ports.drain();
                 self.pending.extend(events.map(|event| renamed(event, rename, Rx::raw)));
             }
@@ -283,25 +283,24 @@ impl Transport for Transports {
         if self.ports.is_empty() {
             return self.sockets.rx_burst(out);
         }
-        let mut untold = 0;
+        let now = os::now();
         for port in &mut self.ports {
             port.exchange();
-            untold += any!(&mut port.stack, stack => {
-                stack.take_in();
-                stack.untold()
-            });
+            any!(&mut port.stack, stack => stack.take_in(now));
         }
-        let mut bytes = self.share.as_mut().map_or(usize::MAX, |share| share.of(untold));
+        let untold = |port: &Raw| any!(&port.stack, stack => stack.untold());
+        let share = self.share.as_mut().map(|share| share.of(self.ports.iter().map(untold).sum()));
+        let mut bytes = share.unwrap_or(usize::MAX);
         let sources = self.ports.len() + 1;
         for step in 0..sources {
             if self.pending.len() >= out.room() {
                 break;
             }
-            self.collect((self.first + step) % sources, &mut bytes);
+            self.collect((self.first + step) % sources, &mut bytes, now);
         }
         self.first = (self.first + 1) % sources;
         if !self.pending.is_empty() {
-            self.last_event = os::now();
+            self.last_event = now;
         }
         while out.room() > 0
             && let Some(event) = self.pending.pop_front()

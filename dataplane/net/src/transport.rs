@@ -77,8 +77,7 @@ impl<D: Device> Stack<D> {
     }
 
     /// Takes frames in; first half of [`Transport::rx_burst`].
-    pub fn take_in(&mut self) {
-        let now = self.out.device.now();
+    pub fn take_in(&mut self, now: Instant) {
         self.look_at_link();
         self.feed_starved();
         for _ in 0..BURSTS_MAX {
@@ -98,8 +97,7 @@ impl<D: Device> Stack<D> {
 
     /// Tells what connections have to tell, each in its turn, as long as there is room and until `bytes` have been
     /// told, which is lowered; second half of [`Transport::rx_burst`].
-    pub fn tell(&mut self, out: &mut Burst<Event<Rx>>, bytes: &mut usize) {
-        let now = self.out.device.now();
+    pub fn tell(&mut self, out: &mut Burst<Event<Rx>>, bytes: &mut usize, now: Instant) {
         let mut turns = self.ready.len();
         while out.room() > 0 && turns > 0 && *bytes > 0 {
             turns -= 1;
@@ -250,9 +248,9 @@ impl<D: Device> Transport for Stack<D> {
     type Rx = Rx;
 
     fn rx_burst(&mut self, out: &mut Burst<Event<Rx>>) {
-        self.take_in();
-        let mut bytes = usize::MAX;
-        self.tell(out, &mut bytes);
+        let (now, mut bytes) = (self.out.device.now(), usize::MAX);
+        self.take_in(now);
+        self.tell(out, &mut bytes, now);
     }
 
     fn bytes<'a>(&'a self, rx: &'a Rx) -> &'a [u8] {

@@ -82,8 +82,9 @@ impl Host {
     pub(crate) fn turn(&mut self) -> bool {
         let mut burst = std::mem::take(&mut self.burst);
         let mut share = self.share;
-        self.stack.take_in();
-        self.stack.tell(&mut burst, &mut share);
+        let now = self.stack.now();
+        self.stack.take_in(now);
+        self.stack.tell(&mut burst, &mut share, now);
         let told = |event: &Event<Rx>| if let Event::Data(_, rx) = event { rx.len() } else { 0 };
         let told: usize = burst.as_slice().iter().map(told).sum();
         assert_eq!(told, self.share - share, "a turn is told no more than it asked for");

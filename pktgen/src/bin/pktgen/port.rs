@@ -35,13 +35,19 @@ pub(crate) fn open(
     shards: u16,
 ) -> Result<Ports, String> {
     if !backend.is_raw() {
-        return match (&args.device, &args.address) {
-            (None, None) => Ok(Ports::none()),
-            _ => Err("--device and --address go with --backend xdp or dpdk".to_owned()),
+        return match (&args.device, &args.address, args.mtu) {
+            (None, None, None) => Ok(Ports::none()),
+            _ => Err("--device, --address and --mtu go with a raw backend, xdp or dpdk".to_owned()),
         };
     }
     let device = args.device.clone().ok_or("--backend xdp and dpdk need --device")?;
     let address = args.address.ok_or("--backend xdp and dpdk need --address, as in 10.7.0.9/24")?;
+    if matches!(backend, BackendArg::Xdp) && args.mtu.is_some() {
+        return Err(
+            "--mtu goes with --backend dpdk; with xdp it is the interface's: ip link set dev NAME mtu N"
+                .to_owned(),
+        );
+    }
     let device = match backend {
         BackendArg::Xdp => DeviceSpec::Xdp { interface: device, mode: XdpMode::Auto },
         _ => DeviceSpec::Dpdk { device, promiscuous: false, mtu: args.mtu },
