@@ -1,7 +1,7 @@
 //! One ethernet port, opened from a device string or a PCI address, configured and started.
 
 use core::ffi::CStr;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::ffi::CString;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixStream;
@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::eal::no_such_device;
 use super::setup::{configure, info};
-use super::{Eal, Error, Lcore, Pool, Queue, Rss, drivers, log, raw};
+use super::{Eal, Error, Lcore, Link, Pool, Queue, Rss, drivers, log, raw, stats};
 
 /// How a port is opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,7 +83,19 @@ pub(crate) struct Shared {
     /// Started: only then may bursts reach the driver. Changed by whoever has the only queue, or before there is
     /// one.
     running: AtomicBool,
+    /// Its driver follows the link by itself and only has to be read.
+    reports_link: bool,
+    /// What the driver said last of a link it does not report: up, and Mbit/s below.
+    last_link: AtomicU64,
     eal: Eal,
+}
+
+/// How a port's device came out of its configuration.
+pub(super) struct Started {
+    pub(super) id: u16,
+    /// False for one that has to wait for its peer.
+    pub(super) running: bool,
+    pub(super) reports_link: bool,
 }
 
 /// DPDK's control functions are for one thread at a time.
@@ -99,9 +111,12 @@ impl Port {
         configure(eal, id, device, options).inspect_err(|_| detach(id))
     }
 
-    /// A port that has been configured, started if it is `running`, with a pool for each queue.
-    pub(super) fn new(eal: Eal, id: u16, info: PortInfo, running: bool, pools: Vec<Pool>) -> Self {
-        let shared = Arc::new(Shared { id, info, running: AtomicBool::new(running), eal });
+    /// A port that has been configured, with a pool for each queue.
+    pub(super) fn new(eal: Eal, started: Started, info: PortInfo, pools: Vec<Pool>) -> Self {
+        let Started { id, running, reports_link } = started;
+        let running = AtomicBool::new(running);
+        let shared = Shared { id, info, running, reports_link, last_link: AtomicU64::new(0), eal };
+        let shared = Arc::new(shared);
         let queue = |(index, pool)| Some(Queue::new(Arc::clone(&shared), index, pool));
         Self { queues: (0..).zip(pools).map(queue).collect(), shared }
     }
@@ -128,6 +143,21 @@ impl Port {
 impl Shared {
     pub(crate) fn is_running(&self) -> bool {
         self.running.load(Ordering::Relaxed)
+    }
+
+    /// The link's state, without waiting. Some drivers ask the hardware over a slow bus, which two threads must not
+    /// do at once: one that finds another at it takes what was last known.
+    pub(crate) fn link(&self) -> Link {
+        if self.reports_link {
+            return stats::link(self.id);
+        }
+        if let Ok(_control) = CONTROL.try_lock() {
+            let link = stats::link(self.id);
+            self.last_link.store(u64::from(link.up) << 32 | u64::from(link.mbps), Ordering::Relaxed);
+            return link;
+        }
+        let last = self.last_link.load(Ordering::Relaxed);
+        Link { up: last >> 32 != 0, mbps: u32::try_from(last & u64::from(u32::MAX)).unwrap_or(u32::MAX) }
     }
 
     /// True for a port that has to be started again after its peer has gone: nobody else looks for the peer.

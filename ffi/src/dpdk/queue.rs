@@ -106,7 +106,7 @@ impl Queue {
 
     /// The link's state, without waiting.
     pub fn link(&self) -> super::Link {
-        super::stats::link(self.port.id)
+        self.port.link()
     }
 }
 

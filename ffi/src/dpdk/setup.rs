@@ -2,9 +2,10 @@
 
 use core::ffi::{CStr, c_char};
 use core::ptr;
+use core::time::Duration;
 
-use super::port::is_memif_client;
-use super::{Eal, Error, Offloads, Pool, Port, PortInfo, PortOptions, Shape, raw, rss};
+use super::port::{Started, is_memif_client};
+use super::{Eal, Error, Offloads, Pool, Port, PortInfo, PortOptions, Shape, is_pci, raw, rss, stats};
 
 const RX_CHECKSUM: u64 = raw::K_RTE_ETH_RX_OFFLOAD_IPV4_CKSUM
     | raw::K_RTE_ETH_RX_OFFLOAD_TCP_CKSUM
@@ -18,6 +19,9 @@ const ETHER_OVERHEAD: u16 = 14 + 4 + VLAN;
 const VLAN: u16 = 4;
 /// A port that does not say otherwise gets buffers of this many bytes.
 const BUFFER_MIN: u16 = 2048;
+/// How long a NIC may take to find its link; after that it is taken to have none.
+const LINK_WAIT: Duration = Duration::from_secs(4);
+const LINK_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) fn info(id: u16) -> Result<raw::rte_eth_dev_info, i32> {
     let mut info = raw::rte_eth_dev_info::default();
@@ -75,6 +79,7 @@ impl Setup<'_> {
         rss: Option<&mut [u8]>,
     ) -> Result<(), Error> {
         let mut conf = raw::rte_eth_conf::default();
+        conf.intr_conf.set_lsc(u32::from(self.reports_link()));
         conf.rxmode.mtu = u32::from(mtu);
         if offloads.rx_checksum {
             conf.rxmode.offloads |= RX_CHECKSUM;
@@ -93,6 +98,25 @@ impl Setup<'_> {
         // call, which copies both.
         let result = unsafe { raw::rte_eth_dev_configure(self.id, queues, queues, &raw const conf) };
         self.check("configure the port", result)
+    }
+
+    /// True for a NIC whose driver can follow the link by interrupt. To ask instead takes some NICs a good part of a
+    /// millisecond each time.
+    fn reports_link(&self) -> bool {
+        // SAFETY: null or the driver's static flags.
+        let flags = unsafe { self.info.dev_flags.as_ref() }.copied().unwrap_or(0);
+        is_pci(self.device) && u64::from(flags) & raw::K_RTE_ETH_DEV_INTR_LSC != 0
+    }
+
+    /// Waits for a NIC's link, which takes seconds to come up again after a start: a node that calls itself ready
+    /// should be.
+    #[expect(clippy::disallowed_methods, reason = "while a port opens, before there is a shard")]
+    fn await_link(&self) {
+        let mut left = LINK_WAIT;
+        while is_pci(self.device) && !stats::link(self.id).up && left > LINK_PAUSE {
+            std::thread::sleep(LINK_PAUSE);
+            left -= LINK_PAUSE;
+        }
     }
 
     /// Descriptors as the port wants them: receive and transmit.
@@ -193,6 +217,8 @@ pub(super) fn configure(eal: Eal, id: u16, device: &str, options: &PortOptions) 
         return configure(eal, id, device, &PortOptions { queues: 1, ..options.clone() });
     }
     let rss = rss.and_then(Result::ok);
+    setup.await_link();
+    let started = Started { id, running, reports_link: setup.reports_link() };
     let info = PortInfo {
         device: device.to_owned(),
         driver: text(info.driver_name),
@@ -203,7 +229,7 @@ pub(super) fn configure(eal: Eal, id: u16, device: &str, options: &PortOptions) 
         offloads,
         rss,
     };
-    Ok(Port::new(eal, id, info, running, pools))
+    Ok(Port::new(eal, started, info, pools))
 }
 
 fn text(from: *const c_char) -> String {

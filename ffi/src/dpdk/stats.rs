@@ -34,7 +34,8 @@ pub struct Link {
     pub mbps: u32,
 }
 
-pub(crate) fn link(port: u16) -> Link {
+/// Asks the driver, without waiting. For one thread at a time, unless the port reports its link.
+pub(super) fn link(port: u16) -> Link {
     let (mut up, mut mbps) = (0, 0);
     // SAFETY: fills in both numbers; a port that cannot say leaves them zero.
     let result = unsafe { raw::towpath_link(port, &raw mut up, &raw mut mbps) };
@@ -84,7 +85,7 @@ impl Port {
 
     /// The link's state, without waiting.
     pub fn link(&self) -> Link {
-        link(self.id())
+        self.shared().link()
     }
 
     /// Takes the link up or down, where the driver can; false if it cannot.
