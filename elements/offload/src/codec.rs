@@ -1,8 +1,10 @@
 //! One core's compressor and decompressor, with the memory they need from job to job.
 //!
 //! "gzip" is RFC 1952, "deflate" RFC 1950 (zlib), as gRPC has it; "zstd" is RFC 8878, one frame with its checksum. Not here: queues and budgets (`cpu`).
-//! Invariant: an input is one stream from its first byte to its last; bytes after its end are
-//! [`JobError::Corrupt`], so that nothing a peer sent is silently dropped.
+//! Invariant: an input is one stream from its first byte to its last; bytes after its end, another gzip member among
+//! them, are [`JobError::Corrupt`]. Of several members (RFC 1952 section 2.2) grpc-go and grpc-java read all, tonic the
+//! first, and gRPC's C core (C++, Python, …) refuses them: what receivers read differently would be judged as one
+//! thing and arrive as another. No gRPC library sends them.
 
 use abi::Encoding;
 use libdeflater::{CompressionLvl, Compressor, DecompressionError, Decompressor, adler32, crc32};
@@ -103,27 +105,14 @@ impl Codec {
         let reachable = max.min(input.len().saturating_mul(EXPANSION_MAX));
         let mut room_bytes = size_hint(how, input)?.max(64).min(reachable);
         loop {
-            let decompressor = &mut self.decompressor;
-            let run = |room: &mut [u8]| {
-                match how {
-                    Encoding::Gzip => decompressor.gzip_decompress(input, room),
-                    Encoding::Deflate | Encoding::Zstd => decompressor.zlib_decompress(input, room),
-                }
-                .map_err(|e| match e {
-                    DecompressionError::BadData => JobError::Corrupt,
-                    DecompressionError::InsufficientSpace => JobError::TooLarge,
-                })
-            };
+            let run = |room: &mut [u8]| inflate(&mut self.decompressor, how, input, room);
             match fill(&mut self.scratch, output, room_bytes, run) {
                 Err(JobError::TooLarge) if room_bytes < reachable => {
                     room_bytes = room_bytes.saturating_mul(4).min(reachable);
                 }
                 Err(error) => return Err(error),
+                Ok(()) if self.is_all(how, input, output, start) => return Ok(()),
                 Ok(()) => {
-                    let made = output.get(start..).unwrap_or_default();
-                    if ends_with_checksum(how, input, made) {
-                        return Ok(());
-                    }
                     output.truncate(start);
                     return Err(JobError::Corrupt);
                 }
@@ -133,6 +122,29 @@ impl Codec {
 }
 
 impl Codec {
+    /// True if the stream that became `output[start..]` is all of the input. The library does not say where a stream
+    /// ends, only that its checksum stands there; if that stands at the end of the input and nowhere else, it is there.
+    fn is_all(&mut self, how: Encoding, input: &[u8], output: &mut Vec<u8>, start: usize) -> bool {
+        let made = output.get(start..).unwrap_or_default();
+        if !ends_with_checksum(how, input, made) {
+            return false;
+        }
+        let Some((_, shorter)) = input.split_last() else { return false };
+        let stands_before = match how {
+            Encoding::Gzip => contains::<8>(shorter, input),
+            Encoding::Deflate | Encoding::Zstd => contains::<4>(shorter, input),
+        };
+        if !stands_before {
+            return true;
+        }
+        // What is whole without the last byte ends before it.
+        let end = output.len();
+        let run = |room: &mut [u8]| inflate(&mut self.decompressor, how, shorter, room);
+        let result = fill(&mut self.scratch, output, end - start, run);
+        output.truncate(end);
+        result.is_err()
+    }
+
     /// One frame and nothing else. What the frame says of its size is believed as far as `max`.
     fn decompress_zstd(&mut self, max: usize, input: &[u8], output: &mut Vec<u8>) -> Result<(), JobError> {
         let is_one_frame = input.starts_with(&ZSTD_MAGIC)
@@ -165,6 +177,28 @@ impl Codec {
             }
         }
     }
+}
+
+/// A stream at the front of the input, whatever follows it.
+fn inflate(
+    decompressor: &mut Decompressor,
+    how: Encoding,
+    input: &[u8],
+    room: &mut [u8],
+) -> Result<usize, JobError> {
+    match how {
+        Encoding::Gzip => decompressor.gzip_decompress(input, room),
+        Encoding::Deflate | Encoding::Zstd => decompressor.zlib_decompress(input, room),
+    }
+    .map_err(|e| match e {
+        DecompressionError::BadData => JobError::Corrupt,
+        DecompressionError::InsufficientSpace => JobError::TooLarge,
+    })
+}
+
+/// True if the last `N` bytes of `of` are somewhere in `bytes`.
+fn contains<const N: usize>(bytes: &[u8], of: &[u8]) -> bool {
+    of.last_chunk::<N>().is_some_and(|wanted| bytes.windows(N).any(|some| some == wanted))
 }
 
 /// Runs `run` over `room_bytes` of memory and appends what it made to `output`; nothing on failure.

@@ -178,4 +178,4 @@ impl Bench {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

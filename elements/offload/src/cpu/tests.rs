@@ -179,6 +179,20 @@ fn every_truncation_and_every_flipped_byte_is_corrupt_or_bounded() {
     }
 }
 
+/// What is no stream from its first byte to its last, though each begins with `plain`'s and ends with its checksum.
+pub(crate) fn not_one_stream(how: Encoding, plain: &[u8]) -> [(&'static str, Vec<u8>); 5] {
+    let good = oracle_compress(how, plain);
+    let (head, trailer) = good.split_at(good.len() - if how == Gzip { 8 } else { 4 });
+    let empty = oracle_compress(how, b"");
+    [
+        ("an equal one behind it", [&good[..], &good].concat()),
+        ("two equal ones behind it", [&good[..], &good, &good].concat()),
+        ("an empty one and its checksum behind it", [&good[..], &empty, trailer].concat()),
+        ("its checksum twice", [&good[..], trailer].concat()),
+        ("bytes before the checksum", [head, &[7; 30], trailer].concat()),
+    ]
+}
+
 #[test]
 fn rfc1952_section_2_2_bytes_after_the_member_are_not_dropped_silently() {
     let plain = text(300);
@@ -189,7 +203,18 @@ fn rfc1952_section_2_2_bytes_after_the_member_are_not_dropped_silently() {
         let mut two = oracle_compress(how, &plain);
         two.extend(oracle_compress(how, &text(77)));
         assert_eq!(run_one(Work::Decompress(how, 4096), &two), Err(JobError::Corrupt));
+        for plain in [&plain[..], &[0; 5], b"aaaaaaaaaaaaaaaaaaaaaaaaaaaa", &text(100_000)] {
+            for (what, input) in not_one_stream(how, plain) {
+                let result = run_one(Work::Decompress(how, 1 << 20), &input);
+                assert_eq!(result, Err(JobError::Corrupt), "{how:?} of {} with {what}", plain.len());
+            }
+        }
     }
+    // A stream may hold its own checksum.
+    let trailer = oracle_compress(Gzip, &plain).split_off(oracle_compress(Gzip, &plain).len() - 8);
+    let mut encoder = flate2::GzBuilder::new().extra(trailer).write(Vec::new(), flate2::Compression::new(6));
+    encoder.write_all(&plain).unwrap();
+    assert_eq!(run_one(Work::Decompress(Gzip, 4096), &encoder.finish().unwrap()), Ok(plain));
 }
 
 #[test]

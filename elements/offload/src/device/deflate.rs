@@ -145,8 +145,8 @@ fn finish(one: Compressed<Pending>, room_max: usize, out: &mut Outbox) -> Option
             Ok(())
         }
         (Work::Decompress(how, max), CompressOutcome::Done { consumed }) => {
-            // What follows the stream must be the trailer, and nothing else. (Of the software drivers, isal calls
-            // everything read: two equal streams in a row pass for one with it.)
+            // What follows the stream must be the trailer, and nothing else. (isal fails where anything follows, and the
+            // CPU tells what is wrong. It does not miss a last block that says it is the last: all bytes are there.)
             let is_whole = consumed == pending.body.len();
             let plain = output.get(pending.start..).unwrap_or_default();
             if plain.len() > max {

@@ -9,6 +9,7 @@ use abi::Encoding::{self, Deflate, Gzip, Zstd};
 use shard::{JobError, JobKey, Seal, Work};
 
 use super::*;
+use crate::cpu::tests::not_one_stream;
 use crate::{Choice, DeviceMemory, DeviceOptions, Devices, Keys, Kind, SealOptions, measure};
 
 static CLOCK: AtomicU32 = AtomicU32::new(1_800_000_000);
@@ -224,6 +225,12 @@ fn deflate(bed: &mut Bed, device: &str, copies: bool) {
         let other = oracle_packs(how, &text(501));
         let two = [&good[..], &other].concat();
         assert_eq!(bed.run(Work::Decompress(how, 4096), &two).0, Err(JobError::Corrupt), "{device}");
+        for len in [500, 30_000] {
+            for (what, input) in not_one_stream(how, &text(len)) {
+                let result = bed.run(Work::Decompress(how, 1 << 20), &input).0;
+                assert_eq!(result, Err(JobError::Corrupt), "{device} {how:?} of {len} with {what}");
+            }
+        }
         for junk in 1..12 {
             let longer = [&good[..], &vec![7; junk]].concat();
             assert_eq!(
