@@ -2,6 +2,8 @@
 
 use core::ffi::{CStr, c_char, c_int};
 use core::fmt::Write as _;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
 use std::ffi::{CString, OsStr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::sync::OnceLock;
@@ -52,6 +54,9 @@ pub struct Options {
 }
 
 static STARTED: OnceLock<Result<Eal, Error>> = OnceLock::new();
+/// DPDK keeps pointers to its arguments: they are never freed. Named here, so that no leak checker takes them for lost.
+#[used]
+static ARGUMENTS: AtomicPtr<*mut c_char> = AtomicPtr::new(ptr::null_mut());
 
 impl Eal {
     /// Starts it; later calls give the first one's outcome, whatever they ask for.
@@ -84,13 +89,16 @@ fn init(options: &Options) -> Result<Eal, Error> {
     log::begin();
     let memory = options.memory.settle();
     let arguments = arguments(memory, &options.pci);
-    // DPDK keeps pointers to its arguments: they are never freed.
     let mut argv: Vec<*mut c_char> =
         arguments.iter().filter_map(|text| CString::new(text.as_str()).ok()).map(CString::into_raw).collect();
     let count = c_int::try_from(argv.len()).unwrap_or(c_int::MAX);
-    argv.push(core::ptr::null_mut());
+    argv.push(ptr::null_mut());
+    // DPDK reorders the list; what follows it stays.
+    argv.extend_from_within(..);
+    let argv = argv.leak().as_mut_ptr();
+    ARGUMENTS.store(argv, Ordering::Relaxed);
     // SAFETY: `argv` holds `count` strings that live for ever and a null. Called once, by the OnceLock.
-    let result = unsafe { raw::rte_eal_init(count, argv.leak().as_mut_ptr()) };
+    let result = unsafe { raw::rte_eal_init(count, argv) };
     if result >= 0 {
         leave_no_folder();
         return Ok(Eal(()));
