@@ -43,7 +43,7 @@ impl Default for AcceleratorOptions {
 /// The most jobs one call moves.
 pub const BURST_MAX: usize = 32;
 /// How often a queue that is dropped asks for jobs under way.
-pub(super) const DRAIN_POLLS_MAX: u32 = 1_000_000;
+const DRAIN_POLLS_MAX: u32 = 1_000_000;
 /// The driver whose devices are made of others.
 pub(super) const SCHEDULER: &str = "crypto_scheduler";
 
@@ -190,6 +190,12 @@ impl Drop for OpPool {
             unsafe { raw::rte_mempool_free(self.0.as_ptr()) };
         }
     }
+}
+
+/// Polls a queue pair that is dropped until nothing is under way; `poll` says how much is. False if some of it will
+/// not come back: hardware that has died keeps its device open, the operations, and the memory it may still write.
+pub(super) fn drains(mut poll: impl FnMut() -> usize) -> bool {
+    (0..DRAIN_POLLS_MAX).any(|_| poll() == 0)
 }
 
 /// Checks a result of a device's.

@@ -8,7 +8,7 @@ use core::mem;
 use core::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::super::accel::{BURST_MAX, DRAIN_POLLS_MAX, OpPool, Refusal};
+use super::super::accel::{BURST_MAX, OpPool, Refusal, drains};
 use super::super::segments::{Chain, Reach, SEGMENT_BYTES, Segments};
 use super::super::{Eal, Error, raw};
 use super::{AAD_MAX, Device, IV_LEN, SealJob, SealOutcome, Sealed, SessionId, TAG_LEN, Ways};
@@ -425,15 +425,11 @@ impl Segments {
 impl<T> Drop for CryptoQueue<T> {
     fn drop(&mut self) {
         self.abandon(|_| ());
-        // What is under way comes back first.
-        for _ in 0..DRAIN_POLLS_MAX {
-            if self.under_way == 0 {
-                break;
-            }
+        let is_drained = drains(|| {
             self.poll(|_| ());
-        }
-        if self.under_way > 0 {
-            // Hardware that has died keeps its device open, the operations, and the memory it may still write.
+            self.under_way
+        });
+        if !is_drained {
             mem::forget(Arc::clone(&self.device));
             mem::forget(mem::take(&mut self.slots));
             return;
