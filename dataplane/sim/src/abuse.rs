@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use shard::{Limits, ListenerId};
 
-use crate::calls::{App, CHAIN_SINK, draw_rule, seat_callers, setup};
+use crate::calls::{App, adoption, draw_rule, seat_callers, setup};
 use crate::chain::Passages;
 use crate::check;
 use crate::check_calls::{self, Terms};
@@ -20,7 +20,7 @@ use crate::rng::Rng;
 use crate::scenario::Outcome;
 use crate::server::{Leave, Server, ServerManner};
 use crate::trace::Trace;
-use crate::world::{Make, Swap, World};
+use crate::world::{Make, World};
 
 /// What the abusers of a run do, besides tricks of the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -156,8 +156,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     }
     if rng.chance(200) {
         let at = world.net.now + rng.below(100 * MS);
-        let program = app.program(&passages)?;
-        world.swaps.push(Swap { at, sinks: vec![CHAIN_SINK; program.sinks.len()], program });
+        world.change(at, 0, adoption(app.program(&passages)?));
     }
     let terms = Terms {
         is_fair: !foul,
@@ -173,6 +172,8 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         retry_bytes_max: limits.retry_bytes_max.into(),
         recodes: app.compresses(),
         is_sealed: false,
+        is_hasty: false,
+        far_drains: false,
     };
     let end = world.net.now + 400 * SECOND;
     world.run_callers(end)?;

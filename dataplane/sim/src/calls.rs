@@ -14,6 +14,7 @@ use crate::check_gate;
 use crate::client::{Client, Manner};
 use crate::gate::{GatePlan, Gates};
 use crate::net::{Backend, Net};
+use crate::node::Deed;
 use crate::peer::Peer;
 use crate::plan::{FaultPlan, MS, SECOND, Weather};
 use crate::plan_call::{CallPlan, Mix};
@@ -22,7 +23,7 @@ use crate::rng::Rng;
 use crate::scenario::Outcome;
 use crate::server::{Leave, Server, ServerManner};
 use crate::trace::Trace;
-use crate::world::{Make, Swap, World};
+use crate::world::{Make, World};
 
 /// The sink the chain's log writes to, as `Log::access` is told.
 pub(crate) const CHAIN_SINK: u16 = 7;
@@ -134,6 +135,28 @@ impl App {
     }
 }
 
+/// Limits, `tight` times in a thousand so small that calls are refused; and whether they are.
+pub(crate) fn draw_limits(rng: &mut Rng, tight: u64) -> (Limits, bool) {
+    let mut limits = Limits::DEFAULT;
+    limits.streams_max = rng.pick(&[1, 3, 100, 1024]);
+    limits.stream_window_bytes = rng.pick(&[1 << 10, 16 << 10, 64 << 10]);
+    limits.tx_bytes_max = rng.pick(&[4 << 10, 64 << 10, 256 << 10]);
+    limits.retry_bytes_max = rng.pick(&[100, 4 << 10, 64 << 10]);
+    limits.endpoint_connections_max = rng.pick(&[1, 2, 8]);
+    limits.message_bytes_max = rng.pick(&[1 << 10, 64 << 10, 4 << 20]);
+    let is_tight = rng.chance(tight);
+    if is_tight {
+        limits.pool_bytes = rng.pick(&[64 << 10, 300 << 10, 2 << 20]);
+        limits.caller_pool_bytes = limits.pool_bytes;
+        limits.small_window_bytes = rng.pick(&[256, 4 << 10]);
+        limits.queue_max = rng.pick(&[1, 5, 1024]);
+        limits.calls_max = rng.pick(&[3, 20, 1000]);
+        limits.connections_max = rng.pick(&[3, 10, 1000]);
+        limits.stream_idle_ns = 60 * SECOND;
+    }
+    (limits, is_tight)
+}
+
 /// A listener for everybody.
 pub(crate) fn setup(program: Arc<Program>, limits: Limits, seed: u64) -> Setup {
     let protocol = if seed.is_multiple_of(4) { Protocol::Auto } else { Protocol::H2 };
@@ -148,6 +171,12 @@ pub(crate) fn setup(program: Arc<Program>, limits: Limits, seed: u64) -> Setup {
         clock: || Instant(0),
         access: AccessWhen::Always,
     }
+}
+
+/// A change to this program.
+pub(crate) fn adoption(program: Arc<Program>) -> Deed {
+    let sinks = vec![CHAIN_SINK; program.sinks.len()];
+    Deed::Adopt(program, sinks)
 }
 
 /// Callers and their calls.
@@ -204,23 +233,7 @@ fn run_with(seed: u64, trace: Trace, make: Make, gates: Option<Gates>) -> Result
     let mix = Mix::draw(&mut rng, (budget / 4).clamp(8, 1 << 20));
     let unary = if gates.is_some_and(|g| g.payload != [false; 2]) { 800 } else { 0 };
     let mix = Mix { unary, ..mix };
-    let mut limits = Limits::DEFAULT;
-    limits.streams_max = rng.pick(&[1, 3, 100, 1024]);
-    limits.stream_window_bytes = rng.pick(&[1 << 10, 16 << 10, 64 << 10]);
-    limits.tx_bytes_max = rng.pick(&[4 << 10, 64 << 10, 256 << 10]);
-    limits.retry_bytes_max = rng.pick(&[100, 4 << 10, 64 << 10]);
-    limits.endpoint_connections_max = rng.pick(&[1, 2, 8]);
-    limits.message_bytes_max = rng.pick(&[1 << 10, 64 << 10, 4 << 20]);
-    let is_tight = rng.chance(200);
-    if is_tight {
-        limits.pool_bytes = rng.pick(&[64 << 10, 300 << 10, 2 << 20]);
-        limits.caller_pool_bytes = limits.pool_bytes;
-        limits.small_window_bytes = rng.pick(&[256, 4 << 10]);
-        limits.queue_max = rng.pick(&[1, 5, 1024]);
-        limits.calls_max = rng.pick(&[3, 20, 1000]);
-        limits.connections_max = rng.pick(&[3, 10, 1000]);
-        limits.stream_idle_ns = 60 * SECOND;
-    }
+    let (limits, is_tight) = draw_limits(&mut rng, 200);
     let app = App {
         endpoints: (0..u16::try_from(rng.size(1, 3)).unwrap_or(1)).map(backend_addr).collect(),
         evil: vec![backend_addr(100)],
@@ -266,17 +279,17 @@ fn run_with(seed: u64, trace: Trace, make: Make, gates: Option<Gates>) -> Result
             if next.endpoints.len() > 1 && rng.chance(600) {
                 next.endpoints.remove(rng.size(0, next.endpoints.len() - 1));
             }
-            let program = next.program(&passages)?;
-            world.swaps.push(Swap { at, sinks: vec![CHAIN_SINK; program.sinks.len()], program });
+            world.change(at, 0, adoption(next.program(&passages)?));
         }
-        world.swaps.sort_by_key(|s| s.at);
     }
-    if rng.chance(150) {
-        world.drain_at = Some(world.net.now + rng.below(100 * MS));
+    let drains = rng.chance(150);
+    if drains {
+        let at = world.net.now + rng.below(100 * MS);
+        world.change(at, 0, Deed::Drain);
     }
     let terms = Terms {
         is_fair: !foul,
-        drains: world.drain_at.is_some(),
+        drains,
         message_bytes_max: limits.message_bytes_max as usize,
         is_tight,
         streams_max: limits.streams_max,
@@ -287,6 +300,8 @@ fn run_with(seed: u64, trace: Trace, make: Make, gates: Option<Gates>) -> Result
         retry_bytes_max: limits.retry_bytes_max.into(),
         recodes: app.compresses(),
         is_sealed: false,
+        is_hasty: false,
+        far_drains: false,
     };
     let end = world.net.now + 400 * SECOND;
     world.run_callers(end)?;

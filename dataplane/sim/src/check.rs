@@ -1,5 +1,7 @@
 //! What must hold when a run is over.
 
+use shard::Snapshot;
+
 use crate::ledger::Flow;
 use crate::plan::{SECOND, Weather};
 use crate::world::World;
@@ -68,10 +70,17 @@ fn held(world: &World, when: &str) -> Result<(), String> {
     if rx > 0 {
         return Err(format!("{rx} receive buffers held {when}"));
     }
-    if world.offload.pending.get() > 0 {
-        return Err(format!("{} offload jobs pending {when}", world.offload.pending.get()));
-    }
-    let snapshot = world.shard.snapshot();
+    world.nodes.iter().try_for_each(|node| {
+        let pending = node.offload.pending.get();
+        if pending > 0 {
+            return Err(format!("{pending} offload jobs pending {when}"));
+        }
+        empty(&node.core.snapshot(), when)
+    })
+}
+
+/// A node has no call.
+fn empty(snapshot: &Snapshot, when: &str) -> Result<(), String> {
     if let Some(endpoint) = snapshot.endpoints.iter().find(|e| e.inflight > 0) {
         return Err(format!("endpoint {} has {} calls in flight {when}", endpoint.addr, endpoint.inflight));
     }

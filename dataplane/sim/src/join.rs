@@ -18,17 +18,25 @@ struct Side {
     end: Option<End>,
 }
 
+/// Both sides, and what still passes.
+#[derive(Debug, Default)]
+struct Wire {
+    sides: [Side; 2],
+    /// Bytes, of both directions together; then both ends see the other's end of stream. `None`: all.
+    left: Option<usize>,
+}
+
 /// One end of a wire, which passes on whatever comes at the other.
 #[derive(Debug)]
 pub(crate) struct Joint {
-    wire: Rc<RefCell<[Side; 2]>>,
+    wire: Rc<RefCell<Wire>>,
     at: usize,
     has_finished: bool,
 }
 
-/// Both ends of a new wire.
-pub(crate) fn pair() -> (Joint, Joint) {
-    let wire = Rc::new(RefCell::new([Side::default(), Side::default()]));
+/// Both ends of a new wire, which is cut in an orderly way after so many bytes.
+pub(crate) fn pair(cut_after: Option<usize>) -> (Joint, Joint) {
+    let wire = Rc::new(RefCell::new(Wire { left: cut_after, ..Wire::default() }));
     let end = |at| Joint { wire: Rc::clone(&wire), at, has_finished: false };
     (end(0), end(1))
 }
@@ -36,11 +44,19 @@ pub(crate) fn pair() -> (Joint, Joint) {
 impl Peer for Joint {
     fn wake(&mut self, io: &mut PeerIo<'_>, ledger: &mut Ledger) -> Wake {
         let mut wire = self.wire.borrow_mut();
-        let [near, far] = &mut *wire;
+        let Wire { sides: [near, far], left } = &mut *wire;
         let (own, other) = if self.at == 0 { (near, far) } else { (far, near) };
         own.link = Some(io.link());
-        let came = io.read(usize::MAX);
+        let mut came = io.read(usize::MAX);
         let mut has_news = !came.is_empty();
+        if let Some(left) = left {
+            came.truncate(*left);
+            *left -= came.len();
+            if *left == 0 && has_news {
+                own.end.get_or_insert(End::Eof);
+                other.end.get_or_insert(End::Eof);
+            }
+        }
         other.bytes.extend_from_slice(&came);
         let taken = io.write(&own.bytes);
         own.bytes.drain(..taken);

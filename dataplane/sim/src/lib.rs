@@ -30,6 +30,7 @@ mod log;
 #[cfg(test)]
 mod mini;
 mod net;
+mod node;
 mod offload;
 mod opaque;
 mod peer;

@@ -10,9 +10,10 @@ use wire::Instant;
 /// One access-log line, owned.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
+    /// Whose log has it.
+    pub(crate) node: usize,
     pub(crate) sink: u16,
     pub(crate) path: String,
-    pub(crate) destination: String,
     pub(crate) status: Status,
     pub(crate) flag: Flag,
     pub(crate) latency_ns: u64,
@@ -28,15 +29,16 @@ pub(crate) type Lines = Rc<RefCell<Vec<Line>>>;
 /// A log that keeps everything.
 #[derive(Debug, Default)]
 pub(crate) struct SimLog {
+    pub(crate) node: usize,
     pub(crate) lines: Lines,
 }
 
 impl Log for SimLog {
     fn access(&mut self, sink: u16, record: &AccessRecord<'_>) {
         self.lines.borrow_mut().push(Line {
+            node: self.node,
             sink,
             path: String::from_utf8_lossy(record.path).into_owned(),
-            destination: record.destination.to_owned(),
             status: record.status,
             flag: record.flag,
             latency_ns: record.latency_ns,

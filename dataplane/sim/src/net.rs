@@ -31,9 +31,14 @@ pub(crate) enum Phase {
     Open,
 }
 
+/// Nodes a network can have.
+pub(crate) const NODES_MAX: usize = 2;
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Link {
+    /// The node whose shard has it.
+    pub(crate) node: usize,
     pub(crate) plan: LinkPlan,
     pub(crate) to_shard: Pipe,
     pub(crate) to_peer: Pipe,
@@ -65,9 +70,11 @@ pub(crate) struct Backend {
     pub(crate) down: Vec<(u64, u64)>,
 }
 
-/// Transport state of one shard: what [`crate::transport`] implements the trait on.
+/// Transport state of the nodes' shards: what [`crate::transport`] implements the trait on.
 #[derive(Debug)]
 pub(crate) struct Net {
+    /// The node that uses it now.
+    pub(crate) node: usize,
     pub(crate) now: u64,
     pub(crate) rng: Rng,
     pub(crate) plan: FaultPlan,
@@ -79,7 +86,8 @@ pub(crate) struct Net {
     /// Links to backends whose peer's end has just come to be.
     pub(crate) born: Vec<LinkId>,
     pub(crate) rx_live: Rc<Cell<usize>>,
-    pub(crate) is_accepting: bool,
+    /// By node.
+    pub(crate) is_accepting: [bool; NODES_MAX],
     /// Misuse of the transport by the shard.
     pub(crate) violations: Vec<String>,
     pub(crate) turn: TurnCount,
@@ -100,6 +108,7 @@ impl Net {
     /// A network without links.
     pub(crate) fn new(rng: Rng, plan: FaultPlan, trace: Trace) -> Self {
         Self {
+            node: 0,
             // Not zero, so that a time compared with a forgotten zero shows.
             now: 1_000_000_000,
             rng,
@@ -111,17 +120,35 @@ impl Net {
             backends: Vec::new(),
             born: Vec::new(),
             rx_live: Rc::new(Cell::new(0)),
-            is_accepting: true,
+            is_accepting: [true; NODES_MAX],
             violations: Vec::new(),
             turn: TurnCount::default(),
             load: 0,
         }
     }
 
-    /// A peer's connection that arrives `in_ns` from now.
+    /// A peer's connection to the first node that arrives `in_ns` from now.
     pub(crate) fn arrive(&mut self, in_ns: u64, listener: ListenerId, peer: Peer) -> LinkId {
-        let phase = Phase::Arriving(self.now + in_ns, listener, peer);
-        self.add(phase, None)
+        self.arrive_at(0, in_ns, listener, peer)
+    }
+
+    /// A peer's connection to a node that arrives `in_ns` from now.
+    pub(crate) fn arrive_at(&mut self, node: usize, in_ns: u64, listener: ListenerId, peer: Peer) -> LinkId {
+        let link = self.add(Phase::Arriving(self.now + in_ns, listener, peer), None, node);
+        if !self.is_accepting[node] {
+            self.turn_away(link);
+        }
+        link
+    }
+
+    /// Nobody listens any more where a link arrives.
+    pub(crate) fn turn_away(&mut self, link: LinkId) {
+        let lag = self.lag(link);
+        let it = &mut self.links[link.0];
+        it.is_faulted = true;
+        it.reset_to_peer.get_or_insert(lag);
+        it.phase = Phase::Open;
+        it.peer_news = true;
     }
 
     /// A connection of the shard's to `addr`.
@@ -140,13 +167,13 @@ impl Net {
         } else {
             Some((due, Ok(())))
         };
-        let link = self.add(Phase::Connecting(end), backend);
+        let link = self.add(Phase::Connecting(end), backend, self.node);
         self.links[link.0].is_faulted = !matches!(end, Some((_, Ok(()))));
         let conn = self.occupy(link);
         (link, conn)
     }
 
-    fn add(&mut self, phase: Phase, backend: Option<usize>) -> LinkId {
+    fn add(&mut self, phase: Phase, backend: Option<usize>, node: usize) -> LinkId {
         let plan = self.plan.link(&mut self.rng);
         let began_at = match phase {
             Phase::Arriving(due, ..) => due,
@@ -154,6 +181,7 @@ impl Net {
         };
         let id = LinkId(self.links.len());
         self.links.push(Link {
+            node,
             plan,
             to_shard: Pipe::default(),
             to_peer: Pipe::default(),
@@ -278,7 +306,7 @@ impl Net {
         let now = self.now;
         let due = |it: &Link| {
             let phase = match it.phase {
-                Phase::Arriving(due, ..) if self.is_accepting => Some(due),
+                Phase::Arriving(due, ..) if self.is_accepting[it.node] => Some(due),
                 Phase::Connecting(Some((due, _))) => Some(due),
                 _ => None,
             };

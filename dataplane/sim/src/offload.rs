@@ -1,7 +1,7 @@
 //! An offload queue in virtual time: some jobs are done at once, others a seeded while later and out of
 //! order, and sometimes the queue is full.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use flate2::read::{GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
 use shard::{Burst, CallTag, Done, Job, JobError, Offload, Ring, Work};
 
 use crate::rng::Rng;
-use crate::seals;
+use crate::seals::{self, Keys};
 
 /// What the world reads of a queue that the shard owns.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,8 @@ pub(crate) struct OffloadView {
     pub(crate) wake_at: Rc<Cell<Option<u64>>>,
     /// Jobs accepted and not polled.
     pub(crate) pending: Rc<Cell<usize>>,
+    /// The node's keys; the world changes them.
+    pub(crate) keys: Rc<RefCell<Keys>>,
 }
 
 /// The queue.
@@ -36,13 +38,15 @@ pub(crate) struct SimOffload {
     /// Sealed calls opened so far, and named.
     opened: BTreeSet<[u8; CallTag::LEN]>,
     named: u64,
+    /// Whose queue it is: no two nodes name a call alike.
+    node: usize,
 }
 
 impl SimOffload {
-    pub(crate) fn new(mut rng: Rng, view: OffloadView) -> Self {
+    pub(crate) fn new(node: usize, mut rng: Rng, view: OffloadView) -> Self {
         let room = rng.pick(&[1, 4, 64]);
         let late_permille = rng.pick(&[0, 200, 1000]);
-        Self { rng, jobs: Vec::new(), room, late_permille, view, opened: BTreeSet::new(), named: 0 }
+        Self { rng, jobs: Vec::new(), room, late_permille, view, opened: BTreeSet::new(), named: 0, node }
     }
 
     fn publish(&self) {
@@ -96,13 +100,13 @@ pub(crate) fn decompress(encoding: Encoding, input: &[u8], max: usize) -> Result
     if out.len() > max { Err(JobError::TooLarge) } else { Ok(out) }
 }
 
-fn run(job: &mut Job, opened: &mut BTreeSet<[u8; CallTag::LEN]>) -> Result<(), JobError> {
+fn run(job: &mut Job, keys: &Keys, opened: &mut BTreeSet<[u8; CallTag::LEN]>) -> Result<(), JobError> {
     let Job { work, input, output, .. } = job;
     match work {
         Work::Compress(encoding) => output.extend_from_slice(&compress(*encoding, input)),
         Work::Decompress(encoding, max) => output.extend_from_slice(&decompress(*encoding, input, *max)?),
-        Work::Seal(how) => seals::seal(how, input, output),
-        Work::Open(how) => seals::open(how, input, opened, output)?,
+        Work::Seal(how) => seals::seal(keys, how, input, output),
+        Work::Open(how) => seals::open(keys, how, input, opened, output)?,
     }
     Ok(())
 }
@@ -137,7 +141,7 @@ impl Offload for SimOffload {
             }
             let at = self.rng.pick(&ready);
             let (_, mut job) = self.jobs.swap_remove(at);
-            let result = run(&mut job, &mut self.opened);
+            let result = run(&mut job, &self.view.keys.borrow(), &mut self.opened);
             let is_in = done.push(Done { job, result }).is_ok();
             debug_assert!(is_in);
         }
@@ -156,6 +160,7 @@ impl Offload for SimOffload {
         self.named += 1;
         let mut tag = [0; CallTag::LEN];
         tag[..8].copy_from_slice(&self.named.to_be_bytes());
+        tag[8] = u8::try_from(self.node).unwrap_or(u8::MAX);
         CallTag(tag)
     }
 }

@@ -1,144 +1,273 @@
-//! Scenario: gRPC calls through two nodes that seal messages between them. One shard is both: what it sends to
-//! the far node comes back to it over a second listener.
+//! Scenario: gRPC calls through two nodes that seal messages between them, in fair and foul weather: wires between
+//! them that break, programs that change, keys that are rotated, a drain of either node.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use abi::{Addr, Program};
-use shard::{Limits, Listener, Protocol};
+use shard::Setup;
 
-use crate::calls::{CHAIN_SINK, seat_callers, setup};
+use crate::calls::{CHAIN_SINK, adoption, draw_limits, seat_callers, setup};
 use crate::chain::Passages;
 use crate::check;
 use crate::check_calls::{self, Terms};
 use crate::join;
+use crate::ledger::Call;
 use crate::net::{Backend, Net};
+use crate::node::Deed;
 use crate::peer::Peer;
-use crate::plan::{FaultPlan, SECOND, Weather};
+use crate::plan::{FaultPlan, MS, SECOND, Weather};
 use crate::plan_call::Mix;
 use crate::relay::backend_addr;
 use crate::rng::Rng;
 use crate::scenario::Outcome;
+use crate::seals::Keys;
 use crate::server::{Leave, Server, ServerManner};
 use crate::trace::Trace;
-use crate::world::{Make, World};
+use crate::world::{Birth, Make, World};
 
 /// The service that the far node has.
-pub(crate) const FAR: &str = "inner";
+const FAR: &str = "inner";
+/// The callers' node, and the servers'.
+const NODES: [usize; 2] = [0, 1];
+/// Of each: servers, and addresses of the far node.
+const SERVERS_MAX: usize = 3;
+/// Changes happen within so long, ns.
+const CHANGES_NS: u64 = 100 * MS;
 
-fn program(
-    rng: &mut Rng,
-    wire: &Addr,
-    endpoints: &[Addr],
+/// What both nodes are made for.
+struct App {
+    /// Where the far node listens.
+    wires: Vec<Addr>,
+    endpoints: Vec<Addr>,
     is_compiled: bool,
-) -> Result<Arc<Program>, String> {
-    let listed = endpoints.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ");
-    let zip = rng.pick(&["", "Compression(gzip, 100) - ", "Compression(deflate, min: 0) - "]);
-    let far_zip = rng.pick(&["", "", " - Compression(min: 100)", " - Plain"]);
-    let near = rng.pick(&["", "Each - "]);
-    let far = rng.pick(&["", " - Each"]);
-    let source = format!(
-        "service frontend {{ from: [\"10.1.0.0/16\"] }}\nservice near {{ from: [\"10.3.0.0/16\"] }}\n\
-         service catalog {{ endpoints: [\"{wire}\"] }}\nservice {FAR} {{ endpoints: [{listed}] }}\n\
-         frontend -> catalog: LoadBalancing - Logging - {near}{zip}Encryption(\"k\")\n\
-         near -> {FAR}: Decryption(\"k\"){far}{far_zip} - LoadBalancing\n\
-         element Plain {{ request {{ decompress() }} }}\n\
-         element Each {{ request message {{ observe(\"to\", call.size) }} response message {{ observe(\"back\", call.size) }} }}\n"
-    );
-    let compiled = lang::compile("sim.adn", &source, &lang::NoFiles, &lang::Overrides::default());
-    let mut compiled = compiled.map_err(|e| format!("{source}{e:?}"))?;
-    let mut jit = if is_compiled { jit::Jit::new() } else { jit::Jit::interpreting() };
-    compiled.link(&mut lang::state::Store::seeded(1, 0), &mut jit);
-    Ok(Arc::new(compiled.program))
+}
+
+impl App {
+    /// A node's program; each has parts that are drawn.
+    fn program(&self, rng: &mut Rng, node: usize) -> Result<Arc<Program>, String> {
+        let source = if node == 0 { self.near(rng) } else { self.far(rng) };
+        let compiled = lang::compile("sim.adn", &source, &lang::NoFiles, &lang::Overrides::default());
+        let mut compiled = compiled.map_err(|e| format!("{source}{e:?}"))?;
+        let mut jit = if self.is_compiled { jit::Jit::new() } else { jit::Jit::interpreting() };
+        compiled.link(&mut lang::state::Store::seeded(1, 0), &mut jit);
+        Ok(Arc::new(compiled.program))
+    }
+
+    fn near(&self, rng: &mut Rng) -> String {
+        let zip = rng.pick(&["", "Compression(gzip, 100) - ", "Compression(deflate, min: 0) - "]);
+        let each = rng.pick(&["", "Each - "]);
+        let wires = list(&self.wires);
+        format!(
+            "service frontend {{ from: [\"10.1.0.0/16\"] }}\nservice catalog {{ endpoints: [{wires}] }}\n\
+             frontend -> catalog: LoadBalancing - Logging - {each}{zip}Encryption(\"k\")\n{EACH}"
+        )
+    }
+
+    fn far(&self, rng: &mut Rng) -> String {
+        let listed = list(&self.endpoints);
+        let zip = rng.pick(&["", "", " - Compression(min: 100)", " - Plain"]);
+        let each = rng.pick(&["", " - Each"]);
+        format!(
+            "service near {{ from: [\"10.3.0.0/16\"] }}\nservice {FAR} {{ endpoints: [{listed}] }}\n\
+             near -> {FAR}: Decryption(\"k\"){each}{zip} - LoadBalancing\n\
+             element Plain {{ request {{ decompress() }} }}\n{EACH}"
+        )
+    }
+}
+
+const EACH: &str = "element Each { request message { observe(\"to\", call.size) } \
+                    response message { observe(\"back\", call.size) } }\n";
+
+fn list(addrs: &[Addr]) -> String {
+    addrs.iter().map(|a| format!("\"{a}\"")).collect::<Vec<_>>().join(", ")
+}
+
+/// What happens to the nodes beside their calls.
+#[derive(Clone, Copy, Debug, Default)]
+struct Trouble {
+    /// A node drains while calls run.
+    near_drains: bool,
+    far_drains: bool,
+    /// The old key goes although messages sealed with it may be under way.
+    is_hasty: bool,
+}
+
+impl Trouble {
+    /// Draws it, and has it happen.
+    fn draw(rng: &mut Rng, world: &mut World, app: &mut App, foul: bool) -> Result<Self, String> {
+        let mut trouble = Self::default();
+        let from = world.net.now;
+        let at = |rng: &mut Rng| from + rng.below(CHANGES_NS);
+        if rng.chance(400) {
+            for _ in 0..rng.size(1, 4) {
+                for of in [&mut app.endpoints, &mut app.wires] {
+                    if of.len() > 1 && rng.chance(300) {
+                        of.remove(rng.size(0, of.len() - 1));
+                    }
+                }
+                let (at, node) = (at(rng), rng.pick(&NODES));
+                world.change(at, node, adoption(app.program(rng, node)?));
+            }
+        }
+        if rng.chance(400) {
+            trouble.is_hasty = foul && rng.chance(300);
+            rotate(rng, world, trouble.is_hasty);
+        }
+        if rng.chance(100) {
+            trouble.near_drains = true;
+            world.change(at(rng), 0, Deed::Drain);
+        } else if rng.chance(100) {
+            trouble.far_drains = true;
+            let at = at(rng);
+            world.change(at, 1, Deed::Drain);
+            // Nobody listens there from then on.
+            let wires = world.net.backends.iter_mut().skip(SERVERS_MAX);
+            wires.for_each(|wire| wire.down.push((at, u64::MAX)));
+        }
+        Ok(trouble)
+    }
+}
+
+/// From key 1 to key 2 as `docs/offload.md` has it: first every node opens with the new one, then each seals with it.
+/// In haste, the old one goes before its last message has been opened.
+fn rotate(rng: &mut Rng, world: &mut World, is_hasty: bool) {
+    let from = world.net.now;
+    let mut times = [0; 6].map(|_| from + rng.below(CHANGES_NS));
+    times.sort_unstable();
+    let steps = [(1, vec![1, 2]), (2, vec![1, 2]), (2, vec![2])];
+    let steps = steps.into_iter().take(if is_hasty { 3 } else { 2 });
+    for (times, (seals, opens)) in times.as_chunks::<2>().0.iter().zip(steps) {
+        let first = rng.pick(&NODES);
+        for (at, node) in times.iter().zip([first, 1 - first]) {
+            world.change(*at, node, Deed::Keys(Keys { seals, opens: opens.clone() }));
+        }
+    }
 }
 
 /// Runs one seed.
 pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String> {
     let mut rng = Rng::new(seed ^ 0x5ea1);
-    let plan = FaultPlan::draw(&mut rng, Weather::Fair);
+    let weather = if rng.chance(400) { Weather::Fair } else { Weather::Foul };
+    let foul = weather == Weather::Foul;
+    let mut plan = FaultPlan::draw(&mut rng, weather);
+    if foul {
+        // A wire that is not there keeps calls from all that may happen on it.
+        plan.refuse_permille = rng.pick(&[0, 0, 0, 100]);
+        plan.lost_permille = rng.pick(&[0, 0, 0, 50]);
+    }
     let (conns, calls) = (rng.size(1, 4), rng.skewed(30));
     let budget = plan.bytes_max() / (conns * calls);
     let mix = Mix { reject: 0, delay: 0, ..Mix::draw(&mut rng, (budget / 4).clamp(8, 1 << 18)) };
-    let mut limits = Limits::DEFAULT;
-    limits.streams_max = rng.pick(&[3, 100, 1024]);
-    limits.stream_window_bytes = rng.pick(&[1 << 10, 16 << 10, 64 << 10]);
-    limits.tx_bytes_max = rng.pick(&[4 << 10, 64 << 10, 256 << 10]);
-    limits.retry_bytes_max = rng.pick(&[100, 4 << 10, 64 << 10]);
-    limits.message_bytes_max = rng.pick(&[1 << 10, 64 << 10, 4 << 20]);
-    let endpoints: Vec<Addr> = (0..u16::try_from(rng.size(1, 3)).unwrap_or(1)).map(backend_addr).collect();
-    let wire = backend_addr(200);
-    let program = program(&mut rng, &wire, &endpoints, seed.is_multiple_of(2))?;
-    let mut setup = setup(program, limits, rng.word());
-    setup.listeners.push(Listener {
-        name: "fabric".into(),
-        unix_path: None,
-        destination: Some(FAR.into()),
-        protocol: Protocol::H2,
+    let (limits, is_tight) = draw_limits(&mut rng, 150);
+    let all = [0, 1, 2, 200, 201, 202].map(backend_addr);
+    let [endpoints, wires] = [0, SERVERS_MAX].map(|from| all[from..from + rng.size(1, SERVERS_MAX)].to_vec());
+    let mut app = App { wires, endpoints, is_compiled: seed.is_multiple_of(2) };
+    let setups = NODES.map(|node| {
+        let mut setup = setup(app.program(&mut rng, node)?, limits, rng.word());
+        setup.listeners[0].destination = (node == 1).then(|| FAR.into());
+        Ok::<Setup, String>(setup)
     });
     let mut net = Net::new(rng.fork(2), plan, trace);
-    let places = endpoints.iter().chain([&wire]);
-    net.backends = places.map(|addr| Backend { addr: addr.clone(), down: Vec::new() }).collect();
-    let wire_at = endpoints.len();
-    let leaves = if rng.chance(200) { vec![Leave::Drain(rng.size(1, 10))] } else { vec![Leave::Never] };
-    let (advertises, streams_max) = (rng.chance(500), rng.pick(&[1, 2, 10, 100, 1024]));
-    let arrivals = Rc::new(RefCell::new(Vec::new()));
-    let arriving = Rc::clone(&arrivals);
-    let birth = Box::new(move |backend: usize, _, rng: &mut Rng, _: &mut _| {
-        if backend == wire_at {
-            let (near, far) = join::pair();
-            let far: Box<dyn Peer> = Box::new(far);
-            arriving.borrow_mut().push(far);
-            return Box::new(near) as Box<dyn Peer>;
-        }
-        Box::new(Server::new(ServerManner::draw(rng, &leaves, advertises, streams_max)))
-    });
-    let mut world = World::new(net, setup, birth, make);
+    net.backends = all.map(|addr| Backend { addr, down: Vec::new() }).into();
+    let arrivals = Rc::default();
+    let birth = birth(&mut rng, Rc::clone(&arrivals), foul);
+    let [near, far] = setups;
+    let mut world = World::new(net, near?, birth, make);
+    world.join(far?, make);
     world.arrivals = arrivals;
-    seat_callers(&mut world, &mut rng, &mix, conns, calls, false, false);
+    seat_callers(&mut world, &mut rng, &mix, conns, calls, foul, is_tight);
+    let trouble = Trouble::draw(&mut rng, &mut world, &mut app, foul)?;
     let terms = Terms {
-        is_fair: true,
-        drains: false,
+        is_fair: !foul,
+        drains: trouble.near_drains,
         message_bytes_max: limits.message_bytes_max as usize,
-        is_tight: false,
+        is_tight,
         streams_max: limits.streams_max,
         fault: None,
         waits: false,
         logs: true,
-        small_ns_max: 10 * SECOND,
+        small_ns_max: if is_tight { u64::MAX } else { 10 * SECOND },
         retry_bytes_max: limits.retry_bytes_max.into(),
         recodes: true,
         is_sealed: true,
+        is_hasty: trouble.is_hasty,
+        far_drains: trouble.far_drains,
     };
     let end = world.net.now + 400 * SECOND;
-    world.run_callers(end)?;
-    world.run_for(5 * SECOND)?;
-    check_calls::all(&world, &terms, &Passages::default())?;
-    seals(&world)?;
+    let told = |what| format!("{trouble:?} {weather:?} tight {is_tight}: {what}");
+    world.run_callers(end).map_err(told)?;
+    world.run_for(5 * SECOND).map_err(told)?;
+    check_calls::all(&world, &terms, &Passages::default()).map_err(told)?;
+    seals(&world, trouble, is_tight).map_err(told)?;
     world.hang_up();
-    world.run_for(5 * SECOND)?;
-    check::quiet(&mut world)?;
+    world.run_for(5 * SECOND).map_err(told)?;
+    check::quiet(&mut world).map_err(told)?;
     Ok(Outcome::of(&world))
 }
 
-/// Nobody meddled: no seal was broken; and none was left out.
-fn seals(world: &World) -> Result<(), String> {
-    let counters = world.shard.snapshot().counters;
-    let broken = counters.iter().find(|(name, _, value)| {
-        (name.starts_with("calls_seal_") || *name == "calls_unsealed") && *value > 0
-    });
-    if let Some((name, _, value)) = broken {
-        return Err(format!("{name} is {value}, and nobody broke a seal"));
+type Arrivals = Rc<RefCell<Vec<Box<dyn Peer>>>>;
+
+/// Servers; and wires to the far node, of which some are cut.
+fn birth(rng: &mut Rng, arrivals: Arrivals, foul: bool) -> Birth {
+    let leaves = match rng.below(5) {
+        0 => vec![Leave::Drain(rng.size(1, 10))],
+        1 if foul => {
+            vec![Leave::Never, Leave::Drain(3), Leave::Away(rng.size(1, 10)), Leave::Reset(rng.size(1, 10))]
+        }
+        _ => vec![Leave::Never],
+    };
+    let (advertises, streams_max) = (rng.chance(500), rng.pick(&[1, 2, 10, 100, 1024]));
+    let cuts = if foul { rng.pick(&[0, 0, 300, 700]) } else { 0 };
+    Box::new(move |backend, _, rng, _| {
+        if backend >= SERVERS_MAX {
+            let cut_after = rng.chance(cuts).then(|| 500 + rng.skewed(100_000));
+            let (near, far) = join::pair(cut_after);
+            arrivals.borrow_mut().push(Box::new(far));
+            return Box::new(near);
+        }
+        Box::new(Server::new(ServerManner::draw(rng, &leaves, advertises, streams_max)))
+    })
+}
+
+/// Nobody meddled: no seal was broken, none was left out, and nothing was opened that had not been sealed.
+fn seals(world: &World, trouble: Trouble, is_tight: bool) -> Result<(), String> {
+    for (at, node) in world.nodes.iter().enumerate() {
+        let counters = node.core.snapshot().counters;
+        let broken = counters.iter().find(|(name, _, value)| {
+            (name.starts_with("calls_seal_") || *name == "calls_unsealed")
+                && !(trouble.is_hasty && *name == "calls_seal_unknown_key")
+                && *value > 0
+        });
+        if let Some((name, _, value)) = broken {
+            return Err(format!("{name} of node {at} is {value}, and nobody broke a seal"));
+        }
     }
-    let count = |wanted| counters.iter().find(|(n, ..)| *n == wanted).map_or(0, |(_, _, value)| *value);
-    let (sealed, opened) = (count("messages_sealed"), count("messages_opened"));
-    let arrived: usize = world.ledger.calls.iter().flat_map(|c| &c.attempts).map(|a| a.messages).sum();
-    if opened > sealed || opened == 0 && arrived > 0 {
-        return Err(format!("{sealed} messages sealed, {opened} opened, {arrived} at servers"));
+    let [near, far] = NODES.map(|at| {
+        let node = &world.nodes[at];
+        (node.count("messages_sealed"), node.count("messages_opened"))
+    });
+    let calls = &world.ledger.calls;
+    // A refused attempt sends again what has been opened once.
+    let arrived = |call: &Call| call.attempts.iter().map(|a| a.messages).max().unwrap_or(0);
+    let arrived: usize = calls.iter().map(arrived).sum();
+    let answered: usize = calls.iter().map(|c| c.messages).sum();
+    if far.1 > near.0 || near.1 > far.0 || (arrived as u64) > far.1 || (answered as u64) > near.1 {
+        return Err(format!(
+            "sealed and opened: near {near:?}, far {far:?}; {arrived} at servers, {answered} at callers"
+        ));
     }
     let lines = world.lines.borrow();
-    match lines.iter().find(|line| line.sink != CHAIN_SINK && line.destination != FAR) {
-        Some(line) => Err(format!("a line of no chain: {line:?}")),
-        None => Ok(()),
+    for (at, node) in world.nodes.iter().enumerate() {
+        let written = lines.iter().filter(|line| line.node == at).count() as u64;
+        let ended = node.count("calls_ended");
+        if written != ended {
+            return Err(format!("node {at}: {ended} calls ended, {written} lines"));
+        }
+    }
+    match lines.iter().find(|line| line.sink != CHAIN_SINK && line.node == 0) {
+        Some(line) if !is_tight => Err(format!("a line of no chain: {line:?}")),
+        _ => Ok(()),
     }
 }

@@ -40,16 +40,18 @@ enum Ready {
 }
 
 impl Net {
-    /// True if a burst would not be empty.
-    pub(crate) fn has_events(&self) -> bool {
-        self.alive.iter().any(|id| !self.ready(*id).is_empty())
+    /// True if a node's burst would not be empty.
+    pub(crate) fn has_events(&self, node: usize) -> bool {
+        self.alive.iter().any(|id| self.links[id.0].node == node && !self.ready(*id).is_empty())
     }
 
     fn ready(&self, link: LinkId) -> Vec<Ready> {
         let it = &self.links[link.0];
         let now = self.now;
         match it.phase {
-            Phase::Arriving(due, ..) if due <= now && self.is_accepting => return vec![Ready::Accepted],
+            Phase::Arriving(due, ..) if due <= now && self.is_accepting[it.node] => {
+                return vec![Ready::Accepted];
+            }
             Phase::Arriving(..) => return Vec::new(),
             _ if it.slot.is_none() => return Vec::new(),
             Phase::Connecting(Some((due, Err(_)))) if due <= now => return vec![Ready::Failed],
@@ -160,8 +162,8 @@ impl Transport for Net {
         let most = if self.plan.burst_max == 0 { self.rng.size(1, 32) } else { self.plan.burst_max };
         let mut room = most.min(out.room());
         let clumps = self.rng.chance(self.plan.clump_permille);
-        let mut candidates: Vec<LinkId> =
-            self.alive.iter().copied().filter(|id| !self.ready(*id).is_empty()).collect();
+        let own = self.alive.iter().copied().filter(|id| self.links[id.0].node == self.node);
+        let mut candidates: Vec<LinkId> = own.filter(|id| !self.ready(*id).is_empty()).collect();
         while room > 0 && !candidates.is_empty() {
             let at = self.rng.size(0, candidates.len() - 1);
             let link = candidates[at];
@@ -299,16 +301,11 @@ impl Transport for Net {
 
     fn stop_accepting(&mut self) {
         self.turn.actions += 1;
-        self.is_accepting = false;
-        let lost: Vec<LinkId> = self.alive.clone();
-        for id in lost {
-            if matches!(self.links[id.0].phase, Phase::Arriving(..)) {
-                let lag = self.lag(id);
-                let it = &mut self.links[id.0];
-                it.is_faulted = true;
-                it.reset_to_peer.get_or_insert(lag);
-                it.phase = Phase::Open;
-                it.peer_news = true;
+        self.is_accepting[self.node] = false;
+        for id in self.alive.clone() {
+            let it = &self.links[id.0];
+            if it.node == self.node && matches!(it.phase, Phase::Arriving(..)) {
+                self.turn_away(id);
             }
         }
     }

@@ -236,7 +236,7 @@ impl Wired {
         let Some(at) = self.by_wire.get(&key(wire)).copied() else { return };
         let peer = self.joints[at].peer;
         if let Some(link) = net.of(peer)
-            && (why != Why::Reset || !net.is_accepting)
+            && (why != Why::Reset || !net.is_accepting[net.node])
         {
             net.links[link.0].is_faulted = true;
         }

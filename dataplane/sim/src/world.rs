@@ -1,4 +1,4 @@
-//! One run: a shard, a network, peers, and the loop that moves the virtual clock.
+//! One run: a node or two, a network, peers, and the loop that moves the virtual clock.
 //!
 //! The loop does what a node does: turn while there is work, else wait for the network, a timer of the
 //! shard, or a completed offload job. Every turn is followed by the checks that must always hold; the
@@ -14,14 +14,13 @@ use wire::Instant;
 
 use crate::ledger::Ledger;
 use crate::log::{Lines, SimLog};
-use crate::net::{LinkId, Net, TurnCount};
-use crate::offload::{OffloadView, SimOffload};
+use crate::net::{LinkId, Net};
+use crate::node::{Deed, Node};
+use crate::offload::SimOffload;
 use crate::peer::{Peer, PeerIo, Wake};
 use crate::relay::caller_addr;
 use crate::rng::Rng;
 
-/// Turns in a row that claim work although nothing moved, before it is called a livelock.
-const IDLE_TURNS_MAX: u32 = 200;
 /// What a relay may hold of one direction: the shard pauses at 256 KiB, and what its transport had received
 /// by then may still come.
 const RELAY_BYTES_MAX: u64 = 600 << 10;
@@ -79,58 +78,51 @@ struct Seat {
     is_client: bool,
 }
 
-/// A programme change at a time of the run.
-pub(crate) struct Swap {
-    pub(crate) at: u64,
-    pub(crate) program: Arc<Program>,
-    pub(crate) sinks: Vec<u16>,
-}
-
 /// Everything of one run.
 pub(crate) struct World {
     pub(crate) net: Net,
-    pub(crate) shard: Box<dyn Core>,
+    pub(crate) nodes: Vec<Node>,
     pub(crate) ledger: Ledger,
     pub(crate) lines: Lines,
-    pub(crate) offload: OffloadView,
-    pub(crate) swaps: Vec<Swap>,
-    /// When to begin to drain although callers are still there.
-    pub(crate) drain_at: Option<u64>,
-    /// Peers that connect because another was connected to.
+    /// What is done when to which node, in order.
+    changes: Vec<(u64, usize, Deed)>,
+    /// Peers that connect to the last node because another was connected to.
     pub(crate) arrivals: Rc<RefCell<Vec<Box<dyn Peer>>>>,
     pub(crate) turns: u64,
     pub(crate) events: u64,
     birth: Birth,
     seats: Vec<Seat>,
-    idle_turns: u32,
-    until: Option<u64>,
-    must_turn: bool,
 }
 
 impl World {
     pub(crate) fn new(mut net: Net, setup: Setup, birth: Birth, make: Make) -> Self {
         let log = SimLog::default();
         let lines = Rc::clone(&log.lines);
-        let offload = OffloadView::default();
-        offload.now.set(net.now);
-        let queue = SimOffload::new(net.rng.fork(1), offload.clone());
         Self {
-            shard: make(setup, queue, Box::new(log)),
+            nodes: vec![Node::new(0, &mut net, setup, log, make)],
             net,
             ledger: Ledger::default(),
             lines,
-            offload,
-            swaps: Vec::new(),
-            drain_at: None,
+            changes: Vec::new(),
             arrivals: Rc::default(),
             turns: 0,
             events: 0,
             birth,
             seats: Vec::new(),
-            idle_turns: 0,
-            until: None,
-            must_turn: true,
         }
+    }
+
+    /// Another node on the same network.
+    pub(crate) fn join(&mut self, setup: Setup, make: Make) {
+        let node = self.nodes.len();
+        let log = SimLog { node, lines: Rc::clone(&self.lines) };
+        self.nodes.push(Node::new(node, &mut self.net, setup, log, make));
+    }
+
+    /// Does something to a node at a time of the run.
+    pub(crate) fn change(&mut self, at: u64, node: usize, deed: Deed) {
+        let place = self.changes.partition_point(|(other, ..)| *other <= at);
+        self.changes.insert(place, (at, node, deed));
     }
 
     /// Puts a peer at the far end of a link. It is first woken when its link has come to be.
@@ -169,24 +161,19 @@ impl World {
         Ok(())
     }
 
-    /// Drains the shard and gives it its time; true if it says it is drained.
+    /// Drains all nodes and gives them their time; true if they say they are drained.
     pub(crate) fn drain(&mut self, ns: u64) -> Result<bool, String> {
-        self.begin_drain();
+        for node in &mut self.nodes {
+            node.undergo(Deed::Drain, &mut self.net);
+        }
         let end = self.net.now + ns;
-        while self.net.now < end && !self.shard.is_drained() {
+        let are_drained = |nodes: &[Node]| nodes.iter().all(|node| node.core.is_drained());
+        while self.net.now < end && !are_drained(&self.nodes) {
             if !self.step(end)? {
                 break;
             }
         }
-        Ok(self.shard.is_drained())
-    }
-
-    fn begin_drain(&mut self) {
-        self.drain_at = None;
-        let now = self.net.now;
-        self.net.trace.note(now, format_args!("drain"));
-        self.shard.drain(Instant(now), &mut self.net);
-        self.must_turn = true;
+        Ok(are_drained(&self.nodes))
     }
 
     /// Wires between nodes end.
@@ -195,34 +182,29 @@ impl World {
         self.net.links.iter_mut().for_each(|link| link.peer_news = true);
     }
 
-    /// Peers, then a turn, then time. False if nothing is left that could happen.
+    /// Peers, then turns, then time. False if nothing is left that could happen.
     fn step(&mut self, end: u64) -> Result<bool, String> {
         self.peers();
-        if self.drain_at.is_some_and(|at| at <= self.net.now) {
-            self.begin_drain();
+        while self.changes.first().is_some_and(|(at, ..)| *at <= self.net.now) {
+            let (_, node, deed) = self.changes.remove(0);
+            self.nodes[node].undergo(deed, &mut self.net);
         }
-        while self.swaps.first().is_some_and(|s| s.at <= self.net.now) {
-            let swap = self.swaps.remove(0);
-            let now = self.net.now;
-            self.net.trace.note(now, format_args!("adopt"));
-            self.shard.adopt(swap.program, swap.sinks);
-            self.must_turn = true;
+        let mut has_turned = false;
+        for at in 0..self.nodes.len() {
+            if self.nodes[at].wants_turn(&self.net) {
+                has_turned = true;
+                self.turn(at)?;
+                let cost = 1 + self.net.rng.below(self.net.plan.turn_ns_max);
+                self.move_to(self.net.now + cost);
+            }
         }
-        let is_due = self.until.is_some_and(|at| at <= self.net.now);
-        let has_late = self.offload.wake_at.get().is_some_and(|at| at <= self.net.now);
-        if self.must_turn || is_due || has_late || self.net.has_events() {
-            self.turn()?;
-            let cost = 1 + self.net.rng.below(self.net.plan.turn_ns_max);
-            self.move_to(self.net.now + cost);
+        if has_turned {
             return Ok(true);
         }
         let seats = self.seats.iter().filter(|s| s.peer.is_some()).filter_map(|s| s.wake_at);
-        let swap = self.swaps.first().map(|s| s.at);
-        let next = [self.net.next_due(), self.until, self.offload.wake_at.get(), swap, self.drain_at]
-            .into_iter()
-            .flatten()
-            .chain(seats)
-            .min();
+        let nodes = self.nodes.iter().filter_map(Node::next_due);
+        let change = self.changes.first().map(|(at, ..)| *at);
+        let next = self.net.next_due().into_iter().chain(change).chain(nodes).chain(seats).min();
         let Some(next) = next else { return Ok(false) };
         self.move_to(next.clamp(self.net.now + 1, end.max(self.net.now + 1)));
         Ok(true)
@@ -230,60 +212,24 @@ impl World {
 
     fn move_to(&mut self, now: u64) {
         self.net.advance(now);
-        self.offload.now.set(now);
+        self.nodes.iter().for_each(|node| node.offload.now.set(now));
     }
 
-    fn turn(&mut self) -> Result<(), String> {
+    fn turn(&mut self, at: usize) -> Result<(), String> {
         self.turns += 1;
-        self.net.turn = TurnCount::default();
-        let pending = self.offload.pending.get();
-        let was_due = self.until.is_some_and(|at| at <= self.net.now);
-        let turn = self.shard.turn(Instant(self.net.now), &mut self.net);
-        let count = self.net.turn;
-        self.events += count.events as u64;
-        if self.net.trace.prints() {
-            eprintln!("{:>17} turn: did_work {}, until {:?}", "", turn.did_work, turn.until.map(|at| at.0));
-        }
-        self.must_turn = turn.did_work;
-        self.until = turn.until.map(|at| at.0);
-        if let Some(what) = self.net.violations.first() {
-            return Err(format!("transport misused: {what}"));
-        }
+        self.nodes[at].turn(&mut self.net)?;
+        self.events += self.net.turn.events as u64;
         if let Some(what) = self.ledger.problems.first() {
             return Err(what.clone());
         }
         self.backpressure()?;
         if self.turns.is_multiple_of(POOL_LOOK_TURNS) {
-            self.pool()?;
-        }
-        if count.events > 32 {
-            return Err(format!("a turn took {} events", count.events));
-        }
-        if count.tx_calls > 0 && count.flushes != 1 {
-            return Err(format!("{} flushes in a turn with tx", count.flushes));
-        }
-        let moved = count.events > 0 || count.actions > 0 || pending != self.offload.pending.get();
-        let claims = turn.did_work || self.until.is_some_and(|at| at <= self.net.now);
-        let is_idle = claims && !moved && !(was_due && self.until.is_none_or(|at| at > self.net.now));
-        self.idle_turns = if is_idle { self.idle_turns + 1 } else { 0 };
-        if self.idle_turns > IDLE_TURNS_MAX {
-            let (did, until, now) = (turn.did_work, self.until, self.net.now);
-            return Err(format!("livelock: did_work {did}, until {until:?} at {now}, nothing moves"));
+            self.nodes[at].pool()?;
         }
         if self.turns > TURNS_MAX {
             return Err("too many turns".into());
         }
         Ok(())
-    }
-
-    /// What calls were granted never exceeds the byte pool.
-    fn pool(&self) -> Result<(), String> {
-        let gauges = self.shard.snapshot().gauges;
-        let value = |name| gauges.iter().find(|(n, ..)| *n == name).map(|(_, _, value)| *value);
-        match (value("pool_bytes_used"), value("pool_bytes_max")) {
-            (Some(used), Some(max)) if used > max => Err(format!("{used} bytes of a pool of {max} are used")),
-            _ => Ok(()),
-        }
     }
 
     /// A relay holds no more of a stream than it must: its reader's pace reaches its writer.
@@ -309,7 +255,8 @@ impl World {
             self.seat(link, peer, self.net.now, false);
         }
         for peer in self.arrivals.take() {
-            let link = self.net.arrive(0, ListenerId(1), caller_addr(3, self.net.links.len()));
+            let (node, from) = (self.nodes.len() - 1, caller_addr(3, self.net.links.len()));
+            let link = self.net.arrive_at(node, 0, ListenerId(0), from);
             self.seat(link, peer, self.net.now, false);
         }
         let now = self.net.now;
