@@ -30,6 +30,8 @@ APT = {
     "h2load": "nghttp2-client",
     "ip": "iproute2",
     "ethtool": "ethtool",
+    "debootstrap": "debootstrap",
+    "depmod": "kmod",
     "tcpdump": "tcpdump",
     "shellcheck": "shellcheck",
 }
@@ -164,6 +166,15 @@ def dpdk(_):
     )
 
 
+def hardware(options):
+    """NICs this machine does not have: the node in a machine that has them, in software."""
+    if not has_dpdk():
+        raise Skip("apt-get install dpdk pkg-config " + " ".join(DPDK))
+    if os.geteuid() != 0:
+        raise Skip("not root")
+    return build(options) and run([sys.executable, "tests/hardware/run.py"], 600, {"TOWPATH_BIN": built("towpath")})
+
+
 def langfuzz(_):
     seed = str(int(time.time()) % 1_000_000 * 1000)
     return build(_) and run([built("towpath-langfuzz"), "--minutes", "1", "--from", seed], 300)
@@ -196,6 +207,7 @@ STEPS = [
     ("build", build, False),
     ("test", test, False),
     ("dpdk", dpdk, False),
+    ("hardware", hardware, True),
     ("langfuzz", langfuzz, True),
     ("abuse", harness("abuse", 400), False),
     ("h2spec", harness("conformance", 300), False),

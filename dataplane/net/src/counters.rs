@@ -117,6 +117,8 @@ counters! {
     shared_dropped,
     /// Closed flows forgotten before their time because there were too many.
     time_wait_evicted,
+    /// TCP segments sent again, in whole or in part.
+    retransmits,
     /// Times the link went down.
     link_downs,
 }

@@ -126,7 +126,7 @@ impl Sent {
         Self { seq, ack, ..Self::default() }
     }
 
-    /// Takes note of a segment on its way out and mends it.
+    /// Takes note of a segment on its way out and mends it. True if some of it was sent before.
     ///
     /// After a retransmission timeout smoltcp 0.14 numbers segments without payload from where it
     /// retransmits (`remote_last_seq`), not from SND.NXT as RFC 9293 section 3.10.7.4 has it. If the peer has
@@ -136,12 +136,15 @@ impl Sent {
         &mut self,
         segment: &mut TcpPacket<&mut [u8]>,
         ends: impl Fn() -> Option<(IpAddress, IpAddress)>,
-    ) {
+    ) -> bool {
         self.flags = segment.as_ref().get(13).copied().unwrap_or(0);
         self.seq = be32(segment.as_ref(), 4);
         self.ack = be32(segment.as_ref(), 8);
         let len = u32::try_from(segment.segment_len()).unwrap_or(0);
         let end = self.seq.wrapping_add(len);
+        // A single byte may be a probe of a closed window or of an idle peer: these do not count.
+        let counts = len > 1 || self.flags & (SYN | FIN) != 0;
+        let is_again = counts && self.next.is_some_and(|next| next.wrapping_sub(self.seq).cast_signed() > 0);
         match self.next {
             Some(next) if len == 0 && next.wrapping_sub(self.seq).cast_signed() > 0 => {
                 self.seq = next;
@@ -150,13 +153,11 @@ impl Sent {
                     segment.fill_checksum(&from, &to);
                 }
             }
-            // A single byte may be a probe of a closed window or of an idle peer: these do not count.
-            Some(next) if (len > 1 || self.flags & FIN != 0) && end.wrapping_sub(next).cast_signed() > 0 => {
-                self.next = Some(end);
-            }
+            Some(next) if counts && end.wrapping_sub(next).cast_signed() > 0 => self.next = Some(end),
             None if self.flags & SYN != 0 => (self.first, self.next) = (Some(end), Some(end)),
             _ => {}
         }
+        is_again
     }
 }
 
@@ -193,7 +194,8 @@ impl<D: Device> TxToken for Outgoing<'_, D> {
         let Self { out, counters, to, sent } = self;
         let is_v6 = to.ethertype == IPV6;
         let computes = !out.fills_checksums;
-        out.send(counters, to, len, |packet| {
+        let mut is_again = false;
+        let result = out.send(counters, to, len, |packet| {
             let result = f(packet);
             if let Some((header, segment)) = packet.split_at_mut_checked(if is_v6 { 40 } else { 20 }) {
                 let ends = || match is_v6 {
@@ -201,10 +203,12 @@ impl<D: Device> TxToken for Outgoing<'_, D> {
                     true => Some((v6_at(header, 8).into(), v6_at(header, 24).into())),
                     false => Some((v4_at(header, 12).into(), v4_at(header, 16).into())),
                 };
-                sent.note(&mut TcpPacket::new_unchecked(segment), ends);
+                is_again = sent.note(&mut TcpPacket::new_unchecked(segment), ends);
             }
             result
-        })
+        });
+        counters.retransmits += u64::from(is_again);
+        result
     }
 }
 

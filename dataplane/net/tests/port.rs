@@ -144,6 +144,27 @@ fn a_link_that_comes_back_finds_its_connections_alive() {
 }
 
 #[test]
+fn what_is_sent_again_is_counted() {
+    let mut world = pair();
+    world.hosts[1].echo = true;
+    let (ours, _) = world.connection(v4(2));
+    world.hosts[0].send(ours, b"arrives");
+    world.until("the echo", |world| world.hosts[0].log(ours).data == b"arrives");
+    // Acknowledgements too have to be there.
+    world.run(SECOND);
+    assert_eq!(world.hosts[0].counters().retransmits, 0);
+    world.hub.set_faults(Faults { loss_permille: 1000, ..Faults::default() });
+    world.hosts[0].send(ours, b", late");
+    world.run(5 * SECOND);
+    let lost = world.hosts[0].counters().retransmits;
+    assert!((1..20).contains(&lost), "{lost} in five seconds");
+    world.hub.set_faults(Faults::default());
+    world.until("the echo", |world| world.hosts[0].log(ours).data == b"arrives, late");
+    let counted: Vec<_> = world.hosts.iter().map(|host| host.counters().retransmits).collect();
+    assert!(counted[0] > lost && counted[1] == 0, "{counted:?}");
+}
+
+#[test]
 fn a_full_queue_holds_back_but_loses_nothing() {
     let mut world = pair();
     let (ours, theirs) = world.connection(v4(2));

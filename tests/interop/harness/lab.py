@@ -132,11 +132,17 @@ def host():
 @contextlib.contextmanager
 def entered(name):
     """In the lab of a raw backend; where we are, for a kernel one."""
-    global current
     if name not in RAW:
         yield None
         return
-    lab = Lab(name)
+    with inside(Lab(name)) as lab:
+        yield lab
+
+
+@contextlib.contextmanager
+def inside(lab):
+    """Where the far end of a lab is; the lab ends with the block."""
+    global current
     home = open("/proc/thread-self/ns/net")
     try:
         with open(f"/run/netns/{lab.far}") as far:

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 use core::ops::RangeInclusive;
+use core::time::Duration;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ const HEADROOM: usize = 256;
 const CHUNK_LENS: [usize; 2] = [2048, 4096];
 /// An ethernet header with a VLAN tag.
 const HEADER_MAX: usize = 18;
+/// How long a NIC may take to find its link again; after that it is taken to have none.
+const LINK_WAIT: Duration = Duration::from_secs(4);
+const LINK_PAUSE: Duration = Duration::from_millis(20);
 
 /// How the kernel hands frames over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -166,6 +170,7 @@ impl Port {
         let rx_queues = interface.rx_queues();
         let rules = Rules::new(&config.addresses, (!config.ports.is_empty()).then_some(&config.ports[..]));
 
+        let had_link = interface.is_running().map_err(ask)?;
         let map = SocketMap::new(rx_queues).map_err(|e| OpenError::of("making a BPF map", e))?;
         let (link, in_driver) = attach(config, &interface, &rules, &map)?;
         let spread = if config.shards > 1 && rx_queues > 1 { interface.spread() } else { None };
@@ -184,6 +189,9 @@ impl Port {
         let mut sets = Vec::new();
         for shard in 0..shards {
             sets.push(layout.sockets(&interface, &map, (shard..rx_queues).step_by(shards as usize))?);
+        }
+        if had_link {
+            await_link(&interface);
         }
         let zero_copy = sets.iter().flat_map(|(_, sockets)| sockets).all(Socket::is_zero_copy);
         let description = describe(config, &interface, rx_queues, in_driver, zero_copy, shards);
@@ -228,6 +236,17 @@ impl Port {
     /// The queues, one for each shard; queue 0 first.
     pub fn into_queues(self) -> Vec<BoundQueue> {
         self.queues
+    }
+}
+
+/// Waits for a link that the program or a socket has taken down: many NICs start again to make room for them. A node
+/// that calls itself ready should be.
+#[expect(clippy::disallowed_methods, reason = "while a port opens, before there is a shard")]
+fn await_link(interface: &Interface) {
+    let mut left = LINK_WAIT;
+    while left > LINK_PAUSE && interface.is_running().is_ok_and(|is_running| !is_running) {
+        std::thread::sleep(LINK_PAUSE);
+        left -= LINK_PAUSE;
     }
 }
 

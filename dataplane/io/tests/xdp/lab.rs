@@ -129,6 +129,16 @@ impl Drop for Lab {
     }
 }
 
+/// A socket call with a time limit, which a machine that is put to sleep for a moment ends early.
+pub(crate) fn undisturbed<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 pub(crate) fn config(mode: Mode) -> PortConfig {
     PortConfig { mode, ..PortConfig::new(NEAR_IF, &[IpAddr::V4(OURS)]) }
 }
