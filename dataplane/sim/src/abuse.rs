@@ -172,7 +172,7 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
         retry_bytes_max: limits.retry_bytes_max.into(),
         recodes: app.compresses(),
         is_sealed: false,
-        is_hasty: false,
+        breaches: &[],
         far_drains: false,
     };
     let end = world.net.now + 400 * SECOND;

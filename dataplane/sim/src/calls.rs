@@ -300,7 +300,7 @@ fn run_with(seed: u64, trace: Trace, make: Make, gates: Option<Gates>) -> Result
         retry_bytes_max: limits.retry_bytes_max.into(),
         recodes: app.compresses(),
         is_sealed: false,
-        is_hasty: false,
+        breaches: &[],
         far_drains: false,
     };
     let end = world.net.now + 400 * SECOND;

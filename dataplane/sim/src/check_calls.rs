@@ -40,8 +40,8 @@ pub(crate) struct Terms {
     pub(crate) recodes: bool,
     /// Two nodes have it: the second is the one whose servers count.
     pub(crate) is_sealed: bool,
-    /// A key goes while messages sealed with it may be under way.
-    pub(crate) is_hasty: bool,
+    /// What callers may be told of a seal that is broken.
+    pub(crate) breaches: &'static [&'static str],
     /// The node before the servers was drained while calls ran.
     pub(crate) far_drains: bool,
 }
@@ -219,6 +219,10 @@ fn explained(world: &World, terms: &Terms, call: &Call, status: Status) -> Resul
     let plan = &call.plan;
     let last = call.attempts.last();
     let answered = |a: &Attempt| matches!(a.end, Some((_, AttemptEnd::Answered)));
+    // Whatever its server did: the seals of its answer may be broken, too.
+    if status == Status::UNAUTHENTICATED && terms.breaches.iter().any(|text| call.message.contains(text)) {
+        return Ok(());
+    }
     let long = |lens: &[usize]| lens.iter().any(|len| *len + 64 > terms.message_bytes_max);
     let is_long = status == Status::RESOURCE_EXHAUSTED && (long(&plan.request) || long(&plan.response));
     if is_long && call.message.contains("message_bytes_max")
@@ -245,11 +249,6 @@ fn explained(world: &World, terms: &Terms, call: &Call, status: Status) -> Resul
         return if took >= deadline { Ok(()) } else { Err("its deadline was not past".into()) };
     }
     if is_long {
-        return Ok(());
-    }
-    // Whatever its server did after that: the answer's messages may come sealed with the old key, too.
-    if terms.is_hasty && status == Status::UNAUTHENTICATED && call.message.contains("a key that is not here")
-    {
         return Ok(());
     }
     if let Some((_, reason)) = plan.server_reset

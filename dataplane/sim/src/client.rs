@@ -258,7 +258,8 @@ impl Client {
                 ledger.end(call, now, ledger::End::Cancelled);
                 return false;
             }
-            if send(&mut h2.conn, io, it.stream, &mut it.outbox, it.late_end) {
+            let is_early = ledger.calls[call].plan.waits && !ledger.calls[call].saw_headers;
+            if !is_early && send(&mut h2.conn, io, it.stream, &mut it.outbox, it.late_end) {
                 ledger.calls[call].request_done = true;
             }
             true
@@ -348,6 +349,9 @@ fn request_headers(call: usize, plan: &crate::plan_call::CallPlan, authorities: 
         list.push(b"grpc-accept-encoding", format!("identity,{}", encoding.name()).as_bytes());
     }
     list.push(b"x-sim", call.to_string().as_bytes());
+    if plan.names_itself {
+        list.push(b"towpath-call", &[b'T'; 40]);
+    }
     if let Some(status) = plan.reject {
         list.push(b"x-sim-reject", status.name().as_bytes());
     }

@@ -20,6 +20,7 @@ mod chain;
 mod check;
 mod check_calls;
 mod check_gate;
+mod check_seals;
 mod client;
 mod gate;
 mod h2_io;
@@ -27,6 +28,7 @@ mod hostile;
 mod join;
 mod ledger;
 mod log;
+mod meddler;
 #[cfg(test)]
 mod mini;
 mod net;

@@ -11,8 +11,9 @@ use flate2::Compression;
 use flate2::read::{GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
 use shard::{Burst, CallTag, Done, Job, JobError, Offload, Ring, Work};
 
+use crate::meddler::Meddler;
 use crate::rng::Rng;
-use crate::seals::{self, Keys};
+use crate::seals::{self, KEYS, Keys};
 
 /// What the world reads of a queue that the shard owns.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,8 @@ pub(crate) struct OffloadView {
     pub(crate) pending: Rc<Cell<usize>>,
     /// The node's keys; the world changes them.
     pub(crate) keys: Rc<RefCell<Keys>>,
+    /// Who sees its envelopes first.
+    pub(crate) meddler: Rc<RefCell<Meddler>>,
 }
 
 /// The queue.
@@ -141,7 +144,13 @@ impl Offload for SimOffload {
             }
             let at = self.rng.pick(&ready);
             let (_, mut job) = self.jobs.swap_remove(at);
-            let result = run(&mut job, &self.view.keys.borrow(), &mut self.opened);
+            let keys = self.view.keys.borrow();
+            let result = run(&mut job, &keys, &mut self.opened);
+            if let Work::Seal(seal) = &job.work {
+                let mut meddler = self.view.meddler.borrow_mut();
+                meddler.pass(&mut self.rng, &keys, seal, &job.input, &mut job.output);
+            }
+            drop(keys);
             let is_in = done.push(Done { job, result }).is_ok();
             debug_assert!(is_in);
         }
@@ -152,12 +161,14 @@ impl Offload for SimOffload {
         self.jobs.len()
     }
 
-    fn ring(&self, _name: &str) -> Option<Ring> {
-        Some(Ring(0))
+    fn ring(&self, name: &str) -> Option<Ring> {
+        KEYS.iter().zip(0..).find(|(key, _)| **key == name).map(|(_, at)| Ring(at))
     }
 
     fn tag(&mut self) -> CallTag {
-        self.named += 1;
+        // Whoever records a call can send it again under its own tag.
+        let repeats = self.named > 0 && self.rng.chance(self.view.meddler.borrow().permille);
+        self.named += u64::from(!repeats);
         let mut tag = [0; CallTag::LEN];
         tag[..8].copy_from_slice(&self.named.to_be_bytes());
         tag[8] = u8::try_from(self.node).unwrap_or(u8::MAX);

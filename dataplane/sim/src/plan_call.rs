@@ -70,6 +70,10 @@ pub(crate) struct CallPlan {
     pub(crate) to: usize,
     /// Sends headers and messages, but its end in a frame of its own or as trailers.
     pub(crate) late_end: bool,
+    /// Sends none of its messages before it has seen the answer's headers.
+    pub(crate) waits: bool,
+    /// Names itself as only nodes name calls.
+    pub(crate) names_itself: bool,
     /// What it asks of a chain that sees messages.
     pub(crate) gate: GatePlan,
 }
@@ -202,6 +206,8 @@ impl CallPlan {
             server_lag_ns: rng.pick(&[0, 0, 0, 100 * US, 5 * MS]),
             to: 0,
             late_end: rng.chance(300),
+            waits: false,
+            names_itself: false,
             gate: GatePlan::default(),
             request,
             response,

@@ -7,6 +7,9 @@ use shard::{CallTag, JobError, Seal};
 
 use crate::rng::mix;
 
+/// Names of keys.
+pub(crate) const KEYS: [&str; 2] = ["k", "other"];
+
 /// The keys of a node: which it seals with, and which it opens with.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {

@@ -37,6 +37,8 @@ pub(crate) struct ServerManner {
     pub(crate) config: Config,
     /// Says that it reads gzip and deflate.
     pub(crate) advertises: bool,
+    /// Takes no call at all.
+    pub(crate) refuses: bool,
     /// Leaves with ENHANCE_YOUR_CALM at so many resets within a second, as servers do that protect themselves.
     pub(crate) resets_max: usize,
 }
@@ -57,6 +59,7 @@ impl ServerManner {
                 ..Config::default()
             },
             advertises,
+            refuses: false,
             resets_max: usize::MAX,
         }
     }
@@ -118,6 +121,9 @@ impl Server {
                 H2Event::Headers { stream, kind: HeadersKind::Request, end_stream, .. } => {
                     let list = conn.headers().clone();
                     *seen += 1;
+                    if manner.refuses {
+                        return conn.reset(stream, Reason::REFUSED_STREAM);
+                    }
                     let Some(mut it) = arrive(&list, stream, io, ledger) else {
                         let mut list = Headers::new();
                         list.push(b":status", b"200");
@@ -303,6 +309,9 @@ fn arrive(list: &Headers, stream: StreamKey, io: &mut PeerIo<'_>, ledger: &mut L
     }
     if custom(list, "q") != fields(call, "q", plan.metadata) {
         ledger.problem(format!("call {call}: request metadata changed on its way"));
+    }
+    if list.get_name(b"towpath-call", 0).is_some() {
+        ledger.problem(format!("call {call}: its server is told the tag of a node"));
     }
     if list.get_name(b"user-agent", 0) != Some(b"sim/1") {
         ledger.problem(format!("call {call}: its user-agent changed on its way"));
