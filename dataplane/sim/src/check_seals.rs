@@ -54,7 +54,8 @@ pub(crate) fn all(world: &World, is_hasty: bool) -> Result<(), String> {
         return Err("two messages were sealed in one place".into());
     }
     let replays: usize = groups().map(|calls| calls.len() - 1).sum();
-    counted(world, harmed.len() + replays, is_hasty)
+    let intruders = world.ledger.calls.iter().filter(|call| call.is_abuse).count();
+    counted(world, harmed.len() + replays + intruders, is_hasty)
 }
 
 /// The first half of the path's SHA-256.
@@ -64,6 +65,9 @@ fn purpose(call: usize) -> Purpose {
 }
 
 fn one(call: &Call, [asked, answered]: [bool; 2], is_shared: bool, is_hasty: bool) -> Result<(), String> {
+    if call.is_abuse && !call.attempts.is_empty() {
+        return Err("it was not sealed, and a server has seen it".into());
+    }
     let status =
         call.end.and_then(|(_, end)| if let End::Status(status) = end { Some(status) } else { None });
     if asked && call.attempts.iter().any(|attempt| attempt.saw_end) {
@@ -79,7 +83,8 @@ fn one(call: &Call, [asked, answered]: [bool; 2], is_shared: bool, is_hasty: boo
     if *text == REPLAYED && !call.attempts.is_empty() {
         return Err("refused, but a server has seen it".into());
     }
-    let is_due = asked || answered || is_shared && *text == REPLAYED || is_hasty && *text == KEY_GONE;
+    let is_due =
+        call.is_abuse || asked || answered || is_shared && *text == REPLAYED || is_hasty && *text == KEY_GONE;
     if is_due { Ok(()) } else { Err("refused over a seal that nobody broke".into()) }
 }
 
