@@ -34,8 +34,6 @@ const FAR: &str = "inner";
 const NODES: [usize; 2] = [0, 1];
 /// Of each: servers, and addresses of the far node.
 const SERVERS_MAX: usize = 3;
-/// Changes happen within so long, ns.
-const CHANGES_NS: u64 = 100 * MS;
 
 /// What both nodes are made for.
 struct App {
@@ -124,8 +122,9 @@ impl Trouble {
     /// Draws it, and has it happen.
     fn draw(rng: &mut Rng, world: &mut World, app: &mut App, foul: bool) -> Result<Self, String> {
         let mut trouble = Self::default();
-        let from = world.net.now;
-        let at = |rng: &mut Rng| from + rng.below(CHANGES_NS);
+        // While calls run: most take less than some ms, and come within as many, or within half a second.
+        let (from, within) = (world.net.now, rng.pick(&[MS, 10 * MS, 100 * MS]));
+        let at = |rng: &mut Rng| from + rng.below(within);
         if rng.chance(400) {
             for _ in 0..rng.size(1, 4) {
                 for of in [&mut app.endpoints, &mut app.wires] {
@@ -139,7 +138,7 @@ impl Trouble {
         }
         if rng.chance(400) {
             trouble.is_hasty = foul && rng.chance(300);
-            rotate(rng, world, trouble.is_hasty);
+            rotate(rng, world, within, trouble.is_hasty);
         }
         if rng.chance(200) {
             trouble.is_meddled = true;
@@ -163,9 +162,9 @@ impl Trouble {
 
 /// From key 1 to key 2 as `docs/offload.md` has it: first every node opens with the new one, then each seals with it.
 /// In haste, the old one goes before its last message has been opened.
-fn rotate(rng: &mut Rng, world: &mut World, is_hasty: bool) {
+fn rotate(rng: &mut Rng, world: &mut World, within: u64, is_hasty: bool) {
     let from = world.net.now;
-    let mut times = [0; 6].map(|_| from + rng.below(CHANGES_NS));
+    let mut times = [0; 6].map(|_| from + rng.below(within));
     times.sort_unstable();
     let steps = [(1, vec![1, 2]), (2, vec![1, 2]), (2, vec![2])];
     let steps = steps.into_iter().take(if is_hasty { 3 } else { 2 });
