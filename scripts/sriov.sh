@@ -37,6 +37,4 @@ need_root
 put "$count" "$dev/sriov_numvfs"
 wait_for "$2 did not get $count VFs" has "$count"
 [ -n "$DRY" ] || show "$2"
-if [ "$1" = create ] && [ "$(cat "$SYS/class/net/$2/operstate" 2>/dev/null)" = down ]; then
-    echo "$2 is down, and its VFs carry nothing until it is up: ip link set $2 up"
-fi
+[ "$1$(cat "$SYS/class/net/$2/operstate" 2>/dev/null)" != createdown ] || echo "$2 is down, and its VFs carry nothing until it is up: ip link set $2 up"

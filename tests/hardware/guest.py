@@ -89,7 +89,8 @@ class Wire:
         return f'[[port]]\nname = "fabric"\n{self.port}address = "{lab.NODE_ADDRESS}/24"\n'
 
     def end(self):
-        # The namespace's end gives the interface back, some time later.
+        # The namespace's end would give it back too, but not as long as one of its connections lingers.
+        subprocess.run(["ip", "-n", self.far, "link", "set", self.interface, "netns", "1"], capture_output=True)
         subprocess.run(["ip", "netns", "del", self.far], capture_output=True)
         until(lambda: Path(f"/sys/class/net/{self.interface}").exists(), 10, f"{self.interface} is back")
 
@@ -228,6 +229,28 @@ def virtio():
     return f"{passed} cases"
 
 
+def netem():
+    """A bad road, both ways: the kernel's network emulator loses, delays, reorders, repeats and breaks frames."""
+    sh("modprobe", "-a", "sch_netem", "ifb", "act_mirred", "cls_matchall", "sch_ingress")
+    trouble = "delay 2ms 1ms loss 1% duplicate 1% reorder 10% 50% corrupt 0.2%".split()
+    with bound(WHOLE), serving(Wire("dpdk", WHOLE, WHOLE_FAR)) as (node, play):
+        far = lab.current.interface
+        # What this NIC has found right would be taken for right, although it is broken after that.
+        sh("ethtool", "-K", far, "rx", "off", "gro", "off")
+        sh("ip", "link", "add", "ifb0", "type", "ifb")
+        sh("ip", "link", "set", "ifb0", "up")
+        sh("tc", "qdisc", "add", "dev", far, "clsact")
+        sh("tc", "filter", "add", "dev", far, "ingress", "matchall", "action", "mirred", "egress", "redirect", "dev", "ifb0")
+        for device in (far, "ifb0"):
+            sh("tc", "qdisc", "add", "dev", device, "root", "netem", *trouble)
+        passed = play(["empty_unary", "large_unary", "server_streaming", "concurrent_300", "mebibyte_both_ways", "stream_of_1000"])
+        again = node.total("retransmit")
+        broken = node.total("bad_tcp_checksum") + node.total("bad_ip") + node.total("rx_bad_checksum")
+        dropped = re.findall(r"dropped (\d+)", sh("tc", "-s", "qdisc", "show", "dev", far))
+        must(again > 0 and broken > 0, f"sent again {again}, broken {broken}")
+    return f"{passed} cases; sent again {again:.0f}, broken frames refused {broken:.0f}, dropped on the way to us {dropped[0]}"
+
+
 def native_xdp():
     """AF_XDP in a NIC's driver; the kernel keeps the NIC. Not on virtio: in this machine its driver stops sending for
     everybody, the kernel included, once a burst has filled its queue."""
@@ -240,7 +263,7 @@ def native_xdp():
     return f"{passed} cases on igb"
 
 
-ALL = (virtual_function, hashed_queues, jumbo, cable, virtio, native_xdp)
+ALL = (virtual_function, hashed_queues, jumbo, cable, virtio, netem, native_xdp)
 
 
 def main():

@@ -1,28 +1,49 @@
 //! Received segments that smoltcp 0.14 would take wrongly, put right or kept from it. What it sends wrongly
 //! is put right in `outbox`.
 
+use shard::Instant;
 use smoltcp::socket::tcp::State;
+use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber};
 
 use crate::conn::Conn;
 use crate::parse::{ACK, FIN, RST, SYN, Segment};
+use crate::recovery::Options;
+use crate::sockets::TcpSocket;
 
 /// An acknowledgement older than this is none of this connection's: no peer has so large a window.
 const STALE_MAX: u32 = 1 << 24;
 
+fn set_window(tcp: &mut [u8], window: u16) {
+    if let Some(field) = tcp.get_mut(14..16) {
+        field.copy_from_slice(&window.to_be_bytes());
+    }
+}
+
 impl Conn {
-    /// True if a segment reaches beyond the receive ring while smoltcp does not see it.
+    /// Takes note of the segment that begins the peer's side.
     ///
-    /// The window in a SYN is not scaled (RFC 7323 section 2.2), but smoltcp 0.14 remembers it as if it were
+    /// The window in a SYN is not scaled (RFC 7323 section 2.2), but smoltcp 0.14 remembers ours as if it were
     /// (`remote_last_win` in its `dispatch`): until the first segment without SYN is out it notes bytes as
     /// received for which its ring has no room. It would hand over what it never had, or panic in
-    /// `RingBuffer::enqueue_unallocated`; and anybody can make it do so.
-    pub(crate) fn exceeds(&mut self, segment: &Segment) -> bool {
-        let Some(tcp) = &self.tcp else { return false };
-        if matches!(tcp.state(), State::Listen | State::SynSent) && segment.flags & SYN != 0 {
-            let room = u32::try_from(tcp.get().recv_capacity()).unwrap_or(0).min(u32::from(u16::MAX));
-            self.ring_end = Some(segment.seq.wrapping_add(1).wrapping_add(room));
-            return false;
+    /// `RingBuffer::enqueue_unallocated`; and anybody can make it do so. [`Self::exceeds`] keeps such bytes from it.
+    pub(crate) fn greet(&mut self, segment: &Segment, tcp: &mut [u8], mss_max: u32) {
+        let Some(socket) = self.tcp.as_ref().map(TcpSocket::get) else { return };
+        if !matches!(socket.state(), State::Listen | State::SynSent) || segment.flags & SYN == 0 {
+            return;
         }
+        let size = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let room = size(socket.recv_capacity()).min(u32::from(u16::MAX));
+        self.unread_seq = segment.seq.wrapping_add(1);
+        self.ring_end = Some(self.unread_seq.wrapping_add(room));
+        let header = tcp.get(..tcp.len().saturating_sub(segment.payload_len)).unwrap_or_default();
+        self.recovery.begin(Options::of(header, segment.ack), mss_max, size(socket.send_capacity()));
+        let window = segment.window.min(self.recovery.first_window());
+        self.window = self.recovery.scaled(window);
+        set_window(tcp, window);
+    }
+
+    /// True if a segment reaches beyond the receive ring while smoltcp does not see it: see [`Self::greet`].
+    pub(crate) fn exceeds(&mut self, segment: &Segment) -> bool {
         if self.ring_end.is_some() && self.sent.flags & (SYN | ACK) == ACK {
             self.ring_end = None;
         }
@@ -32,34 +53,99 @@ impl Conn {
     }
 
     /// Brings a segment that was overtaken up to date: its acknowledgement and window become those of the
-    /// newest segment from the peer.
+    /// newest segment from the peer. And no window is larger than what may be under way in this network.
     ///
     /// smoltcp drops a segment whose acknowledgement is older than what it knows, with all its data. RFC 9293
     /// section 3.10.7.4 has it ignore the acknowledgement only; without that, each reordered segment of a
     /// busy connection is a lost one. It does not look at checksums: `parse` has done so.
-    pub(crate) fn refresh(&mut self, segment: &Segment, tcp: &mut [u8]) {
-        let state = self.state();
-        let is_synchronised =
-            !matches!(state, State::Closed | State::Listen | State::SynSent | State::SynReceived);
-        let (Some(una), true) = (self.unacknowledged(state), is_synchronised) else { return };
+    pub(crate) fn refresh(&mut self, segment: &Segment, tcp: &mut [u8], now: Instant) {
         if segment.flags & (ACK | SYN | RST) != ACK {
             return;
         }
+        let una = self.unacknowledged().unwrap_or(segment.ack);
         let age = una.wrapping_sub(segment.ack);
-        let carries = segment.payload_len > 0 || segment.flags & FIN != 0;
         if age == 0 || age >= STALE_MAX {
             self.window = segment.window;
-        } else if carries && let Some(fields) = tcp.get_mut(8..16) {
-            fields[..4].copy_from_slice(&una.to_be_bytes());
-            fields[6..].copy_from_slice(&self.window.to_be_bytes());
+            if self.is_plausible(segment) {
+                self.recovery.acknowledged(segment.ack, &mut self.sent, now);
+            }
+        } else if let Some(field) = tcp.get_mut(8..12) {
+            let carries = segment.payload_len > 0 || segment.flags & FIN != 0;
+            if !carries {
+                return;
+            }
+            field.copy_from_slice(&una.to_be_bytes());
+        }
+        set_window(tcp, self.recovery.window(self.window));
+    }
+
+    /// True of a segment that smoltcp will hardly reject.
+    fn is_plausible(&self, segment: &Segment) -> bool {
+        let ahead = segment.seq.wrapping_sub(self.expected());
+        let is_synchronised = self.unacknowledged().is_some();
+        is_synchronised && ahead < STALE_MAX && !self.sent.is_after_next(segment.ack)
+    }
+
+    /// True of an acknowledgement that repeats what is known while bytes are under way: it says that others have
+    /// arrived, which is [`Recovery`]'s to judge.
+    ///
+    /// [`Recovery`]: crate::recovery::Recovery
+    pub(crate) fn repeats(&self, segment: &Segment) -> bool {
+        let is_bare = segment.flags & (ACK | SYN | RST | FIN) == ACK && segment.payload_len == 0;
+        is_bare
+            && (segment.window, segment.window != 0) == (self.window, true)
+            && self.unacknowledged().is_some_and(|una| una == segment.ack && self.sent.next() != Some(una))
+            && self.is_plausible(segment)
+    }
+
+    /// Tells `recovery` how far the peer has acknowledged.
+    pub(crate) fn acknowledge(&mut self, now: Instant) {
+        if let Some(una) = self.unacknowledged() {
+            self.recovery.acknowledged(una, &mut self.sent, now);
         }
     }
 
-    /// SND.UNA: the first of our bytes that the peer has not acknowledged. smoltcp does not tell; but it
-    /// begins after the SYN and has moved by all that was accepted and is not in the ring any more.
-    fn unacknowledged(&self, state: State) -> Option<u32> {
+    /// SND.UNA of a synchronised connection: the first of our bytes that the peer has not acknowledged. smoltcp does
+    /// not tell; but it begins after the SYN and has moved by all that was accepted and is not in the ring any more.
+    fn unacknowledged(&self) -> Option<u32> {
+        let state = self.state();
+        if matches!(state, State::Closed | State::Listen | State::SynSent | State::SynReceived) {
+            return None;
+        }
         let queue = u32::try_from(self.tcp.as_ref()?.get().send_queue()).ok()?;
         let fin = u32::from(matches!(state, State::FinWait2 | State::TimeWait));
         Some(self.sent.first?.wrapping_add(self.accepted).wrapping_sub(queue).wrapping_add(fin))
+    }
+
+    /// RCV.NXT: the number of the next byte from the peer.
+    fn expected(&self) -> u32 {
+        let unread = u32::try_from(self.unread()).unwrap_or(0);
+        self.unread_seq.wrapping_add(unread).wrapping_add(self.peer_fin.into())
+    }
+
+    /// When the first unacknowledged segment is to be sent again. A FIN alone is not, nor is anything to a closed
+    /// window: smoltcp's own timers do that.
+    pub(crate) fn again_at(&self) -> Option<Instant> {
+        let has_data = self.tcp.as_ref().is_some_and(|tcp| tcp.get().send_queue() > 0);
+        if has_data && self.window > 0 { self.recovery.due(&self.sent) } else { None }
+    }
+
+    /// The acknowledgement that a peer repeats when something is missing.
+    pub(crate) fn repetition(&self) -> Option<TcpRepr<'static>> {
+        let una = self.unacknowledged()?;
+        Some(TcpRepr {
+            src_port: self.flow.remote_port,
+            dst_port: self.flow.local_port,
+            control: TcpControl::None,
+            seq_number: TcpSeqNumber(self.expected().cast_signed()),
+            ack_number: Some(TcpSeqNumber(una.cast_signed())),
+            window_len: self.recovery.window(self.window),
+            window_scale: None,
+            max_seg_size: None,
+            sack_permitted: false,
+            sack_ranges: [None; 3],
+            timestamp: None,
+            payload: &[],
+        })
     }
 }

@@ -8,6 +8,7 @@ use smoltcp::socket::tcp::State;
 use crate::neighbours::Place;
 use crate::outbox::Sent;
 use crate::parse::Flow;
+use crate::recovery::Recovery;
 use crate::sockets::TcpSocket;
 
 /// Where a connection is in its life, as the shard sees it.
@@ -49,10 +50,14 @@ pub(crate) struct Conn {
     pub(crate) alarm: Option<Instant>,
     /// The last segment sent.
     pub(crate) sent: Sent,
+    /// What of it was lost.
+    pub(crate) recovery: Recovery,
     /// Where the receive ring ends, as long as the last segment sent was a SYN: see [`Conn::exceeds`].
     pub(crate) ring_end: Option<u32>,
     /// Bytes ever accepted from the shard, modulo 2^32.
     pub(crate) accepted: u32,
+    /// The number of the first received byte that the shard was not given.
+    pub(crate) unread_seq: u32,
     /// The window field of the newest segment from the peer.
     pub(crate) window: u16,
     pub(crate) paused: bool,
@@ -84,8 +89,10 @@ impl Conn {
             due: None,
             alarm: None,
             sent: Sent::default(),
+            recovery: Recovery::default(),
             ring_end: None,
             accepted: 0,
+            unread_seq: 0,
             window: 0,
             paused: false,
             peer_fin: false,

@@ -2,7 +2,9 @@
 
 use shard::{Device, Instant, Why};
 use smoltcp::iface::PollResult;
+use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::tcp::State;
+use smoltcp::wire::{IpProtocol, IpRepr, TcpPacket};
 
 use crate::conn::Stage;
 use crate::neighbours::Due;
@@ -53,11 +55,17 @@ impl<D: Device> Stack<D> {
             conn.waits = self.neighbours.wait(conn.hop, index, now);
         }
         let before = tcp.state();
+        let link = mac.map(|mac| Link::of(mac, conn.flow.remote));
+        if link.is_some() && conn.again_at().is_some_and(|at| at <= now) {
+            self.send_again(index, link, now);
+        }
+        let Some(conn) = self.slots.slot_mut(index) else { return };
+        let Some(tcp) = &mut conn.tcp else { return };
         let mut gate = Gate {
             out: &mut self.out,
             counters: &mut self.counters,
             packet: None,
-            to: mac.map(|mac| Link::of(mac, conn.flow.remote)),
+            to: link,
             sent: &mut conn.sent,
         };
         let mut segments = 0;
@@ -69,6 +77,8 @@ impl<D: Device> Stack<D> {
         }
         let at = self.iface.poll_at(tcp_instant(now), &tcp.set).map(shard_instant);
         conn.note(before, false);
+        conn.recovery.sent(&conn.sent, now);
+        let again_at = conn.again_at();
         if conn.end.is_some() {
             self.mark_ready(index);
         }
@@ -80,7 +90,37 @@ impl<D: Device> Stack<D> {
         if has_more {
             self.mark_dirty(index);
         }
-        self.set_timer(index, at, now);
+        self.set_timer(index, [at, again_at].into_iter().flatten().min(), now);
+    }
+
+    /// Has a connection's socket send its first unacknowledged segment again.
+    ///
+    /// smoltcp does that after the third acknowledgement in a row that says the same; so it is told three times. Two
+    /// with another window before make it forget what it has counted.
+    fn send_again(&mut self, index: u32, link: Option<Link>, now: Instant) {
+        let Some(conn) = self.slots.slot_mut(index) else { return };
+        let Some(local) = self.rules.routes.address(conn.flow.local) else { return };
+        conn.recovery.tried(&conn.sent, now);
+        let (Some(mut tcp), Some(socket)) = (conn.repetition(), &mut conn.tcp) else { return };
+        let (from, to) = (conn.flow.remote.into(), local.into());
+        let window = tcp.window_len;
+        for window in [if window > 1 { window - 1 } else { 2 }, window, window, window, window] {
+            tcp.window_len = window;
+            let ip = IpRepr::new(from, to, IpProtocol::Tcp, tcp.buffer_len(), 64);
+            let mut packet = [0; 60];
+            let caps = ChecksumCapabilities::ignored();
+            let (header, segment) = packet.split_at_mut(ip.header_len());
+            ip.emit(&mut *header, &caps);
+            tcp.emit(&mut TcpPacket::new_unchecked(&mut *segment), &from, &to, &caps);
+            let mut gate = Gate {
+                out: &mut self.out,
+                counters: &mut self.counters,
+                packet: packet.get(..ip.header_len() + tcp.buffer_len()),
+                to: link,
+                sent: &mut conn.sent,
+            };
+            self.iface.poll_ingress_single(tcp_instant(now), &mut gate, &mut socket.set);
+        }
     }
 
     /// Lets go of a socket that has nothing left to do; true if it has.

@@ -10,7 +10,8 @@ use crate::conn::{Conn, Stage};
 use crate::icmp::Origin;
 use crate::listen::Admission;
 use crate::outbox::{Gate, Link, Sent};
-use crate::parse::{ACK, Bad, ETHERNET, FIN, Mac, Parsed, RST, SYN, Segment, mac_at};
+use crate::parse::{ACK, Bad, ETHERNET, FIN, IPV4, IPV6, Mac, Parsed, RST, SYN, Segment, TCP, mac_at};
+use crate::recovery::Options;
 use crate::stack::{Stack, tcp_instant};
 use crate::time_wait::Straggler;
 
@@ -102,11 +103,19 @@ impl<D: Device> Stack<D> {
     /// Gives a segment to its connection's socket, and nobody else's.
     fn feed(&mut self, index: u32, frame: &mut [u8], mac: Mac, segment: &Segment, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
+        let (_, tcp) = frame.split_at_mut_checked(segment.at).unwrap_or_default();
+        let ip_len = if segment.flow.remote.is_ipv4() { IPV4 } else { IPV6 };
+        conn.greet(segment, tcp, u32::try_from(self.rules.mtu - ip_len - TCP).unwrap_or(0));
         if conn.exceeds(segment) {
             self.counters.bad_tcp_window += 1;
             return;
         }
-        conn.refresh(segment, frame.get_mut(segment.at..).unwrap_or_default());
+        if conn.repeats(segment) {
+            conn.recovery.doubled(Options::of(tcp, segment.ack), now);
+            self.neighbours.confirm(conn.hop, conn.hop_place, mac, now);
+            return self.mark_dirty(index);
+        }
+        conn.refresh(segment, tcp, now);
         let Some(tcp) = &mut conn.tcp else { return };
         let before = tcp.state();
         let mut gate = Gate {
@@ -118,6 +127,7 @@ impl<D: Device> Stack<D> {
         };
         self.iface.poll_ingress_single(tcp_instant(now), &mut gate, &mut tcp.set);
         conn.note(before, segment.flags & RST != 0);
+        conn.acknowledge(now);
         self.neighbours.confirm(conn.hop, conn.hop_place, mac, now);
         match (conn.stage, conn.state()) {
             // A RST sends a half-open socket back to listening.

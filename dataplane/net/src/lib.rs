@@ -1,9 +1,10 @@
 //! TCP/IP in user space: a [`shard::Device`] below, a [`shard::Transport`] above.
 //!
-//! Ethernet, ARP, neighbour discovery, ICMP echo, flows, listeners, time-wait and timers are here; the TCP
-//! state machine is smoltcp's, which sees IP packets only. Why not its ethernet layer as well: its neighbour
-//! cache asks for one address a second, all peers together, forgets a peer after a minute, and is searched
-//! linearly; a shard that connects to twenty pods would wait twenty seconds.
+//! Ethernet, ARP, neighbour discovery, ICMP echo, flows, listeners, time-wait, timers, loss recovery and congestion
+//! control are here; the TCP state machine is smoltcp's, which sees IP packets only. Why not its ethernet layer as
+//! well: its neighbour cache asks for one address a second, all peers together, forgets a peer after a minute, and is
+//! searched linearly; a shard that connects to twenty pods would wait twenty seconds. Why not its loss recovery:
+//! `recovery` says so, and `tests/loss.rs` what a mebibyte took with it.
 //!
 //! ```text
 //!   Device::rx_burst ─► parse ─► flow ─► its socket ─► ready ─► rx_burst's events
@@ -19,8 +20,8 @@
 //! - Whatever a frame contains, it ends in an event, an answer or a named counter.
 //!
 //! Not here: DHCP, address autoconfiguration, multicast listening, path MTU discovery (the path's MTU has to
-//! be the port's), IP fragments and IP options (dropped, counted), VLAN tags, SYN cookies, SACK-based
-//! recovery, TCP timestamps. smoltcp's retransmission timeout is never below one second (RFC 6298, 2.4).
+//! be the port's), IP fragments and IP options (dropped, counted), VLAN tags, SYN cookies, TCP timestamps. Of several
+//! segments lost at once one is sent again a round trip: selective acknowledgements are believed, not sent for.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -42,6 +43,7 @@ mod parse;
 mod pool;
 mod ports;
 mod rate;
+mod recovery;
 mod routes;
 mod sockets;
 mod stack;

@@ -118,12 +118,60 @@ pub(crate) struct Sent {
     pub(crate) first: Option<u32>,
     /// SND.NXT of RFC 9293: the end of all that was ever sent, from then on.
     next: Option<u32>,
+    /// The end of what was sent again and is not acknowledged.
+    again: Option<u32>,
+    /// Where the newest segment begins.
+    newest: u32,
 }
 
 impl Sent {
     #[cfg(test)]
     pub(crate) fn test(seq: u32, ack: u32) -> Self {
         Self { seq, ack, ..Self::default() }
+    }
+
+    /// SND.NXT, once there is one.
+    pub(crate) fn next(&self) -> Option<u32> {
+        self.next
+    }
+
+    /// True if the byte at `seq` was sent again.
+    pub(crate) fn has_again(&self, seq: u32) -> bool {
+        self.again.is_some_and(|end| end.wrapping_sub(seq).cast_signed() > 0)
+    }
+
+    /// True if `seq` was never sent.
+    pub(crate) fn is_after_next(&self, seq: u32) -> bool {
+        self.next.is_none_or(|next| seq.wrapping_sub(next).cast_signed() > 0)
+    }
+
+    /// True if more than one segment is under way.
+    pub(crate) fn has_several(&self, una: u32) -> bool {
+        self.newest.wrapping_sub(una).cast_signed() > 0
+    }
+
+    /// True if what was sent again ends here.
+    pub(crate) fn again_ends(&self, seq: u32) -> bool {
+        self.again == Some(seq)
+    }
+
+    /// All bytes before `una` have arrived.
+    pub(crate) fn acknowledged(&mut self, una: u32) {
+        if !self.has_again(una) {
+            self.again = None;
+        }
+    }
+
+    /// New bytes go.
+    #[cfg(test)]
+    pub(crate) fn test_new(&mut self, seq: u32, len: u32) {
+        (self.newest, self.next) = (seq, Some(seq + len));
+    }
+
+    /// Bytes go again.
+    #[cfg(test)]
+    pub(crate) fn test_again(&mut self, seq: u32, len: u32) {
+        self.again = Some(seq + len);
     }
 
     /// Takes note of a segment on its way out and mends it. True if some of it was sent before.
@@ -153,9 +201,14 @@ impl Sent {
                     segment.fill_checksum(&from, &to);
                 }
             }
-            Some(next) if counts && end.wrapping_sub(next).cast_signed() > 0 => self.next = Some(end),
+            Some(next) if counts && end.wrapping_sub(next).cast_signed() > 0 => {
+                (self.newest, self.next) = (self.seq, Some(end))
+            }
             None if self.flags & SYN != 0 => (self.first, self.next) = (Some(end), Some(end)),
             _ => {}
+        }
+        if is_again && self.again.is_none_or(|again| end.wrapping_sub(again).cast_signed() > 0) {
+            self.again = Some(end);
         }
         is_again
     }

@@ -13,9 +13,9 @@ use crate::routes::Routes;
 
 /// Bytes of an ethernet header.
 pub(crate) const ETHERNET: usize = 14;
-const IPV4: usize = 20;
-const IPV6: usize = 40;
-const TCP: usize = 20;
+pub(crate) const IPV4: usize = 20;
+pub(crate) const IPV6: usize = 40;
+pub(crate) const TCP: usize = 20;
 const ICMP: u8 = 1;
 const TCP_PROTOCOL: u8 = 6;
 const ICMPV6: u8 = 58;

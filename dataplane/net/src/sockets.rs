@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use smoltcp::iface::{SocketHandle, SocketSet, SocketStorage};
-use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Duration as TcpDuration;
 
 use crate::Limits;
@@ -91,16 +91,13 @@ impl Sockets {
         let ring_bytes = self.limits.ring_bytes_min << class;
         self.in_use += 1;
         self.in_use_bytes += 2 * ring_bytes;
-        let mut socket = match self.spare.get_mut(class).and_then(Vec::pop) {
+        match self.spare.get_mut(class).and_then(Vec::pop) {
             Some(socket) => {
                 self.spare_bytes -= 2 * ring_bytes;
                 socket
             }
             None => self.make(ring_bytes),
-        };
-        // What the last owner learnt of its path is not this one's; the rest is reset by listen and connect.
-        socket.get_mut().set_congestion_control(CongestionControl::Reno);
-        socket
+        }
     }
 
     /// A socket nobody needs any more.

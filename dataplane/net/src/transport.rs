@@ -179,6 +179,7 @@ impl<D: Device> Stack<D> {
                 return None;
             };
             self.counters.rx_bytes += rx.len() as u64;
+            conn.unread_seq = conn.unread_seq.wrapping_add(u32::try_from(rx.len()).unwrap_or(0));
             *bytes -= rx.len();
             // The window has grown.
             self.mark_dirty(id.index);
