@@ -46,7 +46,10 @@ impl Core {
         // What has been compressed already goes to an endpoint that reads it: the last one does.
         let reads =
             |place: u32| call.request_encoding.is_none_or(|e| self.endpoints[place as usize].accepts(e));
-        let place = if reads(place) { place } else { call.served_by.unwrap_or(place) };
+        let place = match call.served_by {
+            Some(last) if !reads(place) => self.stay(key, last),
+            _ => place,
+        };
         let endpoint = &mut self.endpoints[place as usize];
         if !endpoint.is_healthy() {
             if endpoint.may_be_asked_again(self.now) {
@@ -81,6 +84,18 @@ impl Core {
             self.wheel.cancel(old);
         }
         self.make_room(place, caller);
+    }
+
+    /// Whatever was picked, the call goes to the endpoint that had it last; elements are told so.
+    fn stay(&mut self, key: Key, last: u32) -> u32 {
+        if let Some(call) = self.calls.get_mut(key)
+            && let Some(generation) = self.generations.get(usize::from(call.program)).and_then(Option::as_ref)
+            && let Some(places) = call.destination.and_then(|d| generation.endpoints.get(usize::from(d.0)))
+        {
+            let at = places.iter().position(|place| *place == last);
+            call.endpoint = at.and_then(|at| u16::try_from(at).ok()).map(EndpointIdx);
+        }
+        last
     }
 
     /// A call has waited long enough for its endpoint's first connection.
