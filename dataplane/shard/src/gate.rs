@@ -198,7 +198,10 @@ impl Core {
                             messages.let_go();
                         }
                     }
-                    Word::Stay => return self.offer(key, way),
+                    Word::Stay => {
+                        self.make_way(key, way);
+                        return self.offer(key, way);
+                    }
                     Word::Gone => return,
                 },
                 Err(why) => return self.fail_unfit(key, why),
@@ -213,7 +216,7 @@ impl Core {
         let is_well = way == Way::ToEndpoint || call.status == Status::OK;
         let pipe = if way == Way::ToEndpoint { &mut call.to_endpoint } else { &mut call.to_caller };
         let Some(messages) = pipe.messages.as_mut() else { return };
-        let (has_ended, window) = (pipe.has_ended, pipe.window as usize);
+        let has_ended = pipe.has_ended;
         if has_ended && messages.lacks_end() {
             if is_well {
                 return self.fail_breach(key, Breach::Cut);
@@ -229,8 +232,16 @@ impl Core {
             self.fail_unreadable(key, Unreadable::NotOne);
         } else if is_all && is_answered {
             self.settle(key);
-        } else if let Some(len) = messages.wanted_window().filter(|len| *len > window) {
-            // The sender could never finish a message longer than its window.
+        } else {
+            self.make_way(key, way);
+        }
+    }
+
+    /// The sender could never finish a message longer than its window, or show what follows one that fills it.
+    fn make_way(&mut self, key: Key, way: Way) {
+        let Some(pipe) = self.pipe(key, way).filter(|pipe| !pipe.has_ended) else { return };
+        let (wanted, window) = (pipe.messages.as_ref().and_then(|m| m.wanted_window()), pipe.window as usize);
+        if let Some(len) = wanted.filter(|len| *len > window) {
             self.widen(key, way, len - window);
         }
     }

@@ -182,14 +182,23 @@ impl Messages {
     /// The window that the message which gathers needs, if it is wanted whole. Where it must be the only
     /// one there is room for the prefix of a second: it could else not be told from one that never ends.
     pub(crate) fn wanted_window(&self) -> Option<usize> {
-        let prefix = self.prefix().filter(|p| self.state == State::Gathering && self.wants_whole(*p))?;
         let second = match (self.terms.holds, self.terms.opens) {
             (false, _) => 0,
             (true, None) => PREFIX_LEN,
             // Its sealed end may be a record of its own.
             (true, Some(_)) => PREFIX_LEN + Seal::GROWTH,
         };
-        Some(self.taken + PREFIX_LEN + prefix.len as usize + second)
+        match (self.state, self.prefix()) {
+            (State::Gathering, Some(prefix)) if self.wants_whole(prefix) => {
+                Some(self.taken + PREFIX_LEN + prefix.len as usize + second)
+            }
+            // It has come, at once perhaps and to the last byte of the window; what follows it has not.
+            (State::Gathering, None) if self.progress.awaits_end => Some(self.taken + second),
+            (State::AtHand, _) if self.terms.holds && self.terms.opens.is_none() => {
+                Some(self.held() + second)
+            }
+            _ => None,
+        }
     }
 
     /// True if the sender may end here.

@@ -208,8 +208,15 @@ fn a_held_message_is_at_hand_only_with_its_end() {
     let mut out = Vec::new();
     go_on(&mut messages, &mut out).unwrap();
     assert!(messages.lacks_end() && !messages.is_holding());
+    // However it came, there is room for what may follow it.
+    assert_eq!(messages.wanted_window(), Some(records(&two)[0].len() + PREFIX_LEN + Seal::GROWTH));
     messages.excuse();
     assert!(messages.is_holding());
+    let mut plain = Messages::default();
+    plain.begin(Terms { holds: true, ..Terms::default() }, 1000);
+    plain.push(&stream);
+    assert!(matches!(plain.step(&mut Vec::new(), &mut out, usize::MAX), Ok(Step::Message)));
+    assert_eq!(plain.wanted_window(), Some(stream.len() + PREFIX_LEN));
 }
 
 #[test]
