@@ -105,7 +105,8 @@ pub(crate) fn run(seed: u64, trace: Trace, make: Make) -> Result<Outcome, String
     }
     let end = world.net.now + 120 * SECOND;
     world.run_callers(end)?;
-    world.run_for(20 * SECOND)?;
+    // Whoever was lost without a word is noticed by then.
+    world.run_for(100 * SECOND)?;
     check::relay(&world)?;
     check::quiet(&mut world)?;
     Ok(Outcome::of(&world))

@@ -52,6 +52,12 @@ fn seeds_that_failed_once() {
         // A drain closed connections whose first bytes were on their way.
         (Scenario::Messages, 4701),
         (Scenario::Messages, 6437),
+        // Sent again to the endpoint that reads its encoding, and elements were told of another.
+        (Scenario::Messages, 11_708),
+        // The only message filled the window at once, and what followed it could not come.
+        (Scenario::Messages, 24_736),
+        // An endpoint that was lost without a word, seen by the keep-alive only.
+        (Scenario::Net, 8554),
     ];
     for (scenario, seed) in seeds {
         let failure = run(scenario, seed, false).err().map(|failure| failure.to_string());
