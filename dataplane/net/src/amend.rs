@@ -58,15 +58,15 @@ impl Conn {
     /// smoltcp drops a segment whose acknowledgement is older than what it knows, with all its data. RFC 9293
     /// section 3.10.7.4 has it ignore the acknowledgement only; without that, each reordered segment of a
     /// busy connection is a lost one. It does not look at checksums: `parse` has done so.
-    pub(crate) fn refresh(&mut self, segment: &Segment, tcp: &mut [u8], now: Instant) {
+    pub(crate) fn refresh(&mut self, segment: &Segment, una: Option<u32>, tcp: &mut [u8], now: Instant) {
         if segment.flags & (ACK | SYN | RST) != ACK {
             return;
         }
-        let una = self.unacknowledged().unwrap_or(segment.ack);
+        let una = una.unwrap_or(segment.ack);
         let age = una.wrapping_sub(segment.ack);
         if age == 0 || age >= STALE_MAX {
             self.window = segment.window;
-            if self.is_plausible(segment) {
+            if age != 0 && self.is_plausible(segment) {
                 self.recovery.acknowledged(segment.ack, &mut self.sent, now);
             }
         } else if let Some(field) = tcp.get_mut(8..12) {
@@ -81,33 +81,25 @@ impl Conn {
 
     /// True of a segment that smoltcp will hardly reject.
     fn is_plausible(&self, segment: &Segment) -> bool {
-        let ahead = segment.seq.wrapping_sub(self.expected());
-        let is_synchronised = self.unacknowledged().is_some();
-        is_synchronised && ahead < STALE_MAX && !self.sent.is_after_next(segment.ack)
+        segment.seq.wrapping_sub(self.expected()) < STALE_MAX && !self.sent.is_after_next(segment.ack)
     }
 
     /// True of an acknowledgement that repeats what is known while bytes are under way: it says that others have
     /// arrived, which is [`Recovery`]'s to judge.
     ///
     /// [`Recovery`]: crate::recovery::Recovery
-    pub(crate) fn repeats(&self, segment: &Segment) -> bool {
+    pub(crate) fn repeats(&self, segment: &Segment, una: Option<u32>) -> bool {
         let is_bare = segment.flags & (ACK | SYN | RST | FIN) == ACK && segment.payload_len == 0;
         is_bare
+            && una == Some(segment.ack)
+            && self.sent.next() != una
             && (segment.window, segment.window != 0) == (self.window, true)
-            && self.unacknowledged().is_some_and(|una| una == segment.ack && self.sent.next() != Some(una))
             && self.is_plausible(segment)
-    }
-
-    /// Tells `recovery` how far the peer has acknowledged.
-    pub(crate) fn acknowledge(&mut self, now: Instant) {
-        if let Some(una) = self.unacknowledged() {
-            self.recovery.acknowledged(una, &mut self.sent, now);
-        }
     }
 
     /// SND.UNA of a synchronised connection: the first of our bytes that the peer has not acknowledged. smoltcp does
     /// not tell; but it begins after the SYN and has moved by all that was accepted and is not in the ring any more.
-    fn unacknowledged(&self) -> Option<u32> {
+    pub(crate) fn unacknowledged(&self) -> Option<u32> {
         let state = self.state();
         if matches!(state, State::Closed | State::Listen | State::SynSent | State::SynReceived) {
             return None;
@@ -126,8 +118,9 @@ impl Conn {
     /// When the first unacknowledged segment is to be sent again. A FIN alone is not, nor is anything to a closed
     /// window: smoltcp's own timers do that.
     pub(crate) fn again_at(&self) -> Option<Instant> {
+        let at = self.recovery.due(&self.sent)?;
         let has_data = self.tcp.as_ref().is_some_and(|tcp| tcp.get().send_queue() > 0);
-        if has_data && self.window > 0 { self.recovery.due(&self.sent) } else { None }
+        (has_data && self.window > 0).then_some(at)
     }
 
     /// The acknowledgement that a peer repeats when something is missing.

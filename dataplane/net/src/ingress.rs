@@ -110,12 +110,13 @@ impl<D: Device> Stack<D> {
             self.counters.bad_tcp_window += 1;
             return;
         }
-        if conn.repeats(segment) {
+        let una = conn.unacknowledged();
+        if conn.repeats(segment, una) {
             conn.recovery.doubled(Options::of(tcp, segment.ack), now);
             self.neighbours.confirm(conn.hop, conn.hop_place, mac, now);
             return self.mark_dirty(index);
         }
-        conn.refresh(segment, tcp, now);
+        conn.refresh(segment, una, tcp, now);
         let Some(tcp) = &mut conn.tcp else { return };
         let before = tcp.state();
         let mut gate = Gate {
@@ -127,7 +128,11 @@ impl<D: Device> Stack<D> {
         };
         self.iface.poll_ingress_single(tcp_instant(now), &mut gate, &mut tcp.set);
         conn.note(before, segment.flags & RST != 0);
-        conn.acknowledge(now);
+        if una.is_none()
+            && let Some(first) = conn.unacknowledged()
+        {
+            conn.recovery.acknowledged(first, &mut conn.sent, now);
+        }
         self.neighbours.confirm(conn.hop, conn.hop_place, mac, now);
         match (conn.stage, conn.state()) {
             // A RST sends a half-open socket back to listening.
