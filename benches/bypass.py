@@ -2,7 +2,7 @@
 """What bypassing the kernel saves: the node over `net_memif` beside the node over io_uring, the same chain and load.
 
     cargo build --release --features dpdk
-    python3 benches/bypass.py                 about three minutes
+    python3 benches/bypass.py                 about five minutes
     python3 benches/bypass.py --runs 7 --for 3
 
 The node has core 0 for itself; one thread on core 1 is client and backend (`pktgen call --echo`), so that nobody's
@@ -10,8 +10,9 @@ wake-ups are measured. Over memif the node has two ports, one towards the client
 shared memory between the two processes. Runs of both take turns; a figure is the median over the runs, a ratio that
 of two medians of the same run of this program. CPU is that of the node's whole process while the calls were made.
 
-Parts: `load` (16 connections x 8 streams and 128 x 1, 32 B: CPU per call), `idle` (one call at a time: p50), `conns` (20 and
-2,000 connections with one call each on one port: CPU per call).
+Parts: `load` (16 connections x 8 streams and 128 x 1, 32 B: CPU per call), `sizes` (16 x 8 with larger messages, memif with an
+MTU of 1,500 and of 9,000; loopback has one of 65,536), `idle` (one call at a time: p50), `conns` (20 and 2,000 connections
+with one call each on one port: CPU per call).
 """
 
 import argparse
@@ -36,7 +37,7 @@ CLIENT_PORT = 15001
 class Setting:
     """A node over one backend, and the load's options that reach it."""
 
-    def __init__(self, name, target):
+    def __init__(self, name, target, mtu=1500):
         self.name, self.target, self.more = name, target, ""
         self.dir = Path(tempfile.mkdtemp(prefix="bypass-"))
         if name == "memif":
@@ -44,11 +45,11 @@ class Setting:
             socket = "net_memif{n},role={role},socket-abstract=no,socket={dir}/{side}.sock"
             side = lambda n, role, side: socket.format(n=n, role=role, dir=self.dir, side=side)  # noqa: E731
             self.config = "".join(
-                f'[[port]]\nname = "{name}"\nbackend = "dpdk"\ndevice = "{side(n, "server", name)}"\naddress = "{address}"\n'
+                f'[[port]]\nname = "{name}"\nbackend = "dpdk"\ndevice = "{side(n, "server", name)}"\naddress = "{address}"\nmtu = {mtu}\n'
                 for n, name, address in ((0, "client", "10.7.0.2/24"), (1, "backend", "10.8.0.2/24"))
             )
             self.load = ["--backend", "dpdk", "--device", side(0, "client", "client"), "--address", "10.7.0.1/24"]
-            self.load += ["--echo-device", side(1, "client", "backend"), "--echo-address", "10.8.0.3/24"]
+            self.load += ["--echo-device", side(1, "client", "backend"), "--echo-address", "10.8.0.3/24", "--mtu", str(mtu)]
         else:
             self.listen, self.echo, self.config = "127.0.0.1:15101", "127.0.0.1:15151", ""
             self.load = ["--backend", name]
@@ -108,7 +109,7 @@ def medians(found, key):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["load", "idle", "conns"])
+    parser.add_argument("parts", nargs="*", default=["load", "sizes", "idle", "conns"])
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--for", dest="seconds", type=int, default=3)
     parser.add_argument("--target", type=Path, default=Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release")
@@ -128,6 +129,16 @@ def main():
             print(f"load   {shape:5} memif / uring CPU a call: {cpu['memif'] / cpu['uring']:.2f}" + (" (aim 0.60)" if streams > 1 else ""))
             least = 1 - kernel["uring"] / cpu["uring"]
             print(f"load   {shape:5} with a port, and TCP, that cost nothing: {least:.2f} (HTTP/2, chain and log alone, as io_uring's node has them)")
+    if "sizes" in args.parts:
+        settings = {"uring": uring, "memif 1500": memif, "memif 9000": Setting("memif", args.target, 9000)}
+        for size in (1 << 10, 16 << 10, 64 << 10):
+            found = {name: [] for name in settings}
+            for _ in range(args.runs):
+                for name, setting in settings.items():
+                    found[name].append(setting.run(16, 8, args.seconds, size))
+            cpu = medians(found, "cpu_ns")
+            for name in found:
+                print(f"sizes  {size >> 10:2} KiB      {name:10} {cpu[name] / 1000:8.2f} us CPU a call, {cpu[name] / cpu['uring']:.2f} of uring's")
     if "idle" in args.parts:
         found = {"uring": [], "memif": []}
         for _ in range(args.runs):

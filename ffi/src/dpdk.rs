@@ -10,6 +10,7 @@ mod flow;
 mod lcore;
 mod log;
 mod mbuf;
+mod memif;
 mod pool;
 mod port;
 mod queue;

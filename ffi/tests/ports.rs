@@ -32,6 +32,8 @@ fn ports_move_frames_and_give_every_buffer_back() {
     assert_eq!(in_use(), 0, "after devices that do not exist");
     a_client_without_its_server_is_down(eal);
     assert_eq!(in_use(), 0, "after a link that was never up");
+    a_memif_carries_jumbo_frames_whole(eal);
+    assert_eq!(in_use(), 0, "after a memif");
     an_empty_pool_recovers(eal);
     a_frame_outlives_its_port(eal);
     assert_eq!(in_use(), 0, "at the end");
@@ -98,10 +100,10 @@ fn wrong_devices_are_explained(eal: Eal) {
     let tiny = PortOptions { mtu: Some(10), ..small() };
     let error = Port::open(eal, "net_ring0", &tiny).unwrap_err().to_string();
     assert!(error.contains("cannot set the MTU") && error.contains("takes from "), "{error}");
-    let jumbo = PortOptions { mtu: Some(9000), ..small() };
+    let huge = PortOptions { mtu: Some(10_000), ..small() };
     let memif = "net_memif0,role=server,socket=/tmp/towpath-jumbo.sock,socket-abstract=no";
-    let error = Port::open(eal, memif, &jumbo).unwrap_err().to_string();
-    assert!(error.contains("9000 B") && error.contains(" to 1500"), "{error}");
+    let error = Port::open(eal, memif, &huge).unwrap_err().to_string();
+    assert!(error.contains("10000 B") && error.contains(" to 9216"), "{error}");
     // A port that failed half-way is gone: its name is free.
     Port::open(eal, "net_ring0", &small()).unwrap();
 }
@@ -115,6 +117,40 @@ fn a_client_without_its_server_is_down(eal: Eal) {
     let mut frames = vec![filled(queue.pool(), 60, 1)];
     assert_eq!((queue.tx_burst(&mut frames, 1), frames.len()), (0, 1));
     assert_eq!(queue.rx_burst(&mut frames, 32).frames, 0);
+}
+
+#[expect(clippy::disallowed_methods, reason = "the two ends meet on a thread of the driver's")]
+fn a_memif_carries_jumbo_frames_whole(eal: Eal) {
+    let jumbo = PortOptions { mtu: Some(9000), ..small() };
+    let socket = format!("/tmp/towpath-jumbo-{}.sock", std::process::id());
+    let mut queues = [(1, "server"), (2, "client")].map(|(n, role)| {
+        let device = format!("net_memif{n},role={role},socket={socket},socket-abstract=no");
+        let mut port = Port::open(eal, &device, &jumbo).unwrap();
+        assert_eq!((port.info().mtu, &port.info().device), (9000, &device));
+        port.queue(0).unwrap()
+    });
+    for _ in 0..500 {
+        queues.iter_mut().filter(|queue| queue.needs_revival()).for_each(|queue| queue.revive());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        if queues.iter().all(|queue| queue.link().up) {
+            break;
+        }
+    }
+    for (from, to) in [(0, 1), (1, 0)] {
+        let mut frames = vec![filled(queues[from].pool(), 9014, 7), filled(queues[from].pool(), 60, 8)];
+        let mut got = Vec::new();
+        // A server has room to send once its client has looked for frames.
+        for _ in 0..1000 {
+            queues[from].tx_burst(&mut frames, usize::MAX);
+            let received = queues[to].rx_burst(&mut got, 32);
+            assert_eq!(received.dropped, 0, "a frame in several buffers");
+        }
+        assert_eq!(got.len(), 2, "{from} to {to}");
+        for (frame, (len, byte)) in got.iter().zip([(9014, 7), (60, 8)]) {
+            assert!(frame.len() == len && frame.iter().all(|&it| it == byte));
+        }
+    }
+    let _ = std::fs::remove_file(socket);
 }
 
 fn an_empty_pool_recovers(eal: Eal) {

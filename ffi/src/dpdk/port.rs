@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::eal::no_such_device;
 use super::setup::{configure, info};
-use super::{Eal, Error, Lcore, Link, Pool, Queue, Rss, drivers, log, raw, stats};
+use super::{Eal, Error, Lcore, Link, Pool, Queue, Rss, drivers, log, memif, raw, stats};
 
 /// How a port is opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -107,7 +107,7 @@ impl Port {
     pub fn open(eal: Eal, device: &str, options: &PortOptions) -> Result<Self, Error> {
         let _control = CONTROL.lock().unwrap_or_else(PoisonError::into_inner);
         log::begin();
-        let id = attach(device)?;
+        let id = attach(&memif::sized(device, options.mtu))?;
         configure(eal, id, device, options).inspect_err(|_| detach(id))
     }
 
@@ -162,7 +162,7 @@ impl Shared {
 
     /// True for a port that has to be started again after its peer has gone: nobody else looks for the peer.
     pub(crate) fn needs_revival(&self) -> bool {
-        self.info.queues == 1 && is_memif_client(&self.info.device)
+        self.info.queues == 1 && memif::is_client(&self.info.device)
     }
 
     /// Stops the port and starts it again, which looks for the peer. No effect while another port opens.
@@ -285,7 +285,7 @@ fn port_of(device: &CStr) -> Option<u16> {
 /// The socket of a memif or vhost server that died is in the way of the next one.
 fn remove_stale_socket(device: &str) {
     let value = |key: &str| device.split(',').find_map(|part| part.strip_prefix(key)?.strip_prefix('='));
-    let path = if device.starts_with("net_memif") && value("role") == Some("server") {
+    let path = if memif::is(device) && value("role") == Some("server") {
         value("socket").filter(|_| value("socket-abstract") == Some("no"))
     } else if device.starts_with("net_vhost") && value("client").is_none_or(|client| client == "0") {
         value("iface")
@@ -300,10 +300,4 @@ fn remove_stale_socket(device: &str) {
         // If it cannot be removed the driver says so.
         let _ = std::fs::remove_file(path);
     }
-}
-
-/// A memif's client looks for its server when it is started, and never again.
-pub(super) fn is_memif_client(device: &str) -> bool {
-    // The driver's own default is the client.
-    device.starts_with("net_memif") && !device.contains("role=server")
 }

@@ -4,8 +4,8 @@ use core::ffi::{CStr, c_char};
 use core::ptr;
 use core::time::Duration;
 
-use super::port::{Started, is_memif_client};
-use super::{Eal, Error, Offloads, Pool, Port, PortInfo, PortOptions, Shape, is_pci, raw, rss, stats};
+use super::port::Started;
+use super::{Eal, Error, Offloads, Pool, Port, PortInfo, PortOptions, Shape, is_pci, memif, raw, rss, stats};
 
 const RX_CHECKSUM: u64 = raw::K_RTE_ETH_RX_OFFLOAD_IPV4_CKSUM
     | raw::K_RTE_ETH_RX_OFFLOAD_TCP_CKSUM
@@ -60,7 +60,7 @@ impl Setup<'_> {
         let frame_max = u16::try_from(self.info.max_rx_pktlen).unwrap_or(u16::MAX);
         let named = [self.info.max_mtu, frame_max.saturating_sub(ETHER_OVERHEAD - VLAN)];
         let (least, most) = (self.info.min_mtu, named.into_iter().filter(|most| *most > 0).min());
-        let most = most.unwrap_or(u16::MAX);
+        let most = if memif::is(self.device) { memif::MTU_MAX } else { most.unwrap_or(u16::MAX) };
         match options.mtu {
             Some(asked) if asked < least || asked > most => {
                 let range = format!("{asked} B, and this device takes from {least} to {most}");
@@ -80,7 +80,9 @@ impl Setup<'_> {
     ) -> Result<(), Error> {
         let mut conf = raw::rte_eth_conf::default();
         conf.intr_conf.set_lsc(u32::from(self.reports_link()));
-        conf.rxmode.mtu = u32::from(mtu);
+        // Where a memif would refuse, it needs not know.
+        let told = if memif::is(self.device) { mtu.min(memif::MTU_DEFAULT) } else { mtu };
+        conf.rxmode.mtu = u32::from(told);
         if offloads.rx_checksum {
             conf.rxmode.offloads |= RX_CHECKSUM;
         }
@@ -164,7 +166,7 @@ impl Setup<'_> {
     fn start(&self, promiscuous: bool) -> Result<bool, Error> {
         // SAFETY: configured, with all its queues set up.
         let result = unsafe { raw::rte_eth_dev_start(self.id) };
-        if result < 0 && is_memif_client(self.device) {
+        if result < 0 && memif::is_client(self.device) {
             return Ok(false);
         }
         self.check("start the port", result)?;

@@ -1,0 +1,33 @@
+//! What is particular to DPDK's memif driver.
+
+use std::borrow::Cow;
+
+/// Frames of this MTU and more the driver carries, though it says that it ends at 1500: it asks only that they fit its
+/// buffers, and takes buffers of up to 65,535 bytes.
+pub(super) const MTU_MAX: u16 = 9216;
+/// What the driver says of itself, and its buffers hold by default.
+pub(super) const MTU_DEFAULT: u16 = 1500;
+/// An ethernet header with two tags.
+const OVERHEAD: u16 = 22;
+
+/// True of a memif's device string.
+pub(super) fn is(device: &str) -> bool {
+    device.starts_with("net_memif")
+}
+
+/// True of one whose peer makes the socket: it looks for it when it is started, and never again.
+pub(super) fn is_client(device: &str) -> bool {
+    // The driver's own default is the client.
+    is(device) && !device.contains("role=server")
+}
+
+/// The device string with buffers that frames of this MTU fit in whole, unless it says what they are. Both ends have to
+/// ask for it: the client's buffers are those of both directions, and each end reads frames into its own.
+pub(super) fn sized(device: &str, mtu: Option<u16>) -> Cow<'_, str> {
+    match mtu {
+        Some(mtu) if is(device) && mtu > MTU_DEFAULT && !device.contains("bsize=") => {
+            Cow::Owned(format!("{device},bsize={}", mtu.saturating_add(OVERHEAD)))
+        }
+        _ => Cow::Borrowed(device),
+    }
+}
