@@ -35,8 +35,13 @@ impl Conn {
         let room = size(socket.recv_capacity()).min(u32::from(u16::MAX));
         self.unread_seq = segment.seq.wrapping_add(1);
         self.ring_end = Some(self.unread_seq.wrapping_add(room));
+        self.sent.limit = segment.seq.wrapping_add(room);
         let header = tcp.get(..tcp.len().saturating_sub(segment.payload_len)).unwrap_or_default();
-        self.recovery.begin(Options::of(header, segment.ack), mss_max, size(socket.send_capacity()));
+        let options = Options::of(header, segment.ack);
+        if options.scale.is_none() {
+            self.sent.scale = 0;
+        }
+        self.recovery.begin(options, mss_max, size(socket.send_capacity()));
         let window = segment.window.min(self.recovery.first_window());
         self.window = self.recovery.scaled(window);
         set_window(tcp, window);
@@ -65,9 +70,12 @@ impl Conn {
         let una = una.unwrap_or(segment.ack);
         let age = una.wrapping_sub(segment.ack);
         if age == 0 || age >= STALE_MAX {
-            self.window = segment.window;
-            if age != 0 && self.is_plausible(segment) {
-                self.recovery.acknowledged(segment.ack, &mut self.sent, now);
+            if self.is_within(segment) && (age == 0 || !self.sent.is_after_next(segment.ack)) {
+                self.recovery.opened(self.window, segment.window);
+                self.window = segment.window;
+                if age != 0 {
+                    self.recovery.acknowledged(segment.ack, &mut self.sent, now);
+                }
             }
         } else if let Some(field) = tcp.get_mut(8..12) {
             let carries = segment.payload_len > 0 || segment.flags & FIN != 0;
@@ -76,25 +84,53 @@ impl Conn {
             }
             field.copy_from_slice(&una.to_be_bytes());
         }
+        // smoltcp must not know another window than is known here, or news of it would be taken for old.
         set_window(tcp, self.recovery.window(self.window));
+        self.cut_fin(segment, tcp);
     }
 
-    /// True of a segment that smoltcp will hardly reject.
-    fn is_plausible(&self, segment: &Segment) -> bool {
-        segment.seq.wrapping_sub(self.expected()) < STALE_MAX && !self.sent.is_after_next(segment.ack)
+    /// Takes the FIN from a segment that ends beyond the receive window. Of such a one smoltcp 0.14 takes the bytes within
+    /// and the FIN: the stream would end before its end. The peer sends the rest again.
+    fn cut_fin(&self, segment: &Segment, tcp: &mut [u8]) {
+        if segment.flags & FIN == 0 || segment.payload_len == 0 {
+            return;
+        }
+        let len = u32::try_from(segment.payload_len).unwrap_or(u32::MAX);
+        let beyond = segment.seq.wrapping_add(len).wrapping_sub(self.sent.limit).cast_signed();
+        if beyond > 0
+            && let Some(flags) = tcp.get_mut(13)
+        {
+            *flags &= !FIN;
+        }
     }
 
-    /// True of an acknowledgement that repeats what is known while bytes are under way: it says that others have
-    /// arrived, which is [`Recovery`]'s to judge.
-    ///
-    /// [`Recovery`]: crate::recovery::Recovery
+    /// True of a segment that begins in the receive window: smoltcp will not reject it.
+    fn is_within(&self, segment: &Segment) -> bool {
+        let from_start = segment.seq.wrapping_sub(self.expected());
+        let to_end = self.sent.limit.wrapping_sub(segment.seq);
+        from_start == 0 || (from_start.cast_signed() > 0 && to_end.cast_signed() > 0)
+    }
+
+    /// True of an acknowledgement that repeats what is known while bytes are under way, but for a window of which ours
+    /// is the smaller one. smoltcp would take the third for a loss.
     pub(crate) fn repeats(&self, segment: &Segment, una: Option<u32>) -> bool {
         let is_bare = segment.flags & (ACK | SYN | RST | FIN) == ACK && segment.payload_len == 0;
         is_bare
             && una == Some(segment.ack)
             && self.sent.next() != una
-            && (segment.window, segment.window != 0) == (self.window, true)
-            && self.is_plausible(segment)
+            && segment.window != 0
+            && self.window != 0
+            && self.recovery.window(segment.window) == self.recovery.window(self.window)
+            && self.is_within(segment)
+    }
+
+    /// Such an acknowledgement has come. If it does not merely change the window, it says that others have arrived.
+    pub(crate) fn repeat(&mut self, segment: &Segment, tcp: &[u8], now: Instant) {
+        let options = Options::of(tcp, segment.ack);
+        let is_same = core::mem::replace(&mut self.window, segment.window) == segment.window;
+        if is_same || options.has_arrived() {
+            self.recovery.doubled(options, now);
+        }
     }
 
     /// SND.UNA of a synchronised connection: the first of our bytes that the peer has not acknowledged. smoltcp does
@@ -109,18 +145,29 @@ impl Conn {
         Some(self.sent.first?.wrapping_add(self.accepted).wrapping_sub(queue).wrapping_add(fin))
     }
 
+    /// Our side of the stream ends here.
+    ///
+    /// In LAST-ACK smoltcp 0.14 looks at nothing but acknowledgements of something new: not at those that repeat what is
+    /// known, nor at windows that open. So what was accepted is to arrive before.
+    pub(crate) fn end_stream(&mut self) {
+        let Some(tcp) = &mut self.tcp else { return };
+        self.ends_later = tcp.state() == State::CloseWait && tcp.get().send_queue() > 0;
+        if !self.ends_later {
+            tcp.get_mut().close();
+        }
+    }
+
     /// RCV.NXT: the number of the next byte from the peer.
     fn expected(&self) -> u32 {
         let unread = u32::try_from(self.unread()).unwrap_or(0);
         self.unread_seq.wrapping_add(unread).wrapping_add(self.peer_fin.into())
     }
 
-    /// When the first unacknowledged segment is to be sent again. A FIN alone is not, nor is anything to a closed
-    /// window: smoltcp's own timers do that.
+    /// When the first unacknowledged segment is to be sent again. A FIN alone is not: smoltcp's own timer does that.
     pub(crate) fn again_at(&self) -> Option<Instant> {
         let at = self.recovery.due(&self.sent)?;
         let has_data = self.tcp.as_ref().is_some_and(|tcp| tcp.get().send_queue() > 0);
-        (has_data && self.window > 0).then_some(at)
+        has_data.then_some(at)
     }
 
     /// The acknowledgement that a peer repeats when something is missing.

@@ -66,6 +66,8 @@ pub(crate) struct Conn {
     pub(crate) eof_told: bool,
     /// The shard has said its last byte.
     pub(crate) fin: bool,
+    /// The socket is to be closed once all is acknowledged: see [`Conn::end_stream`].
+    pub(crate) ends_later: bool,
     /// `tx` was cut: a `Writable` is owed.
     pub(crate) cut: bool,
     /// In the list of those to be sent for.
@@ -98,6 +100,7 @@ impl Conn {
             peer_fin: false,
             eof_told: false,
             fin: false,
+            ends_later: false,
             cut: false,
             dirty: false,
             ready: false,

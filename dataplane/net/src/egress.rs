@@ -56,10 +56,16 @@ impl<D: Device> Stack<D> {
         }
         let before = tcp.state();
         let link = mac.map(|mac| Link::of(mac, conn.flow.remote));
-        if link.is_some() && conn.again_at().is_some_and(|at| at <= now) {
+        conn.sent.probes = conn.window == 0;
+        let is_due = link.is_some() && conn.again_at().is_some_and(|at| at <= now);
+        // What smoltcp cannot send at once it forgets to send again.
+        if is_due && !self.out.is_stuck && self.out.has_room() {
             self.send_again(index, link, now);
         }
         let Some(conn) = self.slots.slot_mut(index) else { return };
+        if conn.ends_later {
+            conn.end_stream();
+        }
         let Some(tcp) = &mut conn.tcp else { return };
         let mut gate = Gate {
             out: &mut self.out,
@@ -100,6 +106,13 @@ impl<D: Device> Stack<D> {
     fn send_again(&mut self, index: u32, link: Option<Link>, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
         let Some(local) = self.rules.routes.address(conn.flow.local) else { return };
+        // It may have taken an acknowledgement for true that seemed too odd.
+        if let Some(una) = conn.unacknowledged() {
+            conn.recovery.acknowledged(una, &mut conn.sent, now);
+        }
+        if conn.again_at().is_none_or(|at| at > now) {
+            return;
+        }
         conn.recovery.tried(&conn.sent, now);
         let (Some(mut tcp), Some(socket)) = (conn.repetition(), &mut conn.tcp) else { return };
         let (from, to) = (conn.flow.remote.into(), local.into());

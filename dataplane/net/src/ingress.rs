@@ -11,7 +11,6 @@ use crate::icmp::Origin;
 use crate::listen::Admission;
 use crate::outbox::{Gate, Link, Sent};
 use crate::parse::{ACK, Bad, ETHERNET, FIN, IPV4, IPV6, Mac, Parsed, RST, SYN, Segment, TCP, mac_at};
-use crate::recovery::Options;
 use crate::stack::{Stack, tcp_instant};
 use crate::time_wait::Straggler;
 
@@ -112,7 +111,7 @@ impl<D: Device> Stack<D> {
         }
         let una = conn.unacknowledged();
         if conn.repeats(segment, una) {
-            conn.recovery.doubled(Options::of(tcp, segment.ack), now);
+            conn.repeat(segment, tcp, now);
             self.neighbours.confirm(conn.hop, conn.hop_place, mac, now);
             return self.mark_dirty(index);
         }

@@ -10,6 +10,7 @@ use smoltcp::wire::{IpAddress, TcpPacket, TcpSeqNumber};
 
 use crate::Counters;
 use crate::parse::{ETHERNET, FIN, Mac, SYN, be32, v4_at, v6_at};
+use crate::recovery::Options;
 
 pub(crate) const IPV4: u16 = 0x0800;
 pub(crate) const ARP: u16 = 0x0806;
@@ -122,6 +123,11 @@ pub(crate) struct Sent {
     again: Option<u32>,
     /// Where the newest segment begins.
     newest: u32,
+    /// The peer's window is closed: a new byte that goes alone is a probe.
+    pub(crate) probes: bool,
+    /// Where the receive window ends as smoltcp knows it, and the scale it is told in.
+    pub(crate) limit: u32,
+    pub(crate) scale: u8,
 }
 
 impl Sent {
@@ -140,9 +146,9 @@ impl Sent {
         self.again.is_some_and(|end| end.wrapping_sub(seq).cast_signed() > 0)
     }
 
-    /// True if `seq` was never sent.
+    /// True if nothing before `seq` was sent, not even as a probe.
     pub(crate) fn is_after_next(&self, seq: u32) -> bool {
-        self.next.is_none_or(|next| seq.wrapping_sub(next).cast_signed() > 0)
+        self.next.is_none_or(|next| seq.wrapping_sub(next).cast_signed() > i32::from(self.probes))
     }
 
     /// True if more than one segment is under way.
@@ -159,6 +165,10 @@ impl Sent {
     pub(crate) fn acknowledged(&mut self, una: u32) {
         if !self.has_again(una) {
             self.again = None;
+        }
+        // A probe's byte has.
+        if self.next.is_some_and(|next| una.wrapping_sub(next).cast_signed() > 0) {
+            self.next = Some(una);
         }
     }
 
@@ -190,8 +200,17 @@ impl Sent {
         self.ack = be32(segment.as_ref(), 8);
         let len = u32::try_from(segment.segment_len()).unwrap_or(0);
         let end = self.seq.wrapping_add(len);
-        // A single byte may be a probe of a closed window or of an idle peer: these do not count.
-        let counts = len > 1 || self.flags & (SYN | FIN) != 0;
+        // A single byte may be a probe of a closed window, or of an idle peer by an old byte: these do not count.
+        let is_new_byte = self.next == Some(self.seq) && !self.probes;
+        let counts = len > 1 || is_new_byte || self.flags & (SYN | FIN) != 0;
+        if self.flags & SYN != 0 {
+            self.scale = Options::of(segment.as_ref(), 0).scale.unwrap_or(0);
+        }
+        // What it says in a probe smoltcp forgets.
+        if counts || len == 0 {
+            let window = u32::from(segment.window_len()) << self.scale;
+            self.limit = self.ack.wrapping_add(window);
+        }
         let is_again = counts && self.next.is_some_and(|next| next.wrapping_sub(self.seq).cast_signed() > 0);
         match self.next {
             Some(next) if len == 0 && next.wrapping_sub(self.seq).cast_signed() > 0 => {

@@ -33,6 +33,8 @@ const FIRST_SEGMENTS: u32 = 10;
 const FIRST_BYTES: u32 = 14_600;
 /// The largest segment a peer takes that does not say (RFC 9293 section 3.7.1).
 const MSS_DEFAULT: u16 = 536;
+/// smoltcp's segments are never smaller, whatever the peer says.
+const MSS_MIN: u32 = 48;
 
 /// True if sequence number `a` comes after `b`.
 fn is_after(a: u32, b: u32) -> bool {
@@ -43,8 +45,8 @@ fn is_after(a: u32, b: u32) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Options {
     mss: Option<u16>,
-    /// The scale of the peer's windows (RFC 7323), a shift.
-    scale: u8,
+    /// The scale of the windows of who says so (RFC 7323), a shift.
+    pub(crate) scale: Option<u8>,
     /// Where the last received byte ends (RFC 2018).
     arrived: Option<u32>,
     /// The first byte of what was received twice (RFC 2883).
@@ -65,7 +67,7 @@ impl Options {
                     match (kind, &option[2..]) {
                         (2, &[high, low]) => out.mss = Some(u16::from_be_bytes([high, low])),
                         // RFC 7323 section 2.3: more is taken for 14.
-                        (3, &[scale]) => out.scale = scale.min(14),
+                        (3, &[scale]) => out.scale = Some(scale.min(14)),
                         (5, blocks) => blocks.as_chunks::<8>().0.iter().for_each(|block| out.add(block, ack)),
                         _ => {}
                     }
@@ -76,11 +78,18 @@ impl Options {
         }
     }
 
+    /// True if bytes are said to have arrived after others that have not.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.arrived.is_some()
+    }
+
     fn add(&mut self, block: &[u8; 8], ack: u32) {
         let [a, b, c, d, end @ ..] = *block;
-        let end = u32::from_be_bytes(end);
-        if !is_after(end, ack) {
-            self.doubled = Some(u32::from_be_bytes([a, b, c, d]));
+        let (start, end) = (u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes(end));
+        if !is_after(end, start) {
+            // No block at all.
+        } else if !is_after(end, ack) {
+            self.doubled = Some(start);
         } else if self.arrived.is_none_or(|known| is_after(end, known)) {
             self.arrived = Some(end);
         }
@@ -131,8 +140,9 @@ pub(crate) struct Recovery {
 impl Recovery {
     /// A connection begins: the peer has sent its SYN.
     pub(crate) fn begin(&mut self, options: Options, mss_max: u32, window_max: u32) {
-        self.mss = u32::from(options.mss.unwrap_or(MSS_DEFAULT)).clamp(1, mss_max.max(1));
-        self.scale = options.scale;
+        let mss = options.mss.filter(|mss| *mss > 0).unwrap_or(MSS_DEFAULT);
+        self.mss = u32::from(mss).clamp(MSS_MIN, mss_max.max(MSS_MIN));
+        self.scale = options.scale.unwrap_or(0);
         self.window = (FIRST_SEGMENTS * self.mss).min(FIRST_BYTES.max(2 * self.mss));
         (self.window_max, self.threshold) = (window_max, u32::MAX);
     }
@@ -155,6 +165,13 @@ impl Recovery {
         }
         let whole = self.window - self.window % self.mss.max(1);
         field.min(u16::try_from(whole >> self.scale).unwrap_or(u16::MAX).max(1))
+    }
+
+    /// The peer's window is no longer `before`. What went unheard while it was closed says nothing.
+    pub(crate) fn opened(&mut self, before: u16, after: u16) {
+        if before == 0 && after != 0 {
+            self.tries = 0;
+        }
     }
 
     /// SND.UNA has become this.
@@ -217,7 +234,8 @@ impl Recovery {
 
     /// An acknowledgement has said nothing new, but perhaps what has arrived beyond.
     pub(crate) fn doubled(&mut self, options: Options, now: Instant) {
-        if let Some(end) = options.arrived
+        // What was never sent cannot have arrived.
+        if let Some(end) = options.arrived.filter(|end| !is_after(*end, self.next))
             && self.arrived.is_none_or(|known| is_after(end, known))
         {
             self.arrived = Some(end);
@@ -250,12 +268,17 @@ impl Recovery {
                 self.since = now;
             }
             self.next = next;
-            self.timed.get_or_insert((next, now));
+            if self.una != Some(next) {
+                self.timed.get_or_insert((next, now));
+            }
         }
+        // Karn's rule: whose acknowledgement is it?
         if sent.has_again(una) {
-            // Karn's rule: whose acknowledgement is it?
             self.timed = None;
             self.halve(una);
+        } else if self.una.is_none() && sent.has_again(next.wrapping_sub(1)) {
+            // A SYN.
+            self.timed = None;
         }
     }
 
@@ -280,9 +303,9 @@ impl Recovery {
         Some(self.hole(una, sent).map_or(timeout, |hole| hole.min(timeout)))
     }
 
-    /// When the first unacknowledged segment is given up because it was overtaken.
+    /// When the first unacknowledged segment is given up because it was overtaken: once, whatever came of it.
     fn hole(&self, una: u32, sent: &Sent) -> Option<Instant> {
-        let since = self.overtaken.filter(|_| !sent.has_again(una))?;
+        let since = self.overtaken.filter(|_| !sent.has_again(una) && self.again != Some(una))?;
         Some(since.after_ns(self.patience_ns()))
     }
 
@@ -318,7 +341,7 @@ impl Recovery {
                 self.window = self.mss;
             }
         }
-        self.again = Some(una);
+        (self.again, self.timed) = (Some(una), None);
         self.since = now;
     }
 }
@@ -334,11 +357,11 @@ mod tests {
         let header = |options: &[u8]| [&[0; 20], options].concat();
         let syn = header(&[2, 4, 5, 180, 4, 2, 1, 3, 3, 7, 0, 99]);
         let read = Options::of(&syn, 0);
-        assert_eq!((read.mss, read.scale, read.arrived), (Some(1460), 7, None));
+        assert_eq!((read.mss, read.scale, read.arrived), (Some(1460), Some(7), None));
         let sack = header(&[1, 1, 5, 18, 0, 0, 0, 10, 0, 0, 0, 20, 0, 0, 1, 0, 0, 0, 2, 0]);
         let read = Options::of(&sack, 100);
         assert_eq!((read.arrived, read.doubled), (Some(512), Some(10)));
-        assert_eq!(Options::of(&header(&[3, 3, 200]), 0).scale, 14);
+        assert_eq!(Options::of(&header(&[3, 3, 200]), 0).scale, Some(14));
         proptest::proptest!(|(bytes in proptest::collection::vec(0_u8.., 0..80), ack: u32)| {
             Options::of(&bytes, ack);
         });
@@ -387,7 +410,7 @@ mod tests {
     #[test]
     fn the_window_is_whole_segments_in_the_peers_scale_and_never_closed() {
         let mut recovery = Recovery::default();
-        recovery.begin(Options { mss: Some(1460), scale: 7, ..Options::default() }, 8960, 64 << 10);
+        recovery.begin(Options { mss: Some(1460), scale: Some(7), ..Options::default() }, 8960, 64 << 10);
         assert_eq!((recovery.first_window(), recovery.window(u16::MAX)), (14_600, 14_600 >> 7));
         assert_eq!((recovery.window(3), recovery.window(0)), (3, 0));
         recovery.window += 1459;

@@ -235,7 +235,7 @@ impl<D: Device> Stack<D> {
         if is_abrupt || socket.recv_queue() > 0 {
             socket.abort()
         } else {
-            socket.close()
+            conn.end_stream()
         }
         conn.stage = Stage::Closing;
         let until = now.after_ns(LINGER_NS);
@@ -316,8 +316,8 @@ impl<D: Device> Transport for Stack<D> {
         if state.stage != Stage::Open || core::mem::replace(&mut state.fin, true) {
             return;
         }
-        if let Some(tcp) = &mut state.tcp {
-            tcp.get_mut().close();
+        if state.tcp.is_some() {
+            state.end_stream();
             self.mark_dirty(conn.index);
         }
     }
