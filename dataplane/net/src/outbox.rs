@@ -175,13 +175,13 @@ impl Sent {
     /// New bytes go.
     #[cfg(test)]
     pub(crate) fn test_new(&mut self, seq: u32, len: u32) {
-        (self.newest, self.next) = (seq, Some(seq + len));
+        (self.newest, self.next) = (seq, Some(seq.wrapping_add(len)));
     }
 
     /// Bytes go again.
     #[cfg(test)]
     pub(crate) fn test_again(&mut self, seq: u32, len: u32) {
-        self.again = Some(seq + len);
+        self.again = Some(seq.wrapping_add(len));
     }
 
     /// Takes note of a segment on its way out and mends it. True if some of it was sent before.

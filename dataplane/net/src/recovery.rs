@@ -420,4 +420,74 @@ mod tests {
         recovery.begin(Options::default(), 1460, 64 << 10);
         assert_eq!(recovery.window, 5360, "a peer that does not say takes 536 bytes");
     }
+
+    /// One step of a conversation whose numbers begin at `first`; `steps` decides what happens.
+    fn step(
+        (recovery, sent): &mut (Recovery, Sent),
+        place: &mut (u32, u32),
+        first: u32,
+        step: u32,
+        now: Instant,
+    ) {
+        let (una, next) = (first.wrapping_add(place.0), first.wrapping_add(place.1));
+        let under_way = place.1 - place.0;
+        match step % 8 {
+            0..=2 if under_way < 1 << 20 => {
+                let len = 1 + (step >> 3) % 60_000;
+                sent.test_new(next, len);
+                place.1 += len;
+                recovery.sent(sent, now);
+            }
+            3 | 4 => {
+                place.0 += under_way - under_way / 4 * ((step >> 3) % 4);
+                recovery.acknowledged(first.wrapping_add(place.0), sent, now);
+            }
+            5 => {
+                let end = una.wrapping_add((step >> 3) % (1 << 21));
+                recovery.doubled(
+                    Options { arrived: Some(end).filter(|end| is_after(*end, una)), ..Options::default() },
+                    now,
+                );
+            }
+            6 => recovery.doubled(Options { doubled: recovery.again, ..Options::default() }, now),
+            _ if under_way > 0 && recovery.due(sent).is_some_and(|due| due <= now) => {
+                recovery.tried(sent, now);
+                sent.test_again(una, under_way.min(1000));
+                recovery.sent(sent, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Numbers pass zero, twice in five gibibytes; what is decided depends on none of it.
+    #[test]
+    fn no_number_is_a_special_one() {
+        let begin = |first: u32| {
+            let mut both = (Recovery::default(), Sent::default());
+            both.0.begin(Options { mss: Some(1460), scale: Some(7), ..Options::default() }, 1460, 1 << 20);
+            both.1.test_new(first.wrapping_sub(1), 1);
+            both.0.sent(&both.1, Instant(0));
+            both.0.acknowledged(first, &mut both.1, Instant(1));
+            both
+        };
+        let firsts = [1, u32::MAX - 100_000, 1 << 31, (1 << 31) - 70_000];
+        let mut all = firsts.map(begin);
+        let (mut total, mut moved, mut seed) = (0_u64, 0_u32, 1_u64);
+        for at in 0..600_000_u64 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let (random, now) = ((seed >> 33) as u32, Instant(at * MS));
+            let mut told = alloc::vec![];
+            for (both, first) in all.iter_mut().zip(firsts) {
+                let first = first.wrapping_add(moved);
+                let una = both.0.una.unwrap();
+                let mut place = (una.wrapping_sub(first), both.1.next().unwrap().wrapping_sub(first));
+                step(both, &mut place, first, random, now);
+                told.push((both.0.due(&both.1), both.0.window(u16::MAX), place));
+            }
+            assert!(told.iter().all(|one| *one == told[0]), "step {at}: {told:?}");
+            moved = moved.wrapping_add(told[0].2.0);
+            total += u64::from(told[0].2.0);
+        }
+        assert!(total > 5 << 30, "{total}");
+    }
 }

@@ -18,12 +18,14 @@ pub(crate) struct Manner {
     pub(crate) scale: Option<u8>,
     pub(crate) sacks: bool,
     pub(crate) window: u16,
+    /// Its own first sequence number.
+    pub(crate) isn: u32,
     /// The stack's seed, which chooses its first sequence number.
     pub(crate) seed: u64,
 }
 
 pub(crate) const PLAIN: Manner =
-    Manner { mss: Some(1460), scale: Some(7), sacks: true, window: 512, seed: 1 };
+    Manner { mss: Some(1460), scale: Some(7), sacks: true, window: 512, isn: 1000, seed: 1 };
 
 /// The peer, and the one stack it talks to.
 pub(crate) struct HandMade {
@@ -75,7 +77,7 @@ impl HandMade {
             manner,
             id: ConnId { index: 0, generation: 0 },
             first: 0,
-            seq: 1000,
+            seq: manner.isn,
             window: manner.window,
             bytes: Vec::new(),
             has: Vec::new(),
@@ -102,7 +104,7 @@ impl HandMade {
         }
         syn.window = u16::MAX;
         peer.world.hub.send(&syn.frame());
-        peer.seq += 1;
+        peer.seq = peer.seq.wrapping_add(1);
         for _ in 0..=lost {
             let answer = loop {
                 peer.pass(10 * MS);
@@ -168,12 +170,6 @@ impl HandMade {
         let tcp = self.segment(ACK | FIN, self.len);
         self.put(&tcp);
         self.seq = self.seq.wrapping_add(1);
-    }
-
-    pub(crate) fn finish_if(&mut self, is_so: bool) {
-        if is_so {
-            self.finish();
-        }
     }
 
     /// Lets so much time pass; what the stack sends meanwhile waits in the inbox.
