@@ -310,6 +310,8 @@ fn run_with(seed: u64, trace: Trace, make: Make, gates: Option<Gates>) -> Result
     if let Some(gates) = gates {
         check_gate::all(&world, gates, &passages.watch)?;
     }
+    // Whoever was lost without a word is noticed by then.
+    world.run_for(100 * SECOND)?;
     check::quiet(&mut world)?;
     Ok(Outcome::of(&world))
 }

@@ -60,6 +60,8 @@ fn seeds_that_failed_once() {
         (Scenario::Net, 8554),
         // A last segment, sent again, reached beyond the window: the stream ended where the window did.
         (Scenario::Net, 7_002_612),
+        // A caller's RST was lost, and nobody else told the node that it had gone.
+        (Scenario::Net, 7_103_233),
     ];
     for (scenario, seed) in seeds {
         let failure = run(scenario, seed, false).err().map(|failure| failure.to_string());
