@@ -192,8 +192,7 @@ impl Recovery {
         (self.tries, self.doubles) = (0, 0);
         self.arrived = self.arrived.filter(|end| is_after(*end, una));
         self.until = self.until.filter(|until| is_after(*until, una));
-        let is_hole = self.until.is_some() && (is_next || self.arrived.is_some());
-        self.overtaken = (is_hole || self.arrived.is_some()).then_some(now);
+        self.overtaken = (self.arrived.is_some() || (is_next && self.until.is_some())).then_some(now);
         self.time(una, now);
     }
 
