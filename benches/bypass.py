@@ -136,6 +136,8 @@ def main():
     parser.add_argument("--for", dest="seconds", type=int, default=3)
     parser.add_argument("--target", type=Path, default=Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release")
     args = parser.parse_args()
+    # What was made is removed then too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     uring, memif = Setting("uring", args.target), Setting("memif", args.target)
     veth = Setting("veth", args.target) if os.geteuid() == 0 else None
     everyone = [setting for setting in (uring, veth, memif) if setting]
