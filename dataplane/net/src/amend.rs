@@ -3,9 +3,10 @@
 
 use shard::Instant;
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber};
+use smoltcp::wire::TcpRepr;
 
 use crate::conn::Conn;
+use crate::emit::acknowledgement;
 use crate::parse::{ACK, FIN, RST, SYN, Segment};
 use crate::recovery::Options;
 use crate::sockets::TcpSocket;
@@ -173,19 +174,7 @@ impl Conn {
     /// The acknowledgement that a peer repeats when something is missing.
     pub(crate) fn repetition(&self) -> Option<TcpRepr<'static>> {
         let una = self.unacknowledged()?;
-        Some(TcpRepr {
-            src_port: self.flow.remote_port,
-            dst_port: self.flow.local_port,
-            control: TcpControl::None,
-            seq_number: TcpSeqNumber(self.expected().cast_signed()),
-            ack_number: Some(TcpSeqNumber(una.cast_signed())),
-            window_len: self.recovery.window(self.window),
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload: &[],
-        })
+        let ports = (self.flow.remote_port, self.flow.local_port);
+        Some(acknowledgement(ports, self.expected(), una, self.recovery.window(self.window)))
     }
 }

@@ -160,20 +160,7 @@ impl<D: Device> Pen<'_, D> {
         seq: u32,
         ack: u32,
     ) {
-        let tcp = TcpRepr {
-            src_port: from.1,
-            dst_port: to.1,
-            control: TcpControl::None,
-            seq_number: TcpSeqNumber(seq.cast_signed()),
-            ack_number: Some(TcpSeqNumber(ack.cast_signed())),
-            window_len: 0,
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload: &[],
-        };
+        let tcp = acknowledgement((from.1, to.1), seq, ack, 0);
         let ip = IpRepr::new(from.0.into(), to.0.into(), IpProtocol::Tcp, tcp.buffer_len(), 64);
         let caps = self.ip_checksums();
         let header_len = ip.header_len();
@@ -190,6 +177,29 @@ impl<D: Device> Pen<'_, D> {
             (caps.ipv4, caps.tcp) = (Checksum::None, Checksum::None);
         }
         caps
+    }
+}
+
+/// A bare acknowledgement between these ports.
+pub(crate) fn acknowledgement(
+    (src_port, dst_port): (u16, u16),
+    seq: u32,
+    ack: u32,
+    window_len: u16,
+) -> TcpRepr<'static> {
+    TcpRepr {
+        src_port,
+        dst_port,
+        control: TcpControl::None,
+        seq_number: TcpSeqNumber(seq.cast_signed()),
+        ack_number: Some(TcpSeqNumber(ack.cast_signed())),
+        window_len,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
     }
 }
 

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use shard::{Transport, Why};
 
 use rig::frames::{ACK, FIN, RST, SYN, Tcp};
-use rig::{MS, PORT, SECOND, World, config, info, mac, pattern, v4, v6};
+use rig::{MS, PORT, Random, SECOND, World, config, info, mac, pattern, v4, v6};
 
 /// A segment to host 2 from an address that nobody has.
 fn forged(from: (IpAddr, u16), flags: u8) -> Tcp {
@@ -188,18 +188,7 @@ fn thousands_of_connections_come_and_go_and_leave_nothing() {
     assert_eq!(snapshot.time_wait + world.hosts[1].stack.snapshot().time_wait, 0, "{}", world.report());
 }
 
-/// SplitMix64.
-struct Random(u64);
-
 impl Random {
-    fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
     fn below(&mut self, n: usize) -> usize {
         (self.word() % n.max(1) as u64) as usize
     }

@@ -9,7 +9,7 @@ mod rig;
 use proptest::prelude::*;
 use rig::frames::{ACK, FIN, SYN};
 use rig::peer::{HandMade, Manner, PLAIN};
-use rig::{MS, SECOND, pattern};
+use rig::{MS, Random, SECOND, pattern};
 use shard::Transport;
 
 /// Bytes that are said to have arrived but were never sent are no reason to send others again.
@@ -290,18 +290,7 @@ fn an_end_beyond_the_window_is_not_the_end_yet() {
     assert!(log.eof && log.data == sent);
 }
 
-/// SplitMix64.
-struct Random(u64);
-
 impl Random {
-    fn word(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
     fn below(&mut self, n: u64) -> u64 {
         self.word() % n
     }

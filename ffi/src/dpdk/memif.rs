@@ -2,13 +2,12 @@
 
 use std::borrow::Cow;
 
-/// Frames of this MTU and more the driver carries, though it says that it ends at 1500: it asks only that they fit its
-/// buffers, and takes buffers of up to 65,535 bytes.
+use super::setup::ETHER_OVERHEAD;
+
+/// The driver carries frames of this MTU though it says that it ends at 1500: it asks only that they fit its buffers.
 pub(super) const MTU_MAX: u16 = 9216;
 /// What the driver says of itself, and its buffers hold by default.
 pub(super) const MTU_DEFAULT: u16 = 1500;
-/// An ethernet header with two tags.
-const OVERHEAD: u16 = 22;
 
 /// True of a memif's device string.
 pub(super) fn is(device: &str) -> bool {
@@ -26,7 +25,7 @@ pub(super) fn is_client(device: &str) -> bool {
 pub(super) fn sized(device: &str, mtu: Option<u16>) -> Cow<'_, str> {
     match mtu {
         Some(mtu) if is(device) && mtu > MTU_DEFAULT && !device.contains("bsize=") => {
-            Cow::Owned(format!("{device},bsize={}", mtu.saturating_add(OVERHEAD)))
+            Cow::Owned(format!("{device},bsize={}", mtu.saturating_add(ETHER_OVERHEAD)))
         }
         _ => Cow::Borrowed(device),
     }

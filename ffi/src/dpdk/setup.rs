@@ -14,7 +14,7 @@ const TX_CHECKSUM: u64 = raw::K_RTE_ETH_TX_OFFLOAD_IPV4_CKSUM
     | raw::K_RTE_ETH_TX_OFFLOAD_TCP_CKSUM
     | raw::K_RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
 /// An ethernet header with one tag, and the frame's own check sequence if a port leaves it there.
-const ETHER_OVERHEAD: u16 = 14 + 4 + VLAN;
+pub(super) const ETHER_OVERHEAD: u16 = 14 + 4 + VLAN;
 /// The tag.
 const VLAN: u16 = 4;
 /// A port that does not say otherwise gets buffers of this many bytes.

@@ -55,7 +55,7 @@ pub(crate) struct HandMade {
     pub(crate) frames: usize,
     /// Turns of the stack without anything having come.
     pub(crate) wakes: usize,
-    /// Segments seen that were not yet taken.
+    /// Segments seen and not taken.
     inbox: VecDeque<Tcp>,
 }
 
