@@ -138,6 +138,17 @@ impl Sockets {
         either!(self, inner => inner.begin_wait())
     }
 
+    /// Forgets what was signalled so far on [`AsFd`]'s descriptor: before [`Self::begin_wait`], which finds what it was
+    /// for, if a sleep is to follow.
+    pub(crate) fn forget_signals(&self) {
+        match self {
+            #[cfg(feature = "uring")]
+            Self::Uring(inner) => inner.forget_signals(),
+            // Readable as long as there is something to tell.
+            Self::Epoll(_) => {}
+        }
+    }
+
     /// The thread has slept, or has decided not to.
     pub(crate) fn end_wait(&mut self) {
         either!(self, inner => inner.end_wait());
@@ -258,10 +269,12 @@ mod tests {
     /// Sleeps on the descriptor as a thread with raw ports does; how long, in milliseconds.
     fn sleep(io: &mut Sockets, rouse: impl FnOnce() + Send) -> u64 {
         let mut burst = Burst::new();
+        io.forget_signals();
         while io.begin_wait() {
             io.end_wait();
             io.rx_burst(&mut burst);
             burst.drain();
+            io.forget_signals();
         }
         let from = crate::os::now();
         std::thread::scope(|scope| {

@@ -250,8 +250,8 @@ impl<D: Device> Device for Tap<D> {
         }
     }
 
-    fn link_up(&mut self) -> bool {
-        self.device.link_up()
+    fn link_up(&mut self, now: Instant) -> bool {
+        self.device.link_up(now)
     }
 
     fn wait(&mut self, until: Option<Instant>) {

@@ -58,6 +58,8 @@ pub struct Transports {
     is_blind: bool,
     /// What a turn takes, if every port bypasses the kernel.
     share: Option<Share>,
+    /// When the turn began: its time for all ports, which need not be more exact.
+    now: Instant,
 }
 
 impl Transports {
@@ -93,6 +95,7 @@ impl Transports {
             last_event: os::now(),
             told: 0,
             share,
+            now: os::now(),
         })
     }
 
@@ -145,11 +148,17 @@ impl Transports {
         match source.checked_sub(1).and_then(|place| self.ports.get_mut(place)) {
             None => {
                 self.sockets.rx_burst(&mut self.from_sockets);
+                if self.from_sockets.is_empty() {
+                    return;
+                }
                 let events = self.from_sockets.drain();
                 self.pending.extend(events.map(|event| renamed(event, rename, |rx| rx)));
             }
             Some(port) => {
                 any!(&mut port.stack, stack => stack.tell(&mut self.from_ports, bytes, now));
+                if self.from_ports.is_empty() {
+                    return;
+                }
                 let events = self.from_ports.drain();
                 self.pending.extend(events.map(|event| renamed(event, rename, Rx::raw)));
             }
@@ -204,9 +213,11 @@ impl Transports {
     }
 
     /// Sleeps until a descriptor is readable, the time is over, or a port without one must be looked at.
-    fn sleep(&self, now: Instant, until: Option<Instant>, waker: &Waker) {
+    fn sleep(&mut self, now: Instant, until: Option<Instant>, waker: &Waker) {
         waker.clear_event();
-        if waker.is_pending() {
+        self.sockets.forget_signals();
+        // What has come since the last look is not signalled again.
+        if waker.is_pending() || self.sockets.begin_wait() {
             return;
         }
         let silence = now.since_ns(self.last_event);
@@ -284,6 +295,7 @@ impl Transport for Transports {
             return self.sockets.rx_burst(out);
         }
         let now = os::now();
+        self.now = now;
         for port in &mut self.ports {
             port.exchange();
             any!(&mut port.stack, stack => stack.take_in(now));
@@ -353,7 +365,7 @@ impl Transport for Transports {
     fn flush(&mut self) {
         self.sockets.flush();
         for port in &mut self.ports {
-            any!(&mut port.stack, stack => stack.flush());
+            any!(&mut port.stack, stack => stack.send_all(self.now));
         }
     }
 

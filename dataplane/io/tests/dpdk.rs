@@ -65,10 +65,10 @@ fn receive(queue: &mut Queue, for_ms: u64, wanted: impl Fn(&[u8]) -> bool) -> bo
 
 fn link_becomes(queue: &mut Queue, up: bool) -> bool {
     let deadline = queue.now().after(Duration::from_secs(30));
-    while queue.link_up() != up && queue.now() < deadline {
+    while queue.link_up(queue.now()) != up && queue.now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }
-    queue.link_up() == up
+    queue.link_up(queue.now()) == up
 }
 
 #[test]
@@ -249,7 +249,7 @@ fn a_memif_peer_comes_and_goes() {
             drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
         }
         let (port, mut queue) = open(&device, &Config::default());
-        assert!(!queue.link_up(), "nobody there yet");
+        assert!(!queue.link_up(queue.now()), "nobody there yet");
         for round in 0..2 {
             let Some(mut peer) = Testpmd::macswap(&socket, theirs) else { return };
             assert!(link_becomes(&mut queue, true), "{ours} {round}: {}", peer.output());

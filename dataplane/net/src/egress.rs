@@ -21,9 +21,8 @@ const AGAIN_NS: u64 = 1_000_000;
 const TIME_WAIT_QUIET_NS: u64 = 1_000_000_000;
 
 impl<D: Device> Stack<D> {
-    /// The end of a turn: timers, then every connection with something to send, then one burst.
-    pub(crate) fn send_all(&mut self) {
-        let now = self.out.device.now();
+    /// The end of a turn that began `now`: timers, then every connection with something to send, then one burst.
+    pub fn send_all(&mut self, now: Instant) {
         self.out.is_stuck = false;
         self.expire(now);
         self.time_wait.expire(now);

@@ -334,7 +334,7 @@ impl Device for Port {
         self.tx_room -= count;
     }
 
-    fn link_up(&mut self) -> bool {
+    fn link_up(&mut self, _: Instant) -> bool {
         self.hub.0.borrow().is_up
     }
 

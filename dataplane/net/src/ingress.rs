@@ -18,6 +18,9 @@ impl<D: Device> Stack<D> {
     /// Takes in at most one burst; true if it was a full one.
     pub(crate) fn receive(&mut self, now: Instant) -> bool {
         self.out.device.rx_burst(&mut self.rx);
+        if self.rx.is_empty() {
+            return false;
+        }
         let is_full = self.rx.room() == 0;
         // Out of `self` while connections are worked on; it keeps its memory.
         let mut batch = core::mem::take(&mut self.batch);
@@ -41,13 +44,16 @@ impl<D: Device> Stack<D> {
     /// connections none of it is in the cache, and reads that do not wait for each other overlap; each loop
     /// goes one pointer further.
     fn look_ahead(&self, batch: &[(D::Frame, Result<Parsed, Bad>)]) {
+        if batch.len() < 2 {
+            return;
+        }
         let mut found = [u32::MAX; Burst::<()>::MAX];
         for (index, (_, parsed)) in found.iter_mut().zip(batch) {
             if let Ok(Parsed::Tcp(segment, _)) = parsed {
                 *index = self.flows.get(&segment.flow).copied().unwrap_or(u32::MAX);
             }
         }
-        let conns = || found.iter().filter_map(|index| self.slots.slot(*index));
+        let conns = || found.iter().take(batch.len()).filter_map(|index| self.slots.slot(*index));
         let marks = conns().map(|conn| usize::from(conn.ready) + usize::from(conn.sent.flags));
         black_box(marks.sum::<usize>());
         let sockets = conns().filter_map(|conn| conn.tcp.as_ref());

@@ -78,7 +78,7 @@ impl<D: Device> Stack<D> {
 
     /// Takes frames in; first half of [`Transport::rx_burst`].
     pub fn take_in(&mut self, now: Instant) {
-        self.look_at_link();
+        self.look_at_link(now);
         self.feed_starved();
         for _ in 0..BURSTS_MAX {
             // No more than is soon told: what waits in a socket is acknowledged late, and by itself.
@@ -201,8 +201,8 @@ impl<D: Device> Stack<D> {
     }
 
     /// Looks at the link, and begins anew with the neighbours when it has come back.
-    fn look_at_link(&mut self) {
-        let is_up = self.out.device.link_up();
+    fn look_at_link(&mut self, now: Instant) {
+        let is_up = self.out.device.link_up(now);
         let was_up = core::mem::replace(&mut self.is_up, is_up);
         if was_up && !is_up {
             self.counters.link_downs += 1;
@@ -331,11 +331,11 @@ impl<D: Device> Transport for Stack<D> {
     }
 
     fn flush(&mut self) {
-        self.send_all();
+        self.send_all(self.out.device.now());
     }
 
     fn wait(&mut self, until: Option<Instant>) {
-        self.send_all();
+        self.send_all(self.out.device.now());
         if self.has_work() {
             return;
         }

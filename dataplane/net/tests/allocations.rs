@@ -36,8 +36,8 @@ impl Device for Uncounted {
         opt_out(|| self.0.tx_burst(frames));
     }
 
-    fn link_up(&mut self) -> bool {
-        self.0.link_up()
+    fn link_up(&mut self, now: Instant) -> bool {
+        self.0.link_up(now)
     }
 
     fn wait(&mut self, until: Option<Instant>) {

@@ -221,26 +221,30 @@ impl Call {
 
     /// Ready for the slot's next user: ordinary buffers stay, large ones go.
     pub(crate) fn clear(&mut self) {
+        use core::mem::take;
         let keep = |mut list: Headers| {
             list.clear();
             if list.capacity_bytes() > KEPT_BYTES_MAX { Headers::new() } else { list }
         };
-        let mut old = core::mem::take(self);
-        old.to_endpoint.clear();
-        old.to_caller.clear();
-        old.message.clear();
-        old.words.clear();
-        old.spill.clear();
-        self.request = keep(old.request);
-        self.response = keep(old.response);
-        self.trailers = keep(old.trailers);
-        self.to_endpoint = old.to_endpoint;
-        self.to_caller = old.to_caller;
-        if old.message.capacity() <= KEPT_BYTES_MAX {
-            self.message = old.message;
+        self.to_endpoint.clear();
+        self.to_caller.clear();
+        self.message.clear();
+        self.words.clear();
+        self.spill.clear();
+        if self.message.capacity() > KEPT_BYTES_MAX {
+            self.message = Vec::new();
         }
-        self.words = old.words;
-        self.spill = old.spill;
+        *self = Self {
+            request: keep(take(&mut self.request)),
+            response: keep(take(&mut self.response)),
+            trailers: keep(take(&mut self.trailers)),
+            to_endpoint: take(&mut self.to_endpoint),
+            to_caller: take(&mut self.to_caller),
+            message: take(&mut self.message),
+            words: take(&mut self.words),
+            spill: take(&mut self.spill),
+            ..Self::default()
+        };
     }
 
     /// One of `sinks`, each at most once; more than four are not kept.

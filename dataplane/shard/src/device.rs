@@ -32,8 +32,8 @@ pub trait Device {
     /// Sends from the front of `frames`; what the port has no room for stays there, in order.
     fn tx_burst(&mut self, frames: &mut Burst<Self::Frame>);
 
-    /// True while the port can carry frames. Cheap enough for once a turn.
-    fn link_up(&mut self) -> bool;
+    /// True while the port can carry frames, as last seen; `now` is the turn's time. Cheap enough for once a turn.
+    fn link_up(&mut self, now: Instant) -> bool;
 
     /// Waits until a frame may have come, the waker was rung or `until` has passed. A port without a
     /// descriptor sleeps for a time and looks again.

@@ -60,7 +60,7 @@ impl Device for Mirror {
         }
     }
 
-    fn link_up(&mut self) -> bool {
+    fn link_up(&mut self, _: Instant) -> bool {
         true
     }
 

@@ -196,8 +196,7 @@ impl Device for Queue {
         self.scratch = scratch;
     }
 
-    fn link_up(&mut self) -> bool {
-        let now = os::now();
+    fn link_up(&mut self, now: Instant) -> bool {
         let (up, asked) = self.link;
         if asked.is_some_and(|asked| now < asked.after(LINK_TTL)) {
             return up;

@@ -44,7 +44,7 @@ impl Device for Wire {
         self.went.extend(frames.drain_front(self.takes));
     }
 
-    fn link_up(&mut self) -> bool {
+    fn link_up(&mut self, _: Instant) -> bool {
         true
     }
 

@@ -128,12 +128,16 @@ impl UringTransport {
 impl UringTransport {
     /// See [`crate::Sockets::begin_wait`].
     pub(crate) fn begin_wait(&mut self) -> bool {
-        self.ring.forget_signals();
         self.prepare();
         if self.ring.has_submissions() {
             self.enter();
         }
         self.base.has_news() || self.ring.has_completions() || self.ring.has_deferred()
+    }
+
+    /// See [`crate::Sockets::forget_signals`].
+    pub(crate) fn forget_signals(&self) {
+        self.ring.forget_signals();
     }
 
     /// See [`crate::Sockets::lend`].

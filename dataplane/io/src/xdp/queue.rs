@@ -331,8 +331,7 @@ impl Device for Queue {
         socket.tx_publish();
     }
 
-    fn link_up(&mut self) -> bool {
-        let now = os::now();
+    fn link_up(&mut self, now: Instant) -> bool {
         if now >= self.link.ask_at && !self.link.gone {
             let running = self.interface.is_running();
             self.link = Link {

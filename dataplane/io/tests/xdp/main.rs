@@ -59,7 +59,7 @@ fn frames_come_and_go_whole_in_every_mode() {
         let Some(lab) = Lab::new(1) else { return };
         let mut queue = lab.open(&config(mode));
         assert_eq!((queue.info().mtu, &queue.info().steering), (1500, &Steering::Single));
-        assert!(queue.link_up());
+        assert!(queue.link_up(queue.now()));
         ping_pong(&lab, &mut queue, OURS.into(), vec![0, 1, 17, 18, 19, 100, 600, 1471, 1472]);
         let counters = queue.counters();
         assert_eq!((counters.rx_frames, counters.tx_frames), (9, 9), "{counters:?}");
@@ -255,7 +255,7 @@ fn an_interface_that_goes_down_comes_back() {
         ping_pong(&lab, &mut queue, OURS.into(), vec![100]);
         lab.ip(&format!("link set {NEAR_IF} down"));
         queue.wait(Some(queue.now().after_ns(20_000_000)));
-        assert!(!queue.link_up());
+        assert!(!queue.link_up(queue.now()));
         // Sending meanwhile neither fails nor loses chunks: frames stay with the ring or the caller.
         let mut burst = Burst::new();
         for _ in 0..200 {
@@ -273,7 +273,7 @@ fn an_interface_that_goes_down_comes_back() {
         // A carrier takes the kernel up to a second.
         let up = (0..100).any(|_| {
             queue.wait(Some(queue.now().after_ns(20_000_000)));
-            queue.link_up()
+            queue.link_up(queue.now())
         });
         assert!(up, "the link did not come back");
         // The far kernel forgot its static neighbour when its carrier went.

@@ -149,7 +149,7 @@ impl shard::Device for Ticking {
 
     fn tx_burst(&mut self, _: &mut shard::Burst<Vec<u8>>) {}
 
-    fn link_up(&mut self) -> bool {
+    fn link_up(&mut self, _: shard::Instant) -> bool {
         true
     }
 

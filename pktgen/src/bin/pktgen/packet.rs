@@ -102,7 +102,7 @@ fn drive<D: Device>(args: &PacketArgs, mut queues: Vec<D>) -> Result<ExitCode, S
 
 fn wait_for_link(queue: &mut impl Device, wait: Duration, stop: &AtomicBool) -> Result<(), String> {
     let end = queue.now().after(wait);
-    while !queue.link_up() {
+    while !queue.link_up(queue.now()) {
         if queue.now() > end || stop.load(Ordering::Relaxed) {
             return Err("the link is down: is the peer there? (--wait T waits longer)".to_owned());
         }
