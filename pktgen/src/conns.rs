@@ -77,6 +77,14 @@ impl<U> Conns<U> {
         None
     }
 
+    /// Closes them all.
+    pub(crate) fn close<T: Transport>(&mut self, transport: &mut T) {
+        for conn in self.slots.drain(..).flatten() {
+            transport.close(conn.id);
+        }
+        (self.count, self.queue) = (0, Vec::new());
+    }
+
     /// All connections.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Conn<U>> {
         self.slots.iter().flatten()

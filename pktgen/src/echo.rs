@@ -168,6 +168,12 @@ impl<T: Transport> Echo<T> {
         }
     }
 
+    /// Closes all connections. The transport is still to send that: a raw port's peer learns it in no other way.
+    pub fn close(&mut self) -> &mut T {
+        self.core.conns.close(&mut self.transport);
+        &mut self.transport
+    }
+
     /// Calls by method since the beginning, as they first came; those beyond the first 1024 methods stand
     /// under `(other)`.
     pub fn methods(&self) -> Vec<(String, u64)> {

@@ -106,6 +106,12 @@ impl<T: Transport> Load<T> {
         self.summary()
     }
 
+    /// Closes all connections. The transport is still to send that: a raw port's peer learns it in no other way.
+    pub fn close(&mut self) -> &mut T {
+        self.engine.close(&mut self.transport);
+        &mut self.transport
+    }
+
     /// What has been seen so far.
     pub fn summary(&self) -> Summary {
         self.engine.summary()

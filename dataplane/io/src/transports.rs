@@ -9,6 +9,7 @@
 //! waits for a single frame then, and looking at an empty queue costs as much as working.
 
 use core::num::NonZeroU64;
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd;
@@ -34,6 +35,8 @@ const CALLS_LIGHT_MAX: u32 = 4;
 const CALLS_PER_EVENT: u32 = 4;
 /// The longest: what a frame after a long silence may wait at a port without a descriptor.
 const NAP_MAX_NS: u64 = 1_000_000;
+/// How often a transport that winds up looks whether it is done.
+const LOOK: Duration = Duration::from_millis(1);
 /// A sleep is this part of the silence so far.
 const NAP_SHARE: u64 = 4;
 
@@ -123,6 +126,23 @@ impl Transports {
     pub fn conns_open(&self) -> u64 {
         let raw = |port: &Raw| any!(&port.stack, stack => stack.snapshot().conns_open);
         self.counters().snapshot().conns_open + self.ports.iter().map(raw).sum::<u64>()
+    }
+
+    /// Sends what closed connections still have to say, until their peers have all of it or the time is over. What comes
+    /// meanwhile is nobody's.
+    pub fn wind_up(&mut self, at_most: Duration) {
+        let end = os::now().after(at_most);
+        let mut burst = Burst::new();
+        loop {
+            self.flush();
+            let now = os::now();
+            if self.conns_open() == 0 || now >= end {
+                return;
+            }
+            self.wait(Some(end.min(now.after(LOOK))));
+            self.rx_burst(&mut burst);
+            burst.drain();
+        }
     }
 
     fn sources(&self) -> u32 {

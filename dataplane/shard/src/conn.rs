@@ -15,8 +15,8 @@ use crate::{ConnId, Peer};
 pub(crate) enum Drain {
     #[default]
     No,
-    /// GOAWAY(2^31-1) and a PING are out; its answer says the caller has seen both.
-    Announced,
+    /// GOAWAY(2^31-1) and a PING are out, since then; its answer says the caller has seen both.
+    Announced(Instant),
     /// GOAWAY(last) is out: closed when its last call has ended.
     Finishing,
 }

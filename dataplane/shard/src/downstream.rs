@@ -330,20 +330,21 @@ impl Core {
     /// Asks a caller for no new calls. One whose first bytes are still on their way is asked as soon as they
     /// are here (or left by the sweep): closing it now would cost it the calls it has sent with them.
     pub(crate) fn announce_drain(&mut self, key: Key) {
+        let now = self.now;
         let Some(conn) = self.conns.get_mut(key) else { return };
         if let (Kind::Down(down), Some(h2)) = (&mut conn.kind, conn.h2.as_mut()) {
-            down.drain = Drain::Announced;
+            down.drain = Drain::Announced(now);
             h2.drain_start();
             h2.ping();
             self.mark_dirty(key);
         }
     }
 
-    /// The caller has seen our GOAWAY: nothing new will come.
-    fn on_drain_pong(&mut self, key: Key) {
+    /// The caller has seen our GOAWAY, or does not say so in time: nothing new is taken.
+    pub(crate) fn on_drain_pong(&mut self, key: Key) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         if let (Kind::Down(down), Some(h2)) = (&mut conn.kind, conn.h2.as_mut())
-            && down.drain == Drain::Announced
+            && matches!(down.drain, Drain::Announced(_))
         {
             down.drain = Drain::Finishing;
             h2.drain_finish();

@@ -16,6 +16,9 @@ const CONNS_A_TURN: u32 = 512;
 const CALLS_A_TURN: u32 = 1024;
 /// A peer that does not take our last bytes, or does not close after them, is left after this.
 const CLOSING_NS: u64 = 2 * SECOND;
+/// A caller that does not answer the PING behind a drain's first GOAWAY is not waited for longer than this, as in
+/// grpc-go's GracefulStop: it may be gone without a word.
+const DRAIN_PING_NS: u64 = 5 * SECOND;
 /// gRPC servers permit one ping per five minutes (grpc-go's and grpc-core's enforcement policy); a peer
 /// that pings more is told ENHANCE_YOUR_CALM.
 const UPSTREAM_KEEPALIVE_MIN_NS: u64 = 310 * SECOND;
@@ -129,7 +132,15 @@ impl Core {
                 }
                 keepalive_ns = keepalive_ns.max(UPSTREAM_KEEPALIVE_MIN_NS);
             }
-            Kind::Down(_) | Kind::Free => {}
+            Kind::Down(down) => {
+                if let Drain::Announced(at) = down.drain
+                    && now.since_ns(at) > DRAIN_PING_NS
+                {
+                    self.on_drain_pong(key);
+                    return;
+                }
+            }
+            Kind::Free => {}
         }
         let Some(h2) = conn.h2.as_mut() else { return };
         // Idle from one sweep to the next: what its last calls needed is given back.

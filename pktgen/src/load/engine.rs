@@ -223,6 +223,10 @@ impl Engine {
         }
     }
 
+    pub(super) fn close<T: Transport>(&mut self, transport: &mut T) {
+        self.conns.close(transport);
+    }
+
     // Events of the transport.
 
     pub(super) fn on_event<T: Transport>(&mut self, transport: &mut T, event: Event<T::Rx>, now: Instant) {

@@ -49,3 +49,24 @@ fn calls_that_a_caller_left_by_eof_are_cancelled_and_the_connection_is_closed() 
     assert!(rig.is_closed(&caller));
     assert_eq!(rig.count("calls_cancelled"), 3);
 }
+
+#[test]
+fn a_drain_does_not_wait_for_callers_that_are_gone_without_a_word() {
+    let mut rig = Rig::new(Limits::DEFAULT, 100);
+    let (mut mute, mut busy) = (rig.caller(1), rig.caller(2));
+    rig.exchange(&mut mute);
+    rig.exchange(&mut busy);
+    rig.call(&mut busy, 1);
+    let mut endpoint = rig.accept().remove(0);
+    rig.exchange(&mut endpoint);
+    rig.drain();
+    rig.pass_seconds(5);
+    assert!(!rig.is_closed(&mute), "it may be slow");
+    rig.pass_seconds(5);
+    assert!(rig.is_closed(&mute), "it has said nothing for ten seconds");
+    // One with a call under way is waited for, whatever it says.
+    assert!(!rig.is_closed(&busy));
+    rig.answer(&mut endpoint);
+    rig.exchange(&mut busy);
+    assert_eq!(busy.answers.len(), 1);
+}

@@ -21,6 +21,8 @@ use crate::cli::CallArgs;
 use crate::port::PortArgs;
 
 const TICK: Duration = Duration::from_millis(200);
+/// How long peers may take to learn that their connections are closed.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(args: &CallArgs) -> Result<ExitCode, String> {
     let config = config_of(args);
@@ -119,9 +121,17 @@ fn drive(
     let opened =
         Transports::open(sockets, &Listeners::none(), 0, Placement::new(1), ports).map_err(refused)?;
     let mut load = Load::new(opened, config, live).map_err(|e| e.to_string())?;
-    let Some((listeners, ports)) = echo else { return Ok(load.run(stop)) };
+    let Some((listeners, ports)) = echo else {
+        let summary = load.run(stop);
+        load.close().wind_up(LINGER);
+        return Ok(summary);
+    };
     let opened = Transports::open(sockets, &listeners, 0, Placement::new(1), ports).map_err(refused)?;
-    Ok(load.run_with(&mut Echo::new(opened, EchoOptions::default()), stop))
+    let mut echo = Echo::new(opened, EchoOptions::default());
+    let summary = load.run_with(&mut echo, stop);
+    load.close().wind_up(LINGER);
+    echo.close().wind_up(LINGER);
+    Ok(summary)
 }
 
 /// What `--echo` answers with.

@@ -10,7 +10,7 @@ use pktgen::summary::{grouped, size};
 use pktgen::{Echo, EchoLive, EchoOptions};
 use shard::ListenerId;
 
-use crate::call::stop_flag;
+use crate::call::{LINGER, stop_flag};
 use crate::cli::{EchoArgs, backend_name};
 
 /// Calls by method, as a thread counted them.
@@ -130,6 +130,7 @@ fn serve(
             let _ = ready.send(Ok(backend_name(sockets.backend())));
             let mut echo = Echo::new(sockets, options);
             echo.run(stop, live);
+            echo.close().wind_up(LINGER);
             echo.methods()
         }
         Err(message) => {
