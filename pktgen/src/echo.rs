@@ -136,7 +136,7 @@ impl<T: Transport> Echo<T> {
     /// Takes what has arrived and answers it; false if nothing had.
     pub fn turn(&mut self) -> bool {
         self.transport.rx_burst(&mut self.burst);
-        let now = self.transport.now();
+        let now = self.transport.burst_at();
         let had_events = !self.burst.is_empty();
         for event in self.burst.drain() {
             self.core.on_event(&mut self.transport, event, now);

@@ -55,7 +55,7 @@ impl<T: Transport> Load<T> {
     /// Takes what has arrived, sends what is due; false if there was nothing of either.
     pub fn turn(&mut self) -> bool {
         self.transport.rx_burst(&mut self.burst);
-        let now = self.transport.now();
+        let now = self.transport.burst_at();
         let mut did = !self.burst.is_empty();
         for event in self.burst.drain() {
             self.engine.on_event(&mut self.transport, event, now);

@@ -8,6 +8,7 @@
 //! most a millisecond. Where the last look brought a small part of what is in flight it sleeps at once: nobody
 //! waits for a single frame then, and looking at an empty queue costs as much as working.
 
+use core::cell::Cell;
 use core::num::NonZeroU64;
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -35,6 +36,8 @@ const CALLS_LIGHT_MAX: u32 = 4;
 const CALLS_PER_EVENT: u32 = 4;
 /// The longest: what a frame after a long silence may wait at a port without a descriptor.
 const NAP_MAX_NS: u64 = 1_000_000;
+/// Looks at the ports between two at the clock.
+const LOOKS_PER_CLOCK: u32 = 4;
 /// How often a transport that winds up looks whether it is done.
 const LOOK: Duration = Duration::from_millis(1);
 /// A sleep is this part of the silence so far.
@@ -61,8 +64,11 @@ pub struct Transports {
     is_blind: bool,
     /// What a turn takes, if every port bypasses the kernel.
     share: Option<Share>,
-    /// When the turn began: its time for all ports, which need not be more exact.
-    now: Instant,
+    /// The time of this turn, or of what comes before it; all ports take this one, as each look at a clock waits for all
+    /// that the processor has under way.
+    now: Cell<Instant>,
+    /// Nobody has waited since, and no burst was taken.
+    is_fresh: Cell<bool>,
 }
 
 impl Transports {
@@ -98,7 +104,8 @@ impl Transports {
             last_event: os::now(),
             told: 0,
             share,
-            now: os::now(),
+            now: Cell::new(os::now()),
+            is_fresh: Cell::new(false),
         })
     }
 
@@ -213,9 +220,11 @@ impl Transports {
     fn spin(&mut self, from: Instant, until: Option<Instant>, waker: &Waker) -> bool {
         let mut now = from;
         while now.since_ns(from) < SPIN_NS && until.is_none_or(|until| now < until) && !waker.is_pending() {
-            core::hint::spin_loop();
-            if self.has_news() {
-                return true;
+            for _ in 0..LOOKS_PER_CLOCK {
+                core::hint::spin_loop();
+                if self.has_news() {
+                    return true;
+                }
             }
             now = os::now();
         }
@@ -314,8 +323,10 @@ impl Transport for Transports {
         if self.ports.is_empty() {
             return self.sockets.rx_burst(out);
         }
-        let now = os::now();
-        self.now = now;
+        if !self.is_fresh.take() {
+            self.now.set(os::now());
+        }
+        let now = self.now.get();
         for port in &mut self.ports {
             port.exchange();
             any!(&mut port.stack, stack => stack.take_in(now));
@@ -385,16 +396,23 @@ impl Transport for Transports {
     fn flush(&mut self) {
         self.sockets.flush();
         for port in &mut self.ports {
-            any!(&mut port.stack, stack => stack.send_all(self.now));
+            any!(&mut port.stack, stack => stack.send_all(self.now.get()));
         }
     }
 
     fn wait(&mut self, until: Option<Instant>) {
+        self.is_fresh.set(false);
         if self.ports.is_empty() { self.sockets.wait(until) } else { self.wait_with_ports(until) }
     }
 
     fn now(&self) -> Instant {
-        os::now()
+        self.now.set(os::now());
+        self.is_fresh.set(true);
+        self.now.get()
+    }
+
+    fn burst_at(&self) -> Instant {
+        if self.ports.is_empty() { os::now() } else { self.now.get() }
     }
 
     fn publish_load(&mut self, calls: u32) {

@@ -12,6 +12,10 @@ use crate::state::{Core, Timer};
 use crate::stats::latency_bucket;
 use crate::{AccessRecord, AccessWhen};
 
+/// Calls of a turn whose books wait for its flush: one caller's answer should not wait for a line of log. With more of
+/// them their bytes would be out of the cache by then.
+const OVER_MAX: usize = 4;
+
 /// What becomes of the part of an answer that has come and not gone when its call ends otherwise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Rest {
@@ -123,7 +127,8 @@ impl Core {
         self.end_call(key);
     }
 
-    /// Closes the books: pools, counters, statistics, log, slot.
+    /// The call is over for its peers, pools and caller. Its books are closed after this turn's answers have gone out, if
+    /// only a few calls wait for that.
     pub(crate) fn end_call(&mut self, key: Key) {
         self.leave_endpoint(key, Some(Reason::CANCEL));
         self.drop_messages(key, Way::ToEndpoint);
@@ -149,16 +154,35 @@ impl Core {
             self.mark_dirty(down.conn);
             self.close_if_drained(down.conn);
         }
-        self.record(key);
         let Some(call) = self.calls.get_mut(key) else { return };
         self.counters.calls_ended += 1;
         self.pool.sub(call.charged);
-        let (caller, program) = (call.caller, call.program);
+        let caller = call.caller;
         self.callers.get_mut(caller).pool.sub(call.charged);
         self.callers.get_mut(caller).grown.sub(call.grown);
-        call.clear();
-        self.calls.remove(key);
+        self.calls.retire(key);
         self.callers.end_call(caller);
+        if self.over.len() < OVER_MAX {
+            self.over.push(key.index);
+        } else {
+            self.close_book(key.index);
+        }
+    }
+
+    /// Closes the books of calls that have ended in this turn.
+    pub(crate) fn close_books(&mut self) {
+        while let Some(index) = self.over.pop() {
+            self.close_book(index);
+        }
+    }
+
+    /// Statistics, log, slot, program.
+    fn close_book(&mut self, index: u32) {
+        self.record(index);
+        let Some(call) = self.calls.retired(index) else { return };
+        let program = call.program;
+        call.clear();
+        self.calls.release(index);
         if let Some(generation) = self.generations.get_mut(usize::from(program)).and_then(Option::as_mut) {
             generation.calls -= 1;
         }
@@ -166,8 +190,8 @@ impl Core {
     }
 
     /// Statistics and log lines of a finished call.
-    fn record(&mut self, key: Key) {
-        let Some(call) = self.calls.get_mut(key) else { return };
+    fn record(&mut self, index: u32) {
+        let Some(call) = self.calls.retired(index) else { return };
         let Some(generation) = self.generations.get_mut(usize::from(call.program)).and_then(Option::as_mut)
         else {
             return;

@@ -87,6 +87,7 @@ impl<T: Transport, O: Offload> Shard<T, O> {
         let core = &mut self.core;
         transport.publish_load(u32::try_from(core.calls.len()).unwrap_or(u32::MAX));
         transport.flush();
+        core.close_books();
         core.log.flush(now);
         let mut until = core.wheel.next();
         let mut sooner = |at: Instant| until = Some(until.map_or(at, |u| u.min(at)));
@@ -182,6 +183,7 @@ impl<T: Transport, O: Offload> Shard<T, O> {
         self.core.drain();
         self.flush(transport);
         transport.flush();
+        self.core.close_books();
     }
 
     /// A drain is over: no call and no caller's connection is left.

@@ -45,15 +45,31 @@ impl<T: Default> Slab<T> {
 
     /// Ends a use. The value stays for the next user: the caller has cleared it.
     pub(crate) fn remove(&mut self, key: Key) {
-        if let Some(slot) = self.slots.get_mut(key.index as usize)
-            && slot.is_used
-            && slot.generation == key.generation
-        {
+        if self.retire(key) {
+            self.release(key.index);
+        }
+    }
+
+    /// Ends a use, and keeps the slot from others until [`Self::release`]. False if it had ended before.
+    pub(crate) fn retire(&mut self, key: Key) -> bool {
+        let Some(slot) = self.slots.get_mut(key.index as usize) else { return false };
+        let is_live = slot.is_used && slot.generation == key.generation;
+        if is_live {
             slot.is_used = false;
             slot.generation = slot.generation.wrapping_add(1);
-            self.free.push(key.index);
             self.used -= 1;
         }
+        is_live
+    }
+
+    /// The value of a retired slot.
+    pub(crate) fn retired(&mut self, index: u32) -> Option<&mut T> {
+        self.slots.get_mut(index as usize).filter(|slot| !slot.is_used).map(|slot| &mut slot.value)
+    }
+
+    /// A retired slot is free for its next user. Once only.
+    pub(crate) fn release(&mut self, index: u32) {
+        self.free.push(index);
     }
 
     pub(crate) fn get(&self, key: Key) -> Option<&T> {

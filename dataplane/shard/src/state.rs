@@ -84,6 +84,8 @@ pub(crate) struct Core {
     /// By the transport's slot: which of its users, and our connection.
     by_id: Vec<(u32, Key)>,
     pub(crate) calls: Slab<Call>,
+    /// Slots of calls that have ended in this turn and whose books are still open.
+    pub(crate) over: Vec<u32>,
     pub(crate) next_call: u64,
     pub(crate) callers: Callers,
     pub(crate) endpoints: Vec<Endpoint>,
@@ -142,6 +144,7 @@ impl Core {
             conns: Slab::new(),
             by_id: Vec::new(),
             calls: Slab::new(),
+            over: Vec::new(),
             next_call: 0,
             callers: Callers::new(&limits),
             endpoints: Vec::new(),
