@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """The load by which `scripts/pgo.sh` has the compiler learn what is hot: several backends, chains and message sizes.
 
-Usage: benches/train.py DIRECTORY BACKEND…      the binaries; uring, epoll, memif
+Usage: benches/train.py [--for SECONDS] DIRECTORY BACKEND…      where the binaries are; uring, epoll, memif
 
-Takes about ten seconds a backend. Nothing is measured.
+Each of five loads runs for two seconds over each backend, and through two nodes with seals between them. Nothing is
+measured.
 """
 
+import argparse
 import signal
 import subprocess
 import sys
@@ -16,7 +18,6 @@ ELEMENTS = (
     'Metrics - RateLimit(100000000/s) - Timeout(10s) - Firewall(call.metadata["x-user"], deny: ["mallory"], absent: true)'
     ' - LoadBalancing - Logging(to: "/dev/null") - Compression - FaultInjection(0)'
 )
-SECONDS = "2s"
 # Connections, streams, bytes, metadata.
 SHAPES = [
     (16, 8, 32, []),
@@ -42,12 +43,12 @@ def node(binaries, here, name, rules, config, listen, backend):
     sys.exit("".join(said))
 
 
-def run(binaries, begin, load):
+def run(binaries, seconds, begin, load):
     """Calls of every shape, each through new nodes. They end in good order: only then a program writes its profile."""
     for conns, streams, size, metadata in SHAPES:
         nodes = begin()
         command = [binaries / "pktgen", "call", "--method", "/train.Train/Call", "--conns", str(conns), "--streams", str(streams)]
-        command += ["--size", str(size), "--for", SECONDS, "--warm-up", "0s", "--wait", "10s", "--quiet", "--core", "1", *load]
+        command += ["--size", str(size), "--for", f"{int(seconds * 1000)}ms", "--warm-up", "0s", "--wait", "10s", "--quiet", "--core", "1", *load]
         done = subprocess.run([*command, *(word for one in metadata for word in ("-H", one))], timeout=60)
         for process in nodes:
             process.send_signal(signal.SIGTERM)
@@ -56,11 +57,16 @@ def run(binaries, begin, load):
 
 
 def main():
-    binaries, backends = Path(sys.argv[1]), sys.argv[2:]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--for", dest="seconds", type=float, default=2.0, help="seconds of each load")
+    parser.add_argument("binaries", type=Path)
+    parser.add_argument("backends", nargs="+", choices=["uring", "epoll", "memif"])
+    args = parser.parse_args()
+    binaries = args.binaries
     rules = "service client\nservice server {{ endpoints: [\"{}\"] }}\nclient -> server: {}\n"
     with tempfile.TemporaryDirectory(prefix="train-") as here:
         here = Path(here)
-        for backend in backends:
+        for backend in args.backends:
             if backend == "memif":
                 listen, echo = "10.7.0.2:15001", "10.8.0.3:50051"
                 device = "net_memif{},role={},socket-abstract=no,socket=" + str(here) + "/{}.sock"
@@ -73,7 +79,7 @@ def main():
                 listen, echo, config, load = "127.0.0.1:15301", "127.0.0.1:15302", "", ["--backend", backend]
             kernel = "auto" if backend == "memif" else backend
             begin = lambda: [node(binaries, here, "node", rules.format(echo, ELEMENTS), config, listen, kernel)]  # noqa: B023, E731
-            run(binaries, begin, [*load, "--echo", echo, "--to", listen])
+            run(binaries, args.seconds, begin, [*load, "--echo", echo, "--to", listen])
         # Two nodes, sealed between them.
         (here / "keys").write_text(f"1 {'5a' * 32}\n")
         (here / "keys").chmod(0o600)
@@ -84,7 +90,7 @@ def main():
             node(binaries, here, "callee", callee, keys, "127.0.0.1:15303", "auto"),
             node(binaries, here, "caller", caller, keys, "127.0.0.1:15301", "auto"),
         ]
-        run(binaries, begin, ["--echo", "127.0.0.1:15302", "--to", "127.0.0.1:15301"])
+        run(binaries, args.seconds, begin, ["--echo", "127.0.0.1:15302", "--to", "127.0.0.1:15301"])
 
 
 if __name__ == "__main__":

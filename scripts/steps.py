@@ -163,6 +163,8 @@ def dpdk(_):
         and build(_)
         and run(ports, 600, {"TOWPATH_BIN": built("towpath")})
         and run([sys.executable, "tests/interop/lab.py"], 300, {"TOWPATH_BIN": built("towpath")})
+        # What scripts/pgo.sh learns from: every chain and backend of it carries calls.
+        and run([sys.executable, "benches/train.py", "--for", "0.1", str(Path(built("towpath")).parent), "uring", "epoll", "memif"], 120)
     )
 
 

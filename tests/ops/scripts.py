@@ -216,6 +216,19 @@ class Scripts(unittest.TestCase):
             self.assertIn("--dry-run", said)
             self.refused("no command nonsense", name, "nonsense")
 
+    def test_a_production_build_can_be_looked_at_before_it_is_made(self):
+        target = self.root / "target"
+        env = dict(os.environ, CARGO_TARGET_DIR=str(target))
+        command = [ROOT / "scripts/pgo.sh", "-n", "--features", "dpdk"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        steps = [line for line in done.stderr.splitlines() if "cargo build" in line or "train.py" in line]
+        self.assertEqual(len(steps), 3, done.stderr)
+        for step, words in zip(steps, ("-Cprofile-generate=", "train.py", "-Cprofile-use=")):
+            self.assertIn(words, step)
+            self.assertTrue("train.py" in step or "--features dpdk" in step, step)
+        self.assertFalse(target.exists())
+
     def test_shellcheck_finds_nothing(self):
         if not shutil.which("shellcheck"):
             self.skipTest("apt-get install shellcheck")
