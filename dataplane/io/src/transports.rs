@@ -220,8 +220,8 @@ impl Transports {
     fn spin(&mut self, from: Instant, until: Option<Instant>, waker: &Waker) -> bool {
         let mut now = from;
         while now.since_ns(from) < SPIN_NS && until.is_none_or(|until| now < until) && !waker.is_pending() {
+            core::hint::spin_loop();
             for _ in 0..LOOKS_PER_CLOCK {
-                core::hint::spin_loop();
                 if self.has_news() {
                     return true;
                 }
