@@ -1,6 +1,6 @@
 #!/bin/sh
 # Builds towpath and pktgen for production: twice, and the second time the compiler knows from a minute's load what is
-# hot. A call then costs a fifth less CPU. Takes some ten minutes; what it builds is in target/pgo/bin.
+# hot. A call then costs 10 to 20 % less CPU. Takes some ten minutes; what it builds is in target/pgo/bin.
 #   scripts/pgo.sh [--features dpdk]      what cargo build takes; with DPDK, as root, memif is part of the load
 # -n, --dry-run prints only. Needs rustup's llvm-tools, which it adds, and python3.
 set -eu

@@ -394,10 +394,11 @@ impl Transport for Transports {
     }
 
     fn flush(&mut self) {
-        self.sockets.flush();
+        // First those whose peers are the nearest.
         for port in &mut self.ports {
             any!(&mut port.stack, stack => stack.send_all(self.now.get()));
         }
+        self.sockets.flush();
     }
 
     fn wait(&mut self, until: Option<Instant>) {
