@@ -12,8 +12,8 @@ use crate::state::{Core, Timer};
 use crate::stats::latency_bucket;
 use crate::{AccessRecord, AccessWhen};
 
-/// Calls of a turn whose books wait for its flush: one caller's answer should not wait for a line of log. With more of
-/// them their bytes would be out of the cache by then.
+/// Calls whose books wait for the turn's flush: one caller's answer should not wait for a line of log. With more of them
+/// their bytes would be out of the cache by then.
 const OVER_MAX: usize = 4;
 
 /// What becomes of the part of an answer that has come and not gone when its call ends otherwise.
@@ -127,8 +127,8 @@ impl Core {
         self.end_call(key);
     }
 
-    /// The call is over for its peers, pools and caller. Its books are closed after this turn's answers have gone out, if
-    /// only a few calls wait for that.
+    /// The call is over for its peers, pools and caller. Its books are closed after this turn's answers have gone out, or
+    /// when a few more have ended.
     pub(crate) fn end_call(&mut self, key: Key) {
         self.leave_endpoint(key, Some(Reason::CANCEL));
         self.drop_messages(key, Way::ToEndpoint);
@@ -162,18 +162,17 @@ impl Core {
         self.callers.get_mut(caller).grown.sub(call.grown);
         self.calls.retire(key);
         self.callers.end_call(caller);
-        if self.over.len() < OVER_MAX {
-            self.over.push(key.index);
-        } else {
-            self.close_book(key.index);
+        if self.over.len() >= OVER_MAX {
+            self.close_books();
         }
+        self.over.push(key.index);
     }
 
-    /// Closes the books of calls that have ended in this turn.
+    /// Closes the books of calls that have ended, in their order.
     pub(crate) fn close_books(&mut self) {
-        while let Some(index) = self.over.pop() {
-            self.close_book(index);
-        }
+        let mut over = core::mem::take(&mut self.over);
+        over.drain(..).for_each(|index| self.close_book(index));
+        self.over = over;
     }
 
     /// Statistics, log, slot, program.
