@@ -1,6 +1,7 @@
 //! A shard, a transport made of byte queues, and HTTP/2 peers that do what a test says.
 
-use alloc::{boxed::Box, collections::BTreeMap, string::ToString, sync::Arc, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, rc::Rc, string::ToString, sync::Arc, vec, vec::Vec};
+use core::cell::RefCell;
 use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use abi::{Addr, CallView, Chain, Entry, MethodMatch, Plan, Program, Route, Routes, ServiceIdx, Verdict};
@@ -25,10 +26,13 @@ impl Chain for Forwards {
     }
 }
 
-struct Silent;
+/// Keeps the numbers of the calls it is told of.
+struct Numbers(Rc<RefCell<Vec<u64>>>);
 
-impl Log for Silent {
-    fn access(&mut self, _: u16, _: &AccessRecord<'_>) {}
+impl Log for Numbers {
+    fn access(&mut self, _: u16, record: &AccessRecord<'_>) {
+        self.0.borrow_mut().push(record.id);
+    }
     fn element(&mut self, _: &ElementRecord<'_>) {}
     fn notice(&mut self, _: &Notice<'_>) {}
     fn flush(&mut self, _: Instant) {}
@@ -149,6 +153,8 @@ pub(super) struct Rig {
     queues: Queues,
     /// Streams the endpoint allows on a connection.
     streams_max: u32,
+    /// Calls of the access log.
+    pub(super) logged: Rc<RefCell<Vec<u64>>>,
 }
 
 fn list(fields: &[(&str, &str)]) -> Headers {
@@ -198,10 +204,11 @@ impl Rig {
             limits,
             seed: 1,
             clock: || Instant(0),
-            access: AccessWhen::Never,
+            access: AccessWhen::Always,
         };
-        let shard = Shard::new(setup, NoJobs, Box::new(Silent));
-        Self { shard, queues: Queues { now: 1_000_000_000, ..Queues::default() }, streams_max }
+        let logged = Rc::default();
+        let shard = Shard::new(setup, NoJobs, Box::new(Numbers(Rc::clone(&logged))));
+        Self { shard, queues: Queues { now: 1_000_000_000, ..Queues::default() }, streams_max, logged }
     }
 
     /// Turns until nothing is left to do, and a millisecond passes.
@@ -281,9 +288,15 @@ impl Rig {
 
     /// The endpoint answers its oldest request on this connection.
     pub(super) fn answer(&mut self, endpoint: &mut End) {
-        let stream = endpoint.requests.remove(0);
+        self.answer_at_once(endpoint, 1);
+    }
+
+    /// The same with so many of them, in bytes that arrive together.
+    pub(super) fn answer_at_once(&mut self, endpoint: &mut End, count: usize) {
         let answer = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "0")];
-        endpoint.h2.send_headers(stream, &list(&answer), true);
+        for stream in endpoint.requests.drain(..count) {
+            endpoint.h2.send_headers(stream, &list(&answer), true);
+        }
         self.exchange(endpoint);
     }
 
