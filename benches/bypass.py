@@ -4,6 +4,7 @@
     cargo build --release --features dpdk
     python3 benches/bypass.py                 about five minutes
     python3 benches/bypass.py --runs 7 --for 3
+    python3 benches/bypass.py --target target/pgo/bin         the production build, see scripts/pgo.sh
 
 The node has core 0 for itself; one thread on core 1 is client and backend (`pktgen call --echo`), so that nobody's
 wake-ups are measured. Over memif the node has two ports, one towards the client and one towards the backend, each
