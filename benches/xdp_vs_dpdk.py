@@ -121,13 +121,14 @@ def main():
     if not Path(args.pktgen).exists():
         sys.exit(f"{args.pktgen} is missing: cargo build --release --features dpdk")
     results = {}
-    pair = Pair()
-    try:
-        for mode in (mode for mode in args.modes if mode != "calls"):
-            results[mode] = part(pair, mode, args)
-            show(mode, args.size, results[mode])
-    finally:
-        pair.close()
+    if returned := [mode for mode in args.modes if mode != "calls"]:
+        pair = Pair()
+        try:
+            for mode in returned:
+                results[mode] = part(pair, mode, args)
+                show(mode, args.size, results[mode])
+        finally:
+            pair.close()
     if "calls" in args.modes:
         results["calls"] = calls(args)
     if args.json:

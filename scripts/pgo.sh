@@ -2,7 +2,7 @@
 # Builds towpath and pktgen for production: twice, and the second time the compiler knows from a minute's load what is
 # hot. A call then costs 10 to 20 % less CPU. Takes some ten minutes; what it builds is in target/pgo/bin.
 #   scripts/pgo.sh [--features dpdk]      what cargo build takes; with DPDK, as root, memif is part of the load
-# -n, --dry-run prints only. Needs rustup's llvm-tools, which it adds, and python3.
+# -n, --dry-run prints only. Needs two cores, python3 and rustup's llvm-tools, which it adds.
 set -eu
 . "${0%/*}/lib.sh"
 cd "${0%/*}/.."
