@@ -3,7 +3,7 @@
 
 Usage: benches/offload.py [--seconds S] [--json FILE]
 
-Builds `elements/offload/examples/provider.rs` with the feature `dpdk` and needs Debian's package `dpdk` for
+Builds `elements/offload/examples/provider.rs` with the feature `dpdk` and needs Debian's package `dpdk-dev` for
 dpdk-test-compress-perf and dpdk-test-crypto-perf. What is compared: operations a second of one core, from a
 `Vec<u8>` to a `Vec<u8>` (gzip's checksum, envelope, associated data of 83 bytes) through the queue a shard
 uses, against the tools, which hand the same buffers to the device again and again. The CPU's own provider stands

@@ -214,6 +214,13 @@ struct towpath_aead_private {
 };
 #define TOWPATH_AEAD_AT (sizeof(struct rte_crypto_op) + sizeof(struct rte_crypto_sym_op))
 static const size_t K_AEAD_PRIVATE = sizeof(struct towpath_aead_private);
+#define K_OP_SYM(field) (offsetof(struct rte_crypto_op, sym) + offsetof(struct rte_crypto_sym_op, field))
+static const size_t K_OP_STATUS = offsetof(struct rte_crypto_op, status);
+static const size_t K_OP_SRC = K_OP_SYM(m_src);
+static const size_t K_OP_DST = K_OP_SYM(m_dst);
+static const size_t K_OP_SESSION = K_OP_SYM(session);
+static const size_t K_OP_AEAD_LEN = K_OP_SYM(aead.data.length);
+static const uint8_t K_NOT_PROCESSED = RTE_CRYPTO_OP_STATUS_NOT_PROCESSED;
 static const size_t K_AEAD_AAD_MAX = TOWPATH_AAD_MAX;
 static const size_t K_AEAD_IV_LEN = TOWPATH_IV_LEN;
 static const size_t K_AEAD_TAG_LEN = TOWPATH_TAG_LEN;
@@ -246,6 +253,7 @@ static inline struct towpath_aead_private *towpath_aead_init(struct rte_crypto_o
 	struct towpath_aead_private *own =
 		rte_crypto_op_ctod_offset(op, struct towpath_aead_private *, TOWPATH_AEAD_AT);
 	own->slot = slot;
+	op->sess_type = RTE_CRYPTO_OP_WITH_SESSION;
 	op->sym->aead.data.offset = 0;
 	op->sym->aead.digest.data = own->tag;
 	op->sym->aead.digest.phys_addr = rte_crypto_op_ctophys_offset(
@@ -254,16 +262,6 @@ static inline struct towpath_aead_private *towpath_aead_init(struct rte_crypto_o
 	op->sym->aead.aad.phys_addr = rte_crypto_op_ctophys_offset(
 		op, TOWPATH_AEAD_AT + offsetof(struct towpath_aead_private, aad));
 	return own;
-}
-
-/* `to`: NULL in place. */
-static inline void towpath_aead_fill(struct rte_crypto_op *op, void *session, struct rte_mbuf *from, struct rte_mbuf *to,
-				     uint32_t len) {
-	rte_crypto_op_attach_sym_session(op, session);
-	op->status = RTE_CRYPTO_OP_STATUS_NOT_PROCESSED;
-	op->sym->m_src = from;
-	op->sym->m_dst = to;
-	op->sym->aead.data.length = len;
 }
 
 static inline int towpath_aead_is_untouched(const struct rte_crypto_op *op) {

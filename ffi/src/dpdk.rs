@@ -20,7 +20,7 @@ mod segments;
 mod setup;
 mod stats;
 
-pub use accel::{AcceleratorOptions, BURST_MAX, Refusal};
+pub use accel::{AcceleratorOptions, BURST_MAX, Buffers, Refusal};
 pub use compress::{CompressJob, CompressOutcome, CompressQueue, Compressed, Compressor, Direction};
 pub use crypto::{AAD_MAX, Cipher, CryptoQueue, IV_LEN, SealJob, SealOutcome, Sealed, SessionId, TAG_LEN};
 pub use drivers::{Driver, drivers, is_pci};

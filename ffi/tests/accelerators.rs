@@ -5,9 +5,9 @@
 use std::io::{Read, Write};
 
 use dpdk_sys::{
-    AcceleratorOptions, Cipher, CompressJob, CompressOutcome, CompressQueue, Compressed, Compressor,
-    CryptoQueue, Direction, Eal, IV_LEN, Memory, Options, Refusal, SealJob, SealOutcome, Sealed, SessionId,
-    TAG_LEN, pools,
+    AcceleratorOptions, Buffers, Cipher, CompressJob, CompressOutcome, CompressQueue, Compressor,
+    CryptoQueue, Direction, Eal, IV_LEN, Memory, Options, Refusal, SealJob, SealOutcome, SessionId, TAG_LEN,
+    pools,
 };
 
 fn eal() -> Eal {
@@ -34,40 +34,69 @@ fn messages() -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A message's number travels with it.
-type Deflated = Compressed<usize>;
+/// What travels with a job: its vectors and its number.
+#[derive(Debug, Default)]
+struct Message {
+    input: Vec<u8>,
+    output: Vec<u8>,
+    number: usize,
+}
+
+impl Buffers for Message {
+    fn buffers(&mut self) -> (&mut Vec<u8>, &mut Vec<u8>) {
+        (&mut self.input, &mut self.output)
+    }
+}
+
+/// What came back.
+struct Was<O> {
+    input: Vec<u8>,
+    output: Vec<u8>,
+    number: usize,
+    outcome: O,
+}
+
+fn was<O>(message: Message, outcome: O) -> Was<O> {
+    let Message { input, output, number } = message;
+    Was { input, output, number, outcome }
+}
+
+type Deflated = Was<CompressOutcome>;
+type WasSealed = Was<SealOutcome>;
 
 struct ToDeflate {
     direction: Direction,
-    input: Vec<u8>,
-    output: Vec<u8>,
+    message: Message,
     room: usize,
-    with: usize,
 }
 
 impl ToDeflate {
-    fn stage(&mut self, queue: &mut CompressQueue<usize>) -> Result<(), Refusal> {
-        let Self { direction, ref mut input, ref mut output, room, with } = *self;
-        let body = 2..input.len() - 1;
-        queue.stage(CompressJob { direction, input, body, output, room, with })
+    fn stage(&mut self, queue: &mut CompressQueue<Message>) -> Result<(), Refusal> {
+        let Self { direction, room, .. } = *self;
+        let body = 2..self.message.input.len() - 1;
+        let with = std::mem::take(&mut self.message);
+        queue.stage(CompressJob { direction, body, room, with }).map_err(|(why, with)| {
+            self.message = with;
+            why
+        })
     }
 }
 
 /// Every job's result, in the order of numbers.
-fn compress_all(queue: &mut CompressQueue<usize>, jobs: Vec<ToDeflate>) -> Vec<Deflated> {
+fn compress_all(queue: &mut CompressQueue<Message>, jobs: Vec<ToDeflate>) -> Vec<Deflated> {
     let (count, mut done) = (jobs.len(), Vec::new());
     for mut job in jobs {
         job.stage(queue).unwrap();
     }
     for _ in 0..1_000_000 {
         queue.flush();
-        queue.poll(|one| done.push(one));
+        queue.poll(|one| done.push(was(one.with, one.outcome)));
         if done.len() == count {
             break;
         }
     }
     assert_eq!((done.len(), queue.jobs()), (count, 0));
-    done.sort_by_key(|done| done.with);
+    done.sort_by_key(|done| done.number);
     done
 }
 
@@ -104,7 +133,8 @@ fn accelerators_agree_with_other_implementations_and_give_buffers_back() {
         ("compress_nothing0", "no driver is named compress_nothing"),
         ("net_null5", "not a compression device"),
     ] {
-        let error = Compressor::<()>::open(eal, device, AcceleratorOptions::default(), None).unwrap_err();
+        let error =
+            Compressor::<Message>::open(eal, device, AcceleratorOptions::default(), None).unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
     }
     for (device, says) in [
@@ -112,7 +142,7 @@ fn accelerators_agree_with_other_implementations_and_give_buffers_back() {
         ("crypto_scheduler2,worker=crypto_aesni_gcm0", "needs a mode"),
         ("crypto_scheduler3,worker=crypto_none0,mode=round-robin", "no driver is named crypto_none"),
     ] {
-        let error = Cipher::<()>::open(eal, device, AcceleratorOptions::default(), 8).unwrap_err();
+        let error = Cipher::<Message>::open(eal, device, AcceleratorOptions::default(), 8).unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
     }
 }
@@ -121,12 +151,13 @@ fn deflate(eal: Eal, device: &str, copies: bool) {
     let options = AcceleratorOptions { queues: 2, depth: 64, copies };
     let mut open = Compressor::open(eal, device, options, Some(1)).unwrap_or_else(|error| panic!("{error}"));
     let mut queue = open.queue(1).unwrap();
-    let again = Compressor::<()>::open(eal, device, options, None).unwrap_err();
+    let again = Compressor::<Message>::open(eal, device, options, None).unwrap_err();
     assert!(again.to_string().contains("open already"), "{again}");
     let messages = messages();
-    let job = |direction, bytes: &[u8], room: usize, with: usize| {
+    let job = |direction, bytes: &[u8], room: usize, number: usize| {
         // Among other bytes, on both sides.
-        ToDeflate { direction, input: [b"<<", bytes, b">"].concat(), output: b"kept".to_vec(), room, with }
+        let (input, output) = ([b"<<", bytes, b">"].concat(), b"kept".to_vec());
+        ToDeflate { direction, message: Message { input, output, number }, room }
     };
     let result = |done: &Deflated| done.output.strip_prefix(b"kept").unwrap().to_vec();
     let is_chained = device == "compress_isal0";
@@ -172,7 +203,7 @@ fn deflate(eal: Eal, device: &str, copies: bool) {
     for (bytes, why) in [(&b""[..], Refusal::Unfit), (&vec![0; 8 << 20], Refusal::Unfit)] {
         let mut odd = job(Direction::Compress, bytes, 100, 7);
         assert_eq!(odd.stage(&mut queue), Err(why));
-        assert_eq!((odd.input.len(), &odd.output[..]), (bytes.len() + 3, &b"kept"[..]));
+        assert_eq!((odd.message.input.len(), &odd.message.output[..]), (bytes.len() + 3, &b"kept"[..]));
     }
     for at in 0..64 {
         job(Direction::Compress, &messages[4], 60_000, at).stage(&mut queue).unwrap();
@@ -183,7 +214,7 @@ fn deflate(eal: Eal, device: &str, copies: bool) {
 
     // Given up at the device: copies come out, once, and what comes back later is nobody's.
     let mut given_up = Vec::new();
-    queue.abandon(|one| given_up.push(one));
+    queue.abandon(|one| given_up.push(was(one.with, one.outcome)));
     assert_eq!((given_up.len(), queue.jobs()), (64, 0));
     assert!(given_up.iter().all(|one| one.outcome == CompressOutcome::Abandoned && one.output == b"kept"));
     assert!(given_up.iter().all(|one| one.input[2..2 + messages[4].len()] == messages[4][..]));
@@ -199,9 +230,7 @@ fn deflate(eal: Eal, device: &str, copies: bool) {
 
 struct ToSeal {
     session: SessionId,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    with: usize,
+    message: Message,
     /// The nonce's bytes.
     iv: u8,
     aad: [u8; 9],
@@ -209,41 +238,34 @@ struct ToSeal {
 
 impl ToSeal {
     /// With so much of the associated data.
-    fn stage<const N: usize>(&mut self, queue: &mut CryptoQueue<usize>) -> Result<(), Refusal> {
-        let Self { session, ref mut input, ref mut output, with, iv, aad } = *self;
-        queue.stage(SealJob { session, input, start: 3, output, with }, |to, room: &mut [u8; N]| {
+    fn stage<const N: usize>(&mut self, queue: &mut CryptoQueue<Message>) -> Result<(), Refusal> {
+        let Self { session, iv, aad, .. } = *self;
+        let with = std::mem::take(&mut self.message);
+        let staged = queue.stage(SealJob { session, start: 3, with }, |_, to, room: &mut [u8; N]| {
             *to = [iv; IV_LEN];
             room.copy_from_slice(&aad[..N]);
+        });
+        staged.map_err(|(why, with)| {
+            self.message = with;
+            why
         })
     }
 }
 
-struct WasSealed {
-    input: Vec<u8>,
-    output: Vec<u8>,
-    with: usize,
-    outcome: SealOutcome,
-}
-
-fn kept(one: Sealed<'_, usize>) -> WasSealed {
-    let (input, output) = (std::mem::take(one.input), std::mem::take(one.output));
-    WasSealed { input, output, with: *one.with, outcome: one.outcome }
-}
-
-fn seal_all(queue: &mut CryptoQueue<usize>, jobs: Vec<ToSeal>) -> Vec<WasSealed> {
+fn seal_all(queue: &mut CryptoQueue<Message>, jobs: Vec<ToSeal>) -> Vec<WasSealed> {
     let (count, mut done) = (jobs.len(), Vec::new());
     for mut job in jobs {
         job.stage::<9>(queue).unwrap();
     }
     for _ in 0..1_000_000 {
         queue.flush();
-        queue.poll(|one| done.push(kept(one)));
+        queue.poll(|one| done.push(was(one.with, one.outcome)));
         if done.len() == count {
             break;
         }
     }
     assert_eq!((done.len(), queue.jobs()), (count, 0));
-    done.sort_by_key(|done| done.with);
+    done.sort_by_key(|done| done.number);
     done
 }
 
@@ -251,9 +273,10 @@ fn aes_gcm(eal: Eal, device: &str, copies: bool) {
     let options = AcceleratorOptions { queues: 1, depth: 64, copies };
     let mut open = Cipher::open(eal, device, options, 8).unwrap_or_else(|error| panic!("{error}"));
     let mut queue = open.queue(0).unwrap();
-    let job = |session: SessionId, bytes: &[u8], with: usize| {
+    let job = |session: SessionId, bytes: &[u8], number: usize| {
         let (input, output) = ([b"<<<", bytes].concat(), b"kept".to_vec());
-        ToSeal { session, input, output, with, iv: with.try_into().unwrap(), aad: *b"/pkg.S/M!" }
+        let (message, iv) = (Message { input, output, number }, number.try_into().unwrap());
+        ToSeal { session, message, iv, aad: *b"/pkg.S/M!" }
     };
     let result = |done: &WasSealed| done.output.strip_prefix(b"kept").unwrap().to_vec();
 
@@ -287,8 +310,8 @@ fn aes_gcm(eal: Eal, device: &str, copies: bool) {
         }
         // Of the last ones one byte of the text, of the tag, of the associated data and of the nonce is wrong.
         let last = jobs.len() - 1;
-        jobs[last].input[6] ^= 1;
-        *jobs[last - 1].input.last_mut().unwrap() ^= 1;
+        jobs[last].message.input[6] ^= 1;
+        *jobs[last - 1].message.input.last_mut().unwrap() ^= 1;
         jobs[last - 2].aad[8] ^= 1;
         jobs[last - 3].iv ^= 0x80;
         for (at, opened) in seal_all(&mut queue, jobs).iter().enumerate() {
@@ -310,7 +333,7 @@ fn aes_gcm(eal: Eal, device: &str, copies: bool) {
     let open = queue.session(&[1; 16], false, 0).unwrap();
     let mut short = job(open, &[0; 5], 1);
     assert_eq!(short.stage::<0>(&mut queue), Err(Refusal::Unfit));
-    assert_eq!((short.input.len(), &short.output[..]), (8, &b"kept"[..]));
+    assert_eq!((short.message.input.len(), &short.message.output[..]), (8, &b"kept"[..]));
     assert_eq!(job(open, &[0; 50], 2).stage::<4>(&mut queue), Err(Refusal::Unfit));
     assert_eq!(job(open, &vec![0; 8 << 20], 2).stage::<0>(&mut queue), Err(Refusal::Unfit));
     assert!(queue.end_session(open));
@@ -326,7 +349,7 @@ fn aes_gcm(eal: Eal, device: &str, copies: bool) {
     assert_eq!(job(seal, &messages[4], 64).stage::<0>(&mut queue), Err(Refusal::Full));
     assert!(queue.flush() >= 32);
     let mut given_up = Vec::new();
-    queue.abandon(|one| given_up.push(kept(one)));
+    queue.abandon(|one| given_up.push(was(one.with, one.outcome)));
     assert_eq!((given_up.len(), queue.jobs()), (64, 0));
     assert!(given_up.iter().all(|one| one.outcome == SealOutcome::Abandoned && one.output == b"kept"));
     assert!(given_up.iter().all(|one| one.input[3..] == messages[4][..]));
@@ -341,11 +364,11 @@ fn aes_gcm(eal: Eal, device: &str, copies: bool) {
 }
 
 /// The one job that is staged.
-fn drain(queue: &mut CryptoQueue<usize>) -> Vec<WasSealed> {
+fn drain(queue: &mut CryptoQueue<Message>) -> Vec<WasSealed> {
     let mut done = Vec::new();
     for _ in 0..1_000_000 {
         queue.flush();
-        queue.poll(|one| done.push(kept(one)));
+        queue.poll(|one| done.push(was(one.with, one.outcome)));
         if queue.jobs() == 0 {
             break;
         }

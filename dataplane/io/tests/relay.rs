@@ -25,7 +25,7 @@ use rig::{config, loopback, pattern, skip};
 struct NoJobs;
 
 impl Offload for NoJobs {
-    fn submit(&mut self, _: &mut Burst<Job>) -> usize {
+    fn submit(&mut self, _: &mut Burst<Box<Job>>) -> usize {
         0
     }
 

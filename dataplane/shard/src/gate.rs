@@ -6,7 +6,7 @@
 //! Invariant: what stands in a pipe's `buf` has left its handler; another attempt sends just that.
 
 use abi::{Encoding, Entry, Flag, Plan, Reject, Spill, Status, Suspend, Unreadable, Verdict};
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use wire::{Headers, Token};
 
 use crate::body::Way;
@@ -370,17 +370,25 @@ impl Core {
         let key = JobKey { call: key.index, generation: key.generation, is_request: way == Way::ToEndpoint };
         let is_small = input.len() <= SMALL_JOB_BYTES;
         let queue = if is_small { &mut self.jobs } else { &mut self.large_jobs };
-        queue.push(Job { key, work, input, output });
+        let job = Job { key, work, input, output };
+        queue.push(match self.spare_jobs.pop() {
+            Some(mut spare) => {
+                *spare = job;
+                spare
+            }
+            None => Box::new(job),
+        });
     }
 
     /// Moves queued jobs to a burst; those whose call has ended are forgotten.
-    pub(crate) fn take_jobs(&mut self, large: bool, to: &mut crate::Burst<Job>) {
+    pub(crate) fn take_jobs(&mut self, large: bool, to: &mut crate::Burst<Box<Job>>) {
         let queue = if large { &mut self.large_jobs } else { &mut self.jobs };
-        for job in queue.drain(..) {
+        for mut job in queue.drain(..) {
             let key = Key { index: job.key.call, generation: job.key.generation };
             if self.calls.get(key).is_none() {
-                self.buffers.give(job.input);
-                self.buffers.give(job.output);
+                self.buffers.give(core::mem::take(&mut job.input));
+                self.buffers.give(core::mem::take(&mut job.output));
+                self.spare_jobs.push(job);
             } else if let Err(job) = to.push(job) {
                 self.later_jobs.push(job);
             }
@@ -390,10 +398,10 @@ impl Core {
 
     /// An offload job is done. If its call has ended meanwhile, its buffers are all that is left of it.
     pub(crate) fn on_done(&mut self, done: Done) {
-        let Done { job, result } = done;
+        let Done { mut job, result } = done;
         let key = Key { index: job.key.call, generation: job.key.generation };
         let way = if job.key.is_request { Way::ToEndpoint } else { Way::ToCaller };
-        let (mut input, mut output) = (job.input, job.output);
+        let (mut input, mut output) = (core::mem::take(&mut job.input), core::mem::take(&mut job.output));
         let pipe = match self.calls.get_mut(key) {
             Some(call) if way == Way::ToEndpoint => Some(&mut call.to_endpoint),
             Some(call) => Some(&mut call.to_caller),
@@ -410,6 +418,7 @@ impl Core {
         }
         self.buffers.give(input);
         self.buffers.give(output);
+        self.spare_jobs.push(job);
         let Some((result, stats, swallowed)) = finished else { return };
         self.credit(key, way, swallowed);
         self.counters.messages_compressed += stats.compressed;

@@ -1,5 +1,6 @@
 //! The queue of jobs that may run elsewhere: compression and encryption.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use abi::Encoding;
@@ -70,7 +71,8 @@ impl Seal {
     pub const GROWTH: usize = 48;
 }
 
-/// One job. The buffers travel with it and come back.
+/// One job. The buffers travel with it and come back. It goes from hand to hand in a box, for it is large, and the box
+/// is used again.
 #[derive(Debug)]
 pub struct Job {
     /// Whose.
@@ -104,7 +106,7 @@ pub enum JobError {
 #[derive(Debug)]
 pub struct Done {
     /// The job, `output` filled on success.
-    pub job: Job,
+    pub job: Box<Job>,
     /// How it went.
     pub result: Result<(), JobError>,
 }
@@ -112,7 +114,7 @@ pub struct Done {
 /// A queue of jobs.
 pub trait Offload {
     /// Takes jobs from the front of the burst; what stays did not fit.
-    fn submit(&mut self, jobs: &mut Burst<Job>) -> usize;
+    fn submit(&mut self, jobs: &mut Burst<Box<Job>>) -> usize;
 
     /// Appends completed jobs, at most `done.room()`.
     fn poll(&mut self, done: &mut Burst<Done>);

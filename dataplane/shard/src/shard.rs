@@ -35,8 +35,8 @@ pub struct Shard<T: Transport, O: Offload> {
     core: Core,
     offload: O,
     rx: Burst<Event<T::Rx>>,
-    jobs: Burst<Job>,
-    large_jobs: Burst<Job>,
+    jobs: Burst<Box<Job>>,
+    large_jobs: Burst<Box<Job>>,
     done: Burst<Done>,
     expired: Vec<Timer>,
 }

@@ -62,6 +62,9 @@ pub(crate) enum Op {
     Resume(ConnId),
 }
 
+/// Jobs in a list: their boxes are what is handed on.
+pub(crate) type Jobs = Vec<Box<Job>>;
+
 pub(crate) struct Core {
     pub(crate) now: Instant,
     pub(crate) turn: u64,
@@ -117,10 +120,12 @@ pub(crate) struct Core {
     pub(crate) held_until: Option<Instant>,
     /// Calls let through in this burst, to be sent when it has been parsed.
     pub(crate) fresh: Vec<Key>,
-    pub(crate) jobs: Vec<Job>,
-    pub(crate) large_jobs: Vec<Job>,
+    pub(crate) jobs: Jobs,
+    pub(crate) large_jobs: Jobs,
     /// Empty between calls of `take_jobs`.
-    pub(crate) later_jobs: Vec<Job>,
+    pub(crate) later_jobs: Jobs,
+    /// Boxes without a job.
+    pub(crate) spare_jobs: Jobs,
     pub(crate) is_draining: bool,
     pub(crate) sweep: crate::sweep::Sweep,
 }
@@ -170,6 +175,7 @@ impl Core {
             jobs: Vec::new(),
             large_jobs: Vec::new(),
             later_jobs: Vec::new(),
+            spare_jobs: Vec::new(),
             is_draining: false,
             sweep: crate::sweep::Sweep::default(),
             limits,

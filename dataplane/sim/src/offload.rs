@@ -34,7 +34,7 @@ pub(crate) struct OffloadView {
 #[derive(Debug)]
 pub(crate) struct SimOffload {
     rng: Rng,
-    jobs: Vec<(u64, Job)>,
+    jobs: Vec<(u64, Box<Job>)>,
     room: usize,
     late_permille: u64,
     view: OffloadView,
@@ -115,8 +115,8 @@ fn run(job: &mut Job, keys: &Keys, opened: &mut BTreeSet<[u8; CallTag::LEN]>) ->
 }
 
 impl Offload for SimOffload {
-    fn submit(&mut self, jobs: &mut Burst<Job>) -> usize {
-        let given: Vec<Job> = jobs.drain().collect();
+    fn submit(&mut self, jobs: &mut Burst<Box<Job>>) -> usize {
+        let given: Vec<_> = jobs.drain().collect();
         let mut taken = 0;
         for job in given {
             if !jobs.is_empty() || self.jobs.len() >= self.room {

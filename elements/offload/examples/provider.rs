@@ -87,10 +87,10 @@ fn queue(place: &str, what: &str) -> (Queue, Arc<QueueCounters>) {
     (queue, counters)
 }
 
-fn job(work: Work, input: Vec<u8>) -> Job {
+fn job(work: Work, input: Vec<u8>) -> Box<Job> {
     let room = 2 * input.len() + 65_536 + 1088;
     let key = JobKey { call: 0, generation: 0, is_request: true };
-    Job { key, work, input, output: Vec::with_capacity(room) }
+    Box::new(Job { key, work, input, output: Vec::with_capacity(room) })
 }
 
 fn once(queue: &mut Queue, work: Work, input: Vec<u8>) -> Vec<u8> {
@@ -109,7 +109,7 @@ fn once(queue: &mut Queue, work: Work, input: Vec<u8>) -> Vec<u8> {
 #[expect(clippy::disallowed_methods, reason = "a measuring program")]
 fn run(queue: &mut Queue, work: Work, pieces: &[Vec<u8>], how_long: Duration) -> (u64, f64) {
     let (mut burst, mut done) = (Burst::new(), Burst::new());
-    let mut idle: Vec<Job> = pieces.iter().map(|piece| job(work, piece.clone())).collect();
+    let mut idle: Vec<_> = pieces.iter().map(|piece| job(work, piece.clone())).collect();
     let begun = Instant::now();
     let mut ops = 0;
     while begun.elapsed() < how_long {

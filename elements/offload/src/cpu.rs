@@ -32,7 +32,7 @@ pub struct Cpu {
     /// Done inside `submit`, not yet polled.
     ready: VecDeque<Done>,
     turn_bytes: usize,
-    to_helper: SyncSender<Job>,
+    to_helper: SyncSender<Box<Job>>,
     from_helper: Receiver<Done>,
     at_helper: usize,
 }
@@ -47,7 +47,7 @@ impl Cpu {
     pub fn new(keys: &Arc<Keys>, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
         let counters = keys.count();
         let (bench, mut helper) = (Bench::new(keys, &counters)?, Bench::new(keys, &counters)?);
-        let (to_helper, jobs) = sync_channel::<Job>(QUEUE_JOBS);
+        let (to_helper, jobs) = sync_channel::<Box<Job>>(QUEUE_JOBS);
         // Room for every job that can be under way, so that the helper never waits for the shard.
         let (results, from_helper) = sync_channel::<Done>(2 * QUEUE_JOBS);
         thread::Builder::new().name("offload".into()).stack_size(256 << 10).spawn(move || {
@@ -85,7 +85,7 @@ impl Cpu {
     }
 
     /// Runs or queues one job, or gives it back.
-    pub(crate) fn take(&mut self, mut job: Job) -> Result<(), Job> {
+    pub(crate) fn take(&mut self, mut job: Box<Job>) -> Result<(), Box<Job>> {
         let is_small = job.input.len() <= INLINE_INPUT_BYTES;
         if is_small && self.turn_bytes + job.input.len() <= INLINE_TURN_BYTES && self.ready.len() < QUEUE_JOBS
         {
@@ -114,7 +114,7 @@ impl Cpu {
 }
 
 impl Offload for Cpu {
-    fn submit(&mut self, jobs: &mut Burst<Job>) -> usize {
+    fn submit(&mut self, jobs: &mut Burst<Box<Job>>) -> usize {
         self.begin();
         jobs.give(|job| self.take(job))
     }

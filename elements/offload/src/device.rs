@@ -12,10 +12,9 @@ mod deflate;
 
 use std::collections::VecDeque;
 
-use dpdk_sys::{AcceleratorOptions, Cipher, Compressor, Eal, Error, Memory, Options, is_pci};
-use shard::{Burst, Done, Job, JobError, JobKey, Work};
+use dpdk_sys::{AcceleratorOptions, Buffers, Cipher, Compressor, Eal, Error, Memory, Options, is_pci};
+use shard::{Burst, Done, Job, JobError, Work};
 
-use crate::queue::take_out;
 use crate::seal::Sealer;
 use aead::AeadLane;
 use deflate::DeflateLane;
@@ -136,6 +135,8 @@ pub(crate) enum Refusal {
     Unfit,
     /// The device is dead.
     Dead,
+    /// There is no device for such work.
+    Absent,
 }
 
 impl From<dpdk_sys::Refusal> for Refusal {
@@ -155,7 +156,7 @@ pub(crate) struct Outbox {
     /// Done too, when that is full.
     pub(crate) later: VecDeque<Done>,
     /// For the CPU to do, and why.
-    pub(crate) again: VecDeque<Job>,
+    pub(crate) again: VecDeque<Box<Job>>,
     /// Jobs the device failed at.
     pub(crate) failed: u64,
     /// Devices that have died since this was last looked at.
@@ -164,26 +165,9 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     #[inline]
-    fn done(&mut self, job: Job, result: Result<(), JobError>) {
+    fn done(&mut self, job: Box<Job>, result: Result<(), JobError>) {
         if let Err(one) = self.ready.push(Done { job, result }) {
             self.later.push_back(one);
-        }
-    }
-
-    /// A result whose bytes are put into it where it stands: one move less.
-    #[inline]
-    fn done_with(
-        &mut self,
-        (key, work, result): (JobKey, Work, Result<(), JobError>),
-        input: &mut Vec<u8>,
-        output: &mut Vec<u8>,
-    ) {
-        let is_ready = self.ready.room() > 0;
-        self.done(Job { key, work, input: Vec::new(), output: Vec::new() }, result);
-        let last = if is_ready { self.ready.iter_mut().next_back() } else { self.later.back_mut() };
-        if let Some(Done { job, .. }) = last {
-            job.input = core::mem::take(input);
-            job.output = core::mem::take(output);
         }
     }
 
@@ -215,6 +199,19 @@ impl Outbox {
     }
 }
 
+/// A job under way on a device, and what the lane has to remember of it.
+struct Carried<M> {
+    job: Box<Job>,
+    mark: M,
+}
+
+impl<M> Buffers for Carried<M> {
+    #[inline]
+    fn buffers(&mut self) -> (&mut Vec<u8>, &mut Vec<u8>) {
+        (&mut self.job.input, &mut self.job.output)
+    }
+}
+
 /// A shard's part of the devices.
 #[derive(Default)]
 pub struct Lanes {
@@ -231,18 +228,18 @@ impl Lanes {
         }
     }
 
-    /// Takes a job's bytes, and leaves the rest of it; or leaves all of it.
+    /// Takes a job, or gives it back as it was.
     #[inline]
     pub(crate) fn take(
         &mut self,
-        job: &mut Job,
+        job: Box<Job>,
         sealer: &mut Sealer,
         out: &mut Outbox,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), (Refusal, Box<Job>)> {
         match (&job.work, &mut self.deflate, &mut self.aead) {
-            (Work::Compress(_) | Work::Decompress(..), Some(lane), _) => lane.take(job, out),
             (Work::Seal(_) | Work::Open(_), _, Some(lane)) => lane.take(job, sealer, out),
-            _ => Err(Refusal::Unfit),
+            (Work::Compress(_) | Work::Decompress(..), Some(lane), _) => lane.take(job, out),
+            _ => Err((Refusal::Absent, job)),
         }
     }
 

@@ -110,27 +110,28 @@ impl Queue {
         self
     }
 
-    /// Gives a job's bytes to whom it belongs; leaves it as it is, and says false, if nobody has room.
+    /// Gives a job to whom it belongs; or back, if nobody has room.
     #[inline]
-    fn take(&mut self, job: &mut Job) -> bool {
+    fn take(&mut self, job: Box<Job>) -> Result<(), Box<Job>> {
         #[cfg(feature = "dpdk")]
-        if let Some(beside) = &mut self.device
-            && beside.lanes.has(&job.work)
-            && beside.placement.prefers_device(&job.work, job.input.len())
-            && beside.take(job, &mut self.cpu, &self.counters)
-        {
-            return true;
-        }
-        match self.cpu.take(take_out(job)) {
-            Ok(()) => {
-                add(&self.counters.cpu_jobs, 1);
-                true
+        let job = match &mut self.device {
+            Some(beside) if beside.placement.prefers_device(&job.work, job.input.len()) => {
+                match beside.lanes.take(job, self.cpu.sealer(), &mut beside.out) {
+                    Ok(()) => {
+                        beside.took += 1;
+                        return Ok(());
+                    }
+                    Err((why, job)) => {
+                        beside.note(why, &self.counters);
+                        job
+                    }
+                }
             }
-            Err(refused) => {
-                *job = refused;
-                false
-            }
-        }
+            _ => job,
+        };
+        self.cpu.take(job)?;
+        add(&self.counters.cpu_jobs, 1);
+        Ok(())
     }
 
     /// Collects from the device, and gives the CPU what the device gave back.
@@ -163,14 +164,11 @@ impl Queue {
 
 #[cfg(feature = "dpdk")]
 impl Beside {
-    #[inline]
-    fn take(&mut self, job: &mut Job, cpu: &mut Cpu, counters: &QueueCounters) -> bool {
-        match self.lanes.take(job, cpu.sealer(), &mut self.out) {
-            Ok(()) => {
-                self.took += 1;
-                return true;
-            }
-            Err(Refusal::Full) => {
+    /// The device has not taken a job.
+    #[cold]
+    fn note(&mut self, why: Refusal, counters: &QueueCounters) {
+        match why {
+            Refusal::Full => {
                 add(&counters.device_full, 1);
                 if !self.has_said_full {
                     self.has_said_full = true;
@@ -179,17 +177,10 @@ impl Beside {
                     );
                 }
             }
-            Err(Refusal::Unfit) => add(&counters.device_unfit, 1),
-            Err(Refusal::Dead) => {}
+            Refusal::Unfit => add(&counters.device_unfit, 1),
+            Refusal::Dead | Refusal::Absent => {}
         }
-        false
     }
-}
-
-/// The job, without its bytes in the place it was in.
-pub(crate) fn take_out(job: &mut Job) -> Job {
-    let (input, output) = (core::mem::take(&mut job.input), core::mem::take(&mut job.output));
-    Job { key: job.key, work: job.work, input, output }
 }
 
 fn add(counter: &AtomicU64, more: u64) {
@@ -199,17 +190,9 @@ fn add(counter: &AtomicU64, more: u64) {
 }
 
 impl Offload for Queue {
-    fn submit(&mut self, jobs: &mut Burst<Job>) -> usize {
+    fn submit(&mut self, jobs: &mut Burst<Box<Job>>) -> usize {
         self.cpu.begin();
-        // In place: a job that is taken is moved once.
-        let mut taken = 0;
-        for job in jobs.iter_mut() {
-            if !self.take(job) {
-                break;
-            }
-            taken += 1;
-        }
-        jobs.drain_front(taken);
+        let taken = jobs.give(|job| self.take(job));
         #[cfg(feature = "dpdk")]
         if let Some(beside) = &mut self.device {
             beside.lanes.flush();

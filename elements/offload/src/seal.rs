@@ -24,9 +24,9 @@ pub use keyring::{KeyError, KeyFault, Source};
 pub use keys::{Keys, SealOptions};
 
 pub(crate) use counters::SealCounters;
-pub(crate) use envelope::{AAD_BYTES, HEADER_BYTES, Header, TAG_BYTES};
 #[cfg(feature = "dpdk")]
-pub(crate) use envelope::{associate, nonce};
+pub(crate) use envelope::associate;
+pub(crate) use envelope::{AAD_BYTES, HEADER_BYTES, Header, Stamp, TAG_BYTES};
 pub(crate) use far::FarName;
 
 use counters::add;
@@ -45,6 +45,8 @@ pub(crate) struct Sealer {
     keys: Arc<Keys>,
     counters: Arc<SealCounters>,
     version: u64,
+    /// Counts changes of keys, ours too.
+    epoch: u64,
     rings: Vec<Arc<Keyring>>,
     /// By ring: the key that seals, derived when first needed.
     own: Vec<Option<Own>>,
@@ -58,7 +60,7 @@ pub(crate) struct Sealer {
 }
 
 struct Own {
-    id: u32,
+    stamp: Stamp,
     cipher: LessSafeKey,
 }
 
@@ -69,6 +71,7 @@ impl Sealer {
         let mut sealer = Self {
             counters,
             version: keys.version(),
+            epoch: 0,
             rings: Vec::new(),
             own: Vec::new(),
             seat,
@@ -93,6 +96,7 @@ impl Sealer {
     }
 
     fn adopt(&mut self) {
+        self.epoch += 1;
         self.rings.clear();
         self.rings.extend(self.keys.rings());
         self.own.clear();
@@ -122,7 +126,7 @@ impl Sealer {
         output.extend_from_slice(&bytes);
         output.extend_from_slice(input);
         let aad = Aad::from(envelope::associated(&bytes, seal));
-        let nonce = Nonce::assume_unique_for_key(envelope::nonce(header.counter));
+        let nonce = Nonce::assume_unique_for_key(header.nonce());
         let own = self.own.get(usize::from(seal.ring.0)).and_then(Option::as_ref);
         let text = output.get_mut(start + HEADER_BYTES..).unwrap_or_default();
         let tag = own.and_then(|own| own.cipher.seal_in_place_separate_tag(nonce, aad, text).ok());
@@ -136,29 +140,37 @@ impl Sealer {
     }
 
     /// The next header of this ring; its counter is used up.
+    #[inline]
     pub(crate) fn next_header(&mut self, seal: &Seal) -> Result<Header, JobError> {
+        let at = usize::from(seal.ring.0);
+        let known = self.own.get(at).and_then(Option::as_ref).filter(|_| self.next_counter < SEALS_MAX);
+        let stamp = match known {
+            Some(own) => own.stamp,
+            None => self.begin_ring(at)?,
+        };
+        let counter = self.next_counter;
+        self.next_counter += 1;
+        Ok(stamp.header(counter, seal))
+    }
+
+    /// Derives the key that seals for a ring; from another seat if this one has sealed what it may.
+    #[cold]
+    fn begin_ring(&mut self, at: usize) -> Result<Stamp, JobError> {
+        self.epoch += 1;
         if self.next_counter == SEALS_MAX {
             self.seat = self.keys.seat().ok_or(JobError::UnknownKey)?;
             self.next_counter = 0;
             self.own.fill_with(|| None);
         }
-        let at = usize::from(seal.ring.0);
         let Some(own) = self.own.get_mut(at) else {
             add(&self.counters.unknown_key);
             return Err(JobError::UnknownKey);
         };
-        let id = match own {
-            Some(own) => own.id,
-            None => {
-                let named = self.rings.get(at).and_then(|ring| ring.sealing()).ok_or(JobError::UnknownKey)?;
-                let cipher = Derived::new(named, self.seat).and_then(|key| key.cipher());
-                own.insert(Own { id: named.id, cipher: cipher.ok_or(JobError::UnknownKey)? }).id
-            }
-        };
-        let counter = self.next_counter;
-        self.next_counter += 1;
-        let Seal { is_final, encoding, .. } = *seal;
-        Ok(Header { is_final, encoding, key: id, counter, sender: self.seat })
+        let named = self.rings.get(at).and_then(|ring| ring.sealing()).ok_or(JobError::UnknownKey)?;
+        let cipher = Derived::new(named, self.seat).and_then(|key| key.cipher());
+        let stamp = Stamp::new(named.id, self.seat);
+        *own = Some(Own { stamp, cipher: cipher.ok_or(JobError::UnknownKey)? });
+        Ok(stamp)
     }
 
     /// Appends what was sealed in `input`, and fills in what only its sealer knew.
@@ -178,15 +190,15 @@ impl Sealer {
     }
 
     fn try_open(&mut self, seal: &mut Seal, input: &[u8], output: &mut Vec<u8>) -> Result<(), JobError> {
-        let (header, bytes) = self.begin_open(seal, input)?;
-        let aad: [u8; AAD_BYTES] = envelope::associated(bytes, seal);
+        let header = self.begin_open(seal, input)?;
+        let aad: [u8; AAD_BYTES] = envelope::associated(&header.emit(), seal);
         let name = FarName::of(seal, &header);
         let text = input.get(HEADER_BYTES..).unwrap_or_default();
         let start = output.len();
         output.extend_from_slice(text);
         let room = output.get_mut(start..).unwrap_or_default();
         let mut unseal = |cipher: &LessSafeKey| {
-            let nonce = Nonce::assume_unique_for_key(envelope::nonce(header.counter));
+            let nonce = Nonce::assume_unique_for_key(header.nonce());
             cipher.open_in_place(nonce, Aad::from(aad), room).map(|_| ()).map_err(|_| JobError::Forged)
         };
         match self.far.find(&name) {
@@ -209,15 +221,11 @@ impl Sealer {
     // ---- the steps, for a device that does the cipher ----------------------------------------------------
 
     /// Takes an envelope apart, if there is a key for it.
-    pub(crate) fn begin_open<'a>(
-        &self,
-        seal: &Seal,
-        input: &'a [u8],
-    ) -> Result<(Header, &'a [u8; HEADER_BYTES]), JobError> {
-        let (header, bytes) = Header::parse(input)?;
+    pub(crate) fn begin_open(&self, seal: &Seal, input: &[u8]) -> Result<Header, JobError> {
+        let header = Header::parse(input)?;
         let ring = self.rings.get(usize::from(seal.ring.0)).ok_or(JobError::UnknownKey)?;
-        ring.find(header.key).ok_or(JobError::UnknownKey)?;
-        Ok((header, bytes))
+        ring.find(header.stamp().key()).ok_or(JobError::UnknownKey)?;
+        Ok(header)
     }
 
     /// The envelope has proved to be its sealer's: judges the call, and fills in what only the sealer knew.
@@ -226,8 +234,8 @@ impl Sealer {
             let tag = TagParts::parse(&seal.tag);
             self.keys.replay.record(&mut self.met, &tag, (self.keys.clock)())?;
         }
-        seal.is_final = header.is_final;
-        seal.encoding = header.encoding;
+        seal.is_final = header.is_final();
+        seal.encoding = header.encoding();
         Ok(())
     }
 
@@ -246,8 +254,8 @@ impl Sealer {
 
     /// The key of this name, derived.
     fn derive(&self, name: &FarName) -> Option<Derived> {
-        let named = self.rings.get(usize::from(name.ring))?.find(name.key)?;
-        Derived::new(named, name.sender)
+        let named = self.rings.get(usize::from(name.ring))?.find(name.stamp.key())?;
+        Derived::new(named, name.stamp.sender())
     }
 }
 
@@ -265,7 +273,7 @@ impl Sealer {
 
     /// This envelope has been opened, by another sealer of the queue's: its sender has proved itself here too.
     pub(crate) fn learn(&mut self, seal: &Seal, envelope: &[u8]) {
-        let Ok((header, _)) = self.begin_open(seal, envelope) else { return };
+        let Ok(header) = self.begin_open(seal, envelope) else { return };
         let name = FarName::of(seal, &header);
         if self.far.knows(&name) {
             return;
@@ -288,9 +296,15 @@ impl Sealer {
         self.derive(name)
     }
 
-    /// Changes when keys do.
-    pub(crate) fn version(&self) -> u64 {
-        self.version
+    /// Changes when a key may have become another.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// As if all but so many messages of this seat had been sealed.
+    #[cfg(test)]
+    pub(crate) fn wear_out(&mut self, left: u64) {
+        self.next_counter = SEALS_MAX - left;
     }
 
     /// The node's clock, seconds.

@@ -25,6 +25,13 @@ pub struct AcceleratorOptions {
     pub copies: bool,
 }
 
+/// What comes back with a job, and has the job's vectors. A queue pair takes them out while the job is under way, and
+/// puts them back.
+pub trait Buffers {
+    /// Input and output.
+    fn buffers(&mut self) -> (&mut Vec<u8>, &mut Vec<u8>);
+}
+
 /// Why a job was not taken.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {

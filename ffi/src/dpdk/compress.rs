@@ -10,7 +10,7 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::accel::{self, AcceleratorOptions, check};
+use super::accel::{self, AcceleratorOptions, Buffers, check};
 use super::segments::{Reach, SEGMENT_BYTES};
 use super::{Eal, Error, raw};
 
@@ -26,18 +26,14 @@ pub enum Direction {
     Decompress,
 }
 
-/// Bytes to compress or decompress. The queue pair takes the vectors and leaves empty ones.
+/// Bytes to compress or decompress.
 #[derive(Debug)]
-pub struct CompressJob<'a, T> {
+pub struct CompressJob<T> {
     /// What to do.
     pub direction: Direction,
-    /// The bytes are in here.
-    pub input: &'a mut Vec<u8>,
-    /// Where; not empty.
+    /// Where in the input the bytes are; not empty.
     pub body: Range<usize>,
-    /// What comes out is appended.
-    pub output: &'a mut Vec<u8>,
-    /// The most that is appended.
+    /// The most that is appended to the output.
     pub room: usize,
     /// Comes back with it.
     pub with: T,
@@ -46,11 +42,7 @@ pub struct CompressJob<'a, T> {
 /// A job that came back.
 #[derive(Debug)]
 pub struct Compressed<T> {
-    /// As it was.
-    pub input: Vec<u8>,
-    /// Longer by the result if all went well, else as it was.
-    pub output: Vec<u8>,
-    /// The job's own.
+    /// With its vectors: the input as it was, the output longer by the result if all went well, else as it was.
     pub with: T,
     /// How it went.
     pub outcome: CompressOutcome,
@@ -77,7 +69,7 @@ pub enum CompressOutcome {
 
 /// An open device.
 #[derive(Debug)]
-pub struct Compressor<T> {
+pub struct Compressor<T: Buffers> {
     queues: Vec<Option<CompressQueue<T>>>,
 }
 
@@ -118,7 +110,7 @@ struct Device {
 /// Log2 of deflate's window.
 const WINDOW: u8 = 15;
 
-impl<T> Compressor<T> {
+impl<T: Buffers> Compressor<T> {
     /// Opens a device; `level` from 1 to 9 as in zlib, `None` for the driver's own.
     pub fn open(
         eal: Eal,

@@ -6,11 +6,12 @@
 //! and lives as long, or until it is ended with no job under way.
 
 mod queue;
+mod slot;
 
 use core::fmt;
 use std::sync::Arc;
 
-use super::accel::{self, AcceleratorOptions, OpPool, check};
+use super::accel::{self, AcceleratorOptions, Buffers, OpPool, check};
 use super::segments::Reach;
 use super::{Eal, Error, raw};
 
@@ -27,31 +28,22 @@ pub const AAD_MAX: usize = raw::K_AEAD_AAD_MAX;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SessionId(u32);
 
-/// Bytes to encrypt or decrypt, as the session says. The queue pair takes the vectors and leaves empty ones.
+/// Bytes to encrypt or decrypt, as the session says.
 #[derive(Debug)]
-pub struct SealJob<'a, T> {
+pub struct SealJob<T> {
     /// With which key.
     pub session: SessionId,
-    /// From `start` on: the text; to decrypt, with its tag at the end.
-    pub input: &'a mut Vec<u8>,
-    /// Where the text begins.
+    /// Where in the input the text begins; to decrypt, the tag is at its end.
     pub start: usize,
-    /// What comes out is appended: text and tag; decrypted, the text.
-    pub output: &'a mut Vec<u8>,
-    /// Comes back with it.
+    /// Comes back with it. What comes out is appended to its output: text and tag; decrypted, the text.
     pub with: T,
 }
 
-/// A job that came back, still in its place: at ten million a second each move of it counts. What is not taken out of
-/// the vectors is dropped.
+/// A job that came back.
 #[derive(Debug)]
-pub struct Sealed<'a, T> {
-    /// As it was.
-    pub input: &'a mut Vec<u8>,
-    /// Longer by the result if all went well, else as it was.
-    pub output: &'a mut Vec<u8>,
-    /// The job's own.
-    pub with: &'a mut T,
+pub struct Sealed<T> {
+    /// With its vectors: the input as it was, the output longer by the result if all went well, else as it was.
+    pub with: T,
     /// How it went.
     pub outcome: SealOutcome,
 }
@@ -74,7 +66,7 @@ pub enum SealOutcome {
 
 /// An open device.
 #[derive(Debug)]
-pub struct Cipher<T> {
+pub struct Cipher<T: Buffers> {
     queues: Vec<Option<CryptoQueue<T>>>,
 }
 
@@ -99,7 +91,7 @@ struct Device {
 /// What sessions have room for at least: crypto_scheduler writes its table of workers without having asked for it.
 const SESSION_BYTES_MIN: u32 = 256;
 
-impl<T> Cipher<T> {
+impl<T: Buffers> Cipher<T> {
     /// Opens a device for at most `sessions_max` keys in all.
     pub fn open(
         eal: Eal,

@@ -18,7 +18,7 @@ const POINTED_MAX: usize = 80;
 /// On hardware. QAT takes 16.
 const COPIED_MAX: usize = 16;
 /// Segments beyond one for each end of each job, for chains. A job that gets none goes elsewhere.
-const SPARE: usize = 256;
+const SPARE: usize = 384;
 
 /// How a device gets at a job's bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +51,26 @@ pub(super) struct Chain {
     head: NonNull<raw::rte_mbuf>,
     /// Bytes it holds or has room for.
     len: usize,
+}
+
+/// A segment by itself, for good: it is pointed at one job's bytes after the other's.
+pub(super) struct Segment(NonNull<raw::rte_mbuf>);
+
+impl Segment {
+    #[inline]
+    pub(super) fn as_raw(&self) -> *mut raw::rte_mbuf {
+        self.0.as_ptr()
+    }
+
+    /// Points it at bytes.
+    ///
+    /// # Safety
+    /// As [`Segments::point`]; at most [`SEGMENT_BYTES`].
+    #[inline]
+    pub(super) unsafe fn aim(&self, at: *mut u8, len: u32) {
+        // SAFETY: a pointer's segment; the caller vouches for the rest.
+        unsafe { aim(self.0, at, len) };
+    }
 }
 
 impl Chain {
@@ -102,6 +122,16 @@ impl Segments {
             Reach::Pointed => POINTED_MAX * SEGMENT_BYTES,
             Reach::Copied => COPIED_MAX * SEGMENT_BYTES,
         }
+    }
+
+    /// A segment for good. `None`: none is left, or what is here are buffers.
+    pub(super) fn single(&mut self) -> Option<Segment> {
+        self.idle.pop_if(|_| self.reach == Reach::Pointed).map(Segment)
+    }
+
+    /// Takes one back; no operation has it any more.
+    pub(super) fn put(&mut self, segment: Segment) {
+        self.idle.push(segment.0);
     }
 
     /// True if chains of these lengths can be had now.
@@ -158,6 +188,7 @@ impl Segments {
     }
 
     /// Appends the first `len` bytes of a chain made by `room` or `copy_in`, or as many as it has room for.
+    #[cold]
     pub(super) fn copy_out(&self, chain: &Chain, len: usize, to: &mut Vec<u8>) {
         debug_assert_eq!(self.reach, Reach::Copied);
         let len = len.min(chain.len);
@@ -207,11 +238,11 @@ unsafe fn aim(segment: NonNull<raw::rte_mbuf>, at: *mut u8, len: u32) {
 /// Writes a field.
 ///
 /// # Safety
-/// A mbuf of ours, the offset of a field of it, and the field's type.
+/// A struct of ours, the offset of a field of it, and the field's type.
 #[inline]
-unsafe fn store<T: Copy>(segment: NonNull<raw::rte_mbuf>, offset: usize, value: T) {
+pub(super) unsafe fn store<S, T: Copy>(whole: NonNull<S>, offset: usize, value: T) {
     // SAFETY: the offset is one of a field, inside the struct.
-    let at = unsafe { segment.byte_add(offset) };
+    let at = unsafe { whole.byte_add(offset) };
     // SAFETY: ours alone; the caller vouches for the type.
     unsafe { at.cast::<T>().write(value) };
 }

@@ -41,7 +41,7 @@ impl Log for Numbers {
 struct NoJobs;
 
 impl Offload for NoJobs {
-    fn submit(&mut self, _: &mut Burst<Job>) -> usize {
+    fn submit(&mut self, _: &mut Burst<Box<Job>>) -> usize {
         0
     }
     fn poll(&mut self, _: &mut Burst<Done>) {}

@@ -28,13 +28,15 @@ fn cpu() -> Cpu {
     Cpu::new(&no_keys(), || {}).unwrap()
 }
 
-fn job(call: u32, work: Work, input: &[u8]) -> Job {
+type Jobs = Vec<Box<Job>>;
+
+fn job(call: u32, work: Work, input: &[u8]) -> Box<Job> {
     let key = JobKey { call, generation: 1, is_request: true };
-    Job { key, work, input: input.to_vec(), output: Vec::new() }
+    Box::new(Job { key, work, input: input.to_vec(), output: Vec::new() })
 }
 
 /// Submits all, polls until all are back; in order of completion.
-fn run_all(cpu: &mut Cpu, jobs: Vec<Job>) -> Vec<Done> {
+fn run_all(cpu: &mut Cpu, jobs: Jobs) -> Vec<Done> {
     let count = jobs.len();
     let mut waiting = jobs.into_iter();
     let mut burst = Burst::new();
@@ -244,13 +246,13 @@ fn a_turn_works_on_a_bounded_number_of_bytes_and_everything_completes() {
     assert!(cpu.ready.len() <= INLINE_TURN_BYTES / INLINE_INPUT_BYTES, "{} inline", cpu.ready.len());
     assert_eq!(taken + burst.len(), 32);
     assert_eq!(cpu.pending(), taken);
-    let rest: Vec<Job> = burst.drain().collect();
+    let rest: Vec<_> = burst.drain().collect();
     let mut calls: Vec<u32> = run_all_more(&mut cpu, rest, taken).iter().map(|d| d.job.key.call).collect();
     calls.sort_unstable();
     assert_eq!(calls, (0..32).collect::<Vec<_>>());
 }
 
-fn run_all_more(cpu: &mut Cpu, jobs: Vec<Job>, before: usize) -> Vec<Done> {
+fn run_all_more(cpu: &mut Cpu, jobs: Jobs, before: usize) -> Vec<Done> {
     let mut finished = Vec::new();
     while finished.len() < before {
         let mut done = Burst::new();

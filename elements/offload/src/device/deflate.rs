@@ -4,9 +4,9 @@ use core::ops::Range;
 
 use abi::Encoding;
 use dpdk_sys::{CompressJob, CompressOutcome, CompressQueue, Compressed, Direction};
-use shard::{Job, JobError, JobKey, Work};
+use shard::{Job, JobError, Work};
 
-use super::{Outbox, Refusal, Watch, take_out};
+use super::{Carried, Outbox, Refusal, Watch};
 use crate::codec::{ends_with_checksum, size_hint};
 use crate::wrapper;
 
@@ -14,15 +14,15 @@ use crate::wrapper;
 pub(super) struct DeflateLane {
     // Jobs under way are here, with their bytes.
     queue: CompressQueue<Pending>,
-    /// To be tried again with more room, and the job's own share of that.
-    retries: Vec<(Job, Pending)>,
+    /// To be tried again with more room.
+    retries: Vec<Pending>,
     pub(super) watch: Watch,
 }
 
-/// What of a job the device has no use for.
-pub(super) struct Pending {
-    key: JobKey,
-    work: Work,
+type Pending = Carried<Attempt>;
+
+/// Where a job's stream is.
+pub(super) struct Attempt {
     /// The stream in the input.
     body: Range<usize>,
     /// Where its output begins.
@@ -41,34 +41,34 @@ impl DeflateLane {
         Self { queue, retries: Vec::new(), watch: Watch::default() }
     }
 
-    pub(super) fn take(&mut self, job: &mut Job, out: &mut Outbox) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, mut job: Box<Job>, out: &mut Outbox) -> Result<(), (Refusal, Box<Job>)> {
         if self.watch.is_dead {
-            return Err(Refusal::Dead);
+            return Err((Refusal::Dead, job));
         }
-        let (key, work, start) = (job.key, job.work, job.output.len());
-        match work {
+        let start = job.output.len();
+        match job.work {
             Work::Compress(how @ (Encoding::Gzip | Encoding::Deflate)) if !job.input.is_empty() => {
                 let (header, len) = (wrapper::header(how), job.input.len());
                 job.output.reserve(header.len() + bound(len) + wrapper::END_BYTES_MAX);
                 job.output.extend_from_slice(header);
-                let pending = Pending { key, work, body: 0..len, start, is_last: true };
-                self.stage(job, pending, Direction::Compress, bound(len))
+                let mark = Attempt { body: 0..len, start, is_last: true };
+                self.stage(Carried { job, mark }, Direction::Compress, bound(len))
             }
             Work::Decompress(how @ (Encoding::Gzip | Encoding::Deflate), max) => {
                 let body = wrapper::body(how, &job.input);
                 let (body, hint) = match body.and_then(|body| Ok((body, size_hint(how, &job.input)?))) {
                     Ok(found) => found,
                     Err(error) => {
-                        out.done(take_out(job), Err(error));
+                        out.done(job, Err(error));
                         return Ok(());
                     }
                 };
                 let limit = self.limit(max);
                 let room = hint.saturating_add(SLACK_BYTES).clamp(SLACK_BYTES, limit);
-                let pending = Pending { key, work, body, start, is_last: room == limit };
-                self.stage(job, pending, Direction::Decompress, room)
+                let mark = Attempt { body, start, is_last: room == limit };
+                self.stage(Carried { job, mark }, Direction::Decompress, room)
             }
-            _ => Err(Refusal::Unfit),
+            _ => Err((Refusal::Unfit, job)),
         }
     }
 
@@ -77,20 +77,10 @@ impl DeflateLane {
         max.saturating_add(SLACK_BYTES).min(self.queue.room_max(Direction::Decompress))
     }
 
-    fn stage(
-        &mut self,
-        job: &mut Job,
-        with: Pending,
-        direction: Direction,
-        room: usize,
-    ) -> Result<(), Refusal> {
-        let Job { input, output, .. } = job;
-        let (body, start) = (with.body.clone(), with.start);
-        let staged = self.queue.stage(CompressJob { direction, input, body, output, room, with });
-        staged.map_err(|refusal| {
-            job.output.truncate(start);
-            refusal.into()
-        })
+    fn stage(&mut self, with: Pending, direction: Direction, room: usize) -> Result<(), (Refusal, Box<Job>)> {
+        let body = with.mark.body.clone();
+        let staged = self.queue.stage(CompressJob { direction, body, room, with });
+        staged.map_err(|(refusal, with)| (refusal.into(), as_it_was(with)))
     }
 
     pub(super) fn flush(&mut self) {
@@ -113,12 +103,12 @@ impl DeflateLane {
                 break;
             }
         }
-        for (mut job, pending) in retries.drain(..) {
-            let room = match pending.work {
+        for pending in retries.drain(..) {
+            let room = match pending.job.work {
                 Work::Decompress(_, max) => self.limit(max),
                 _ => 0,
             };
-            if self.stage(&mut job, pending, Direction::Decompress, room).is_err() {
+            if let Err((_, job)) = self.stage(pending, Direction::Decompress, room) {
                 out.again.push_back(job);
             }
         }
@@ -132,34 +122,35 @@ impl DeflateLane {
 
     /// Gives copies of all jobs back; the device may keep what it was pointed at.
     pub(super) fn die(&mut self, out: &mut Outbox) {
-        self.queue.abandon(|one| out.again.push_back(as_it_was(one.input, one.output, &one.with)));
+        self.queue.abandon(|one| out.again.push_back(as_it_was(one.with)));
     }
 }
 
 /// Judges what came back; gives what is to be tried once more with all the room there is.
-fn finish(one: Compressed<Pending>, room_max: usize, out: &mut Outbox) -> Option<(Job, Pending)> {
-    let Compressed { input, mut output, with: mut pending, outcome } = one;
-    let result = match (pending.work, outcome) {
+fn finish(one: Compressed<Pending>, room_max: usize, out: &mut Outbox) -> Option<Pending> {
+    let Compressed { with: Carried { mut job, mut mark }, outcome } = one;
+    let result = match (job.work, outcome) {
         (Work::Compress(how), CompressOutcome::Done { .. }) => {
-            wrapper::end(how, &input, &mut output);
+            wrapper::end(how, &job.input, &mut job.output);
             Ok(())
         }
         (Work::Decompress(how, max), CompressOutcome::Done { consumed }) => {
             // What follows the stream must be the trailer, and nothing else. (isal fails where anything follows, and the
             // CPU tells what is wrong. It does not miss a last block that says it is the last: all bytes are there.)
-            let is_whole = consumed == pending.body.len();
-            let plain = output.get(pending.start..).unwrap_or_default();
+            let is_whole = consumed == mark.body.len();
+            let plain = job.output.get(mark.start..).unwrap_or_default();
             if plain.len() > max {
                 Err(JobError::TooLarge)
-            } else if is_whole && ends_with_checksum(how, &input, plain) {
+            } else if is_whole && ends_with_checksum(how, &job.input, plain) {
                 Ok(())
             } else {
                 Err(JobError::Corrupt)
             }
         }
-        (Work::Decompress(..), CompressOutcome::OutOfSpace) if !pending.is_last => {
-            pending.is_last = true;
-            return Some((as_it_was(input, output, &pending), pending));
+        (Work::Decompress(..), CompressOutcome::OutOfSpace) if !mark.is_last => {
+            mark.is_last = true;
+            job.output.truncate(mark.start);
+            return Some(Carried { job, mark });
         }
         (Work::Decompress(_, max), CompressOutcome::OutOfSpace)
             if max.saturating_add(SLACK_BYTES) <= room_max =>
@@ -169,21 +160,22 @@ fn finish(one: Compressed<Pending>, room_max: usize, out: &mut Outbox) -> Option
         // Larger than the device has room for, or nothing it can do; the CPU tells what is wrong, if anything is.
         _ => {
             out.failed += u64::from(matches!(outcome, CompressOutcome::Failed { .. }));
-            out.again.push_back(as_it_was(input, output, &pending));
+            out.again.push_back(as_it_was(Carried { job, mark }));
             return None;
         }
     };
     if result.is_err() {
-        output.truncate(pending.start);
+        job.output.truncate(mark.start);
     }
-    out.done(Job { key: pending.key, work: pending.work, input, output }, result);
+    out.done(job, result);
     None
 }
 
 /// The job, to be done elsewhere: without the header of what was not to come.
-fn as_it_was(input: Vec<u8>, mut output: Vec<u8>, pending: &Pending) -> Job {
-    output.truncate(pending.start);
-    Job { key: pending.key, work: pending.work, input, output }
+fn as_it_was(with: Pending) -> Box<Job> {
+    let Carried { mut job, mark } = with;
+    job.output.truncate(mark.start);
+    job
 }
 
 /// Room beyond what a message may have, so that one that is just as large as it may be is told from a larger one.

@@ -122,14 +122,13 @@ fn on_device(job: &Job, count: usize, bench: &mut Bench, lanes: &mut Lanes) -> O
     if !lanes.has(&job.work) {
         return None;
     }
-    let mut jobs: Vec<Job> = (0..count).map(|_| copy(job)).collect();
+    let mut jobs: Vec<_> = (0..count).map(|_| Box::new(copy(job))).collect();
     let mut out = Outbox::default();
     best(|| {
-        for job in &mut jobs {
+        for mut job in jobs.drain(..) {
             job.output.clear();
             lanes.take(job, &mut bench.sealer, &mut out).ok()?;
         }
-        jobs.clear();
         lanes.flush();
         // A device that answers nothing is left to the CPU.
         let begun = now();

@@ -47,7 +47,7 @@ impl Bed {
     fn run(&mut self, work: Work, input: &[u8]) -> (Result<Vec<u8>, JobError>, Work) {
         let key = JobKey { call: 1, generation: 1, is_request: true };
         let mut burst = Burst::new();
-        burst.push(Job { key, work, input: input.to_vec(), output: b"kept".to_vec() }).unwrap();
+        burst.push(Box::new(Job { key, work, input: input.to_vec(), output: b"kept".to_vec() })).unwrap();
         assert_eq!(self.queue.submit(&mut burst), 1);
         let mut done = self.collect(1).pop().unwrap();
         assert_eq!(self.queue.pending(), 0);
@@ -146,6 +146,7 @@ fn devices_do_what_the_cpu_does() {
         deflate(&mut device, compression, copies);
         seals(&mut device, &mut cpu, crypto);
         known_by_large_messages(&mut device, &mut bed(&keys, None));
+        worn_key(&mut device, &mut cpu);
         no_allocation(&mut device);
         death(&mut device);
         drop(device);
@@ -264,7 +265,12 @@ fn deflate(bed: &mut Bed, device: &str, copies: bool) {
         for call in 0..32 {
             let key = JobKey { call, generation: 1, is_request: true };
             burst
-                .push(Job { key, work: Work::Compress(Gzip), input: plain.clone(), output: Vec::new() })
+                .push(Box::new(Job {
+                    key,
+                    work: Work::Compress(Gzip),
+                    input: plain.clone(),
+                    output: Vec::new(),
+                }))
                 .unwrap();
         }
         wanted += bed.queue.submit(&mut burst);
@@ -335,6 +341,22 @@ fn known_by_large_messages(device: &mut Bed, stranger: &mut Bed) {
     assert_eq!(seen, [(0, 0), (1, 0), (1, 0)]);
 }
 
+/// The key that seals gives way to another: so does the device's.
+fn worn_key(device: &mut Bed, cpu: &mut Bed) {
+    let (ring, tag) = (device.queue.ring("wire").unwrap(), device.queue.tag());
+    let (is_request, is_final, encoding) = (true, false, None);
+    let seal = |index| Seal { ring, tag, purpose: [5; 16], is_request, index, is_final, encoding };
+    device.queue.cpu.sealer().wear_out(1);
+    let seats = [1, 2, 3].map(|index| {
+        let before = device.counters.snapshot().device_jobs;
+        let sealed = device.run(Work::Seal(seal(index)), b"text").0.unwrap();
+        assert_eq!(device.counters.snapshot().device_jobs, before + 1);
+        assert_eq!(cpu.run(Work::Open(seal(index)), &sealed).0, Ok(b"text".to_vec()));
+        [sealed[30], sealed[31]]
+    });
+    assert!(seats[0] != seats[1] && seats[1] == seats[2], "{seats:?}");
+}
+
 fn no_allocation(bed: &mut Bed) {
     let ring = bed.queue.ring("wire").unwrap();
     let seal = Seal {
@@ -348,11 +370,11 @@ fn no_allocation(bed: &mut Bed) {
     };
     let (plain, mut burst, mut done) = (text(3000), Burst::new(), Burst::new());
     let key = JobKey { call: 1, generation: 1, is_request: true };
-    let mut jobs: Vec<Job> = [Work::Compress(Gzip), Work::Seal(seal)]
+    let mut jobs: Vec<_> = [Work::Compress(Gzip), Work::Seal(seal)]
         .into_iter()
         .cycle()
         .take(16)
-        .map(|work| Job { key, work, input: plain.clone(), output: Vec::with_capacity(8192) })
+        .map(|work| Box::new(Job { key, work, input: plain.clone(), output: Vec::with_capacity(8192) }))
         .collect();
     let mut pass = |rounds: u32| {
         for _ in 0..rounds {
@@ -384,7 +406,7 @@ fn death(bed: &mut Bed) {
     for call in 0..20 {
         let key = JobKey { call, generation: 1, is_request: true };
         let work = if call % 2 == 0 { Work::Compress(Gzip) } else { Work::Seal(seal) };
-        burst.push(Job { key, work, input: plain.clone(), output: Vec::new() }).unwrap();
+        burst.push(Box::new(Job { key, work, input: plain.clone(), output: Vec::new() })).unwrap();
     }
     assert_eq!(bed.queue.submit(&mut burst), 20);
     let mut done = Burst::new();

@@ -36,61 +36,124 @@ pub(crate) struct Sender {
     pub(crate) shard: u16,
 }
 
-/// What stands before the ciphertext.
+/// Which derived key: the named key's id, the boot and the shard, as they stand in a header of its messages.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Stamp {
+    /// The first half, without flags and counter.
+    head: u128,
+    tail: [u8; 16],
+}
+
+/// Where a header's parts are in its first half.
+const FLAGS_AT: u32 = 112;
+const KEY_AT: u32 = 80;
+const COUNTER_AT: u32 = 16;
+
+impl Stamp {
+    pub(crate) fn new(key: u32, sender: Sender) -> Self {
+        let boot = u128::from_be_bytes(sender.boot);
+        let head = (u128::from(VERSION) << 120) | (u128::from(key) << KEY_AT) | (boot >> 112);
+        let tail = (boot << 16) | u128::from(sender.shard);
+        Self { head, tail: tail.to_be_bytes() }
+    }
+
+    /// The named key's id.
+    pub(crate) fn key(&self) -> u32 {
+        #[expect(clippy::cast_possible_truncation, reason = "32 bits of it")]
+        let key = (self.head >> KEY_AT) as u32;
+        key
+    }
+
+    pub(crate) fn sender(&self) -> Sender {
+        let tail = u128::from_be_bytes(self.tail);
+        #[expect(clippy::cast_possible_truncation, reason = "16 bits of it")]
+        let shard = tail as u16;
+        Sender { boot: ((self.head << 112) | (tail >> 16)).to_be_bytes(), shard }
+    }
+
+    /// The header of the message `counter`.
+    #[inline]
+    pub(crate) fn header(&self, counter: u64, seal: &Seal) -> Header {
+        let encoding = match seal.encoding {
+            None => 0,
+            Some(Encoding::Gzip) => 1,
+            Some(Encoding::Deflate) => 2,
+            Some(Encoding::Zstd) => 3,
+        };
+        let flags = (u8::from(seal.is_final) * FINAL) | (encoding << 1);
+        let head = self.head | (u128::from(flags) << FLAGS_AT) | (u128::from(counter) << COUNTER_AT);
+        Header { head, tail: self.tail }
+    }
+}
+
+/// What stands before the ciphertext: its bytes, in halves that fit a processor's registers, for it waits long for bytes
+/// that were just written in other pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Header {
-    pub(crate) is_final: bool,
-    pub(crate) encoding: Option<Encoding>,
-    pub(crate) key: u32,
-    pub(crate) counter: u64,
-    pub(crate) sender: Sender,
+    head: u128,
+    tail: [u8; 16],
 }
 
 impl Header {
+    /// The header of an envelope.
+    #[inline]
+    pub(crate) fn parse(envelope: &[u8]) -> Result<Self, JobError> {
+        let (head, rest) = envelope.split_first_chunk::<16>().ok_or(JobError::Corrupt)?;
+        let header = Self { head: u128::from_be_bytes(*head), tail: part(rest, 0) };
+        let is_known = header.head >> 120 == u128::from(VERSION) && header.flags() >> 1 <= 3;
+        if !is_known || envelope.len() < OVERHEAD_BYTES {
+            return Err(JobError::Corrupt);
+        }
+        Ok(header)
+    }
+
+    #[inline]
     pub(crate) fn emit(&self) -> [u8; HEADER_BYTES] {
         let mut out = [0; HEADER_BYTES];
         self.emit_to(&mut out);
         out
     }
 
-    /// The same where it is to be: a processor waits long for bytes that were just written in other pieces.
     #[inline]
     pub(crate) fn emit_to(&self, out: &mut [u8; HEADER_BYTES]) {
-        let encoding: u8 = match self.encoding {
-            None => 0,
-            Some(Encoding::Gzip) => 1,
-            Some(Encoding::Deflate) => 2,
-            Some(Encoding::Zstd) => 3,
-        };
-        out[0] = VERSION;
-        out[1] = (u8::from(self.is_final) * FINAL) | (encoding << 1);
-        out[2..6].copy_from_slice(&self.key.to_be_bytes());
-        out[6..14].copy_from_slice(&self.counter.to_be_bytes());
-        out[14..30].copy_from_slice(&self.sender.boot);
-        out[30..].copy_from_slice(&self.sender.shard.to_be_bytes());
+        out[..16].copy_from_slice(&self.head.to_be_bytes());
+        out[16..].copy_from_slice(&self.tail);
     }
 
-    /// The header of an envelope, and its bytes.
-    pub(crate) fn parse(envelope: &[u8]) -> Result<(Self, &[u8; HEADER_BYTES]), JobError> {
-        let header = envelope.first_chunk::<HEADER_BYTES>().ok_or(JobError::Corrupt)?;
-        if header[0] != VERSION || envelope.len() < OVERHEAD_BYTES {
-            return Err(JobError::Corrupt);
-        }
-        let encoding = match header[1] >> 1 {
-            0 => None,
+    /// Which key it was sealed with.
+    #[inline]
+    pub(crate) fn stamp(&self) -> Stamp {
+        let own = (u128::from(u8::MAX) << FLAGS_AT) | (u128::from(u64::MAX) << COUNTER_AT);
+        Stamp { head: self.head & !own, tail: self.tail }
+    }
+
+    fn flags(&self) -> u8 {
+        #[expect(clippy::cast_possible_truncation, reason = "8 bits of it")]
+        let flags = (self.head >> FLAGS_AT) as u8;
+        flags
+    }
+
+    pub(crate) fn is_final(&self) -> bool {
+        self.flags() & FINAL != 0
+    }
+
+    pub(crate) fn encoding(&self) -> Option<Encoding> {
+        match self.flags() >> 1 {
             1 => Some(Encoding::Gzip),
             2 => Some(Encoding::Deflate),
             3 => Some(Encoding::Zstd),
-            _ => return Err(JobError::Corrupt),
-        };
-        let parsed = Self {
-            is_final: header[1] & FINAL != 0,
-            encoding,
-            key: u32::from_be_bytes(part(header, 2)),
-            counter: u64::from_be_bytes(part(header, 6)),
-            sender: Sender { boot: part(header, 14), shard: u16::from_be_bytes(part(header, 30)) },
-        };
-        Ok((parsed, header))
+            _ => None,
+        }
+    }
+
+    /// The nonce: never twice with one derived key.
+    #[inline]
+    pub(crate) fn nonce(&self) -> [u8; 12] {
+        #[expect(clippy::cast_possible_truncation, reason = "64 bits of it")]
+        let counter = (self.head >> COUNTER_AT) as u64;
+        let mut out = [0; 12];
+        out[4..].copy_from_slice(&counter.to_be_bytes());
+        out
     }
 }
 
@@ -142,11 +205,4 @@ pub(crate) fn associate(seal: &Seal, out: &mut [u8; AAD_BYTES]) {
     out[HEADER_BYTES + 1..AAD_BYTES - 20].copy_from_slice(&seal.tag.0);
     out[AAD_BYTES - 20..AAD_BYTES - 4].copy_from_slice(&seal.purpose);
     out[AAD_BYTES - 4..].copy_from_slice(&seal.index.to_be_bytes());
-}
-
-/// The nonce of a counter: never twice with one derived key.
-pub(crate) fn nonce(counter: u64) -> [u8; 12] {
-    let mut out = [0; 12];
-    out[4..].copy_from_slice(&counter.to_be_bytes());
-    out
 }

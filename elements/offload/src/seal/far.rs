@@ -4,7 +4,7 @@ use aws_lc_rs::aead::LessSafeKey;
 use hashbrown::HashMap;
 use shard::Seal;
 
-use super::envelope::{Header, Sender};
+use super::envelope::{Header, Stamp};
 
 /// Keys a thread keeps.
 pub(crate) const FAR_MAX: usize = 1024;
@@ -13,14 +13,14 @@ pub(crate) const FAR_MAX: usize = 1024;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct FarName {
     pub(crate) ring: u16,
-    pub(crate) key: u32,
-    pub(crate) sender: Sender,
+    pub(crate) stamp: Stamp,
 }
 
 impl FarName {
     /// The key an envelope names.
+    #[inline]
     pub(crate) fn of(seal: &Seal, header: &Header) -> Self {
-        Self { ring: seal.ring.0, key: header.key, sender: header.sender }
+        Self { ring: seal.ring.0, stamp: header.stamp() }
     }
 }
 

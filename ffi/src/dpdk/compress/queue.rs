@@ -8,7 +8,7 @@ use core::mem;
 use core::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::super::accel::{AcceleratorOptions, BURST_MAX, OpPool, Refusal, drains};
+use super::super::accel::{AcceleratorOptions, BURST_MAX, Buffers, OpPool, Refusal, drains};
 use super::super::segments::{Chain, Reach, SEGMENT_BYTES, Segments};
 use super::super::{Eal, Error, raw};
 use super::{
@@ -21,7 +21,7 @@ const OUT_OF_SPACE: u32 = raw::rte_comp_op_status::RTE_COMP_OP_STATUS_OUT_OF_SPA
 const OUT_OF_SPACE_BUT_MORE: u32 = raw::rte_comp_op_status::RTE_COMP_OP_STATUS_OUT_OF_SPACE_RECOVERABLE;
 
 /// One queue pair of a device, for one thread. Keeps the device open.
-pub struct CompressQueue<T> {
+pub struct CompressQueue<T: Buffers> {
     transforms: [Transform; 2],
     slots: Vec<Slot<T>>,
     /// Slots without a job; the last used last.
@@ -44,7 +44,7 @@ pub struct CompressQueue<T> {
 
 // SAFETY: transforms, operations and segments belong to the queue pair, and whoever has it is the one thread that
 // uses them; vectors under way are the queue's own.
-unsafe impl<T: Send> Send for CompressQueue<T> {}
+unsafe impl<T: Buffers + Send> Send for CompressQueue<T> {}
 
 /// A direction's settings in the device's own form.
 pub(super) struct Transform {
@@ -77,7 +77,24 @@ struct Held<T> {
     is_at_device: bool,
 }
 
-impl<T> CompressQueue<T> {
+impl Segments {
+    /// Chains over an input and over so much room behind an output.
+    fn both(&mut self, input: &[u8], output: &mut Vec<u8>, room: usize) -> Option<(Chain, Chain)> {
+        if self.reach() == Reach::Copied {
+            return self.copy_in(input).zip(self.room(room));
+        }
+        output.reserve(room);
+        let behind = output.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+        // SAFETY: bytes of a vector's memory, which the slot holds until the operation is back; the device reads them.
+        // That the vector itself moves does not move them.
+        let from = unsafe { self.point(input.as_ptr().cast_mut(), input.len()) }?;
+        // SAFETY: as above; as many bytes as were reserved, which the device writes.
+        let to = unsafe { self.point(behind, room) }?;
+        Some((from, to))
+    }
+}
+
+impl<T: Buffers> CompressQueue<T> {
     pub(super) fn new(
         eal: Eal,
         device: Arc<Device>,
@@ -133,47 +150,35 @@ impl<T> CompressQueue<T> {
     ///
     /// # Errors
     /// [`Refusal::Unfit`] if it can never be done: nothing to do, no room, or more than the device takes.
-    pub fn stage(&mut self, mut job: CompressJob<'_, T>) -> Result<(), Refusal> {
-        let given = job.input.get(job.body.clone()).map_or(0, <[u8]>::len);
-        let is_takable = self.ways[job.direction as usize].take(given, job.room);
+    pub fn stage(&mut self, job: CompressJob<T>) -> Result<(), (Refusal, T)> {
+        let CompressJob { direction, body, room, mut with } = job;
+        let (input, output) = with.buffers();
+        let body = input.get(body).unwrap_or_default();
+        let given = body.len();
+        let is_takable = self.ways[direction as usize].take(given, room);
         let bytes_max = Segments::bytes_max(self.segments.reach());
-        if given == 0 || job.room == 0 || !is_takable || given.max(job.room) > bytes_max {
-            return Err(Refusal::Unfit);
+        if given == 0 || room == 0 || !is_takable || given.max(room) > bytes_max {
+            return Err((Refusal::Unfit, with));
         }
-        let at = *self.free.last().ok_or(Refusal::Full)?;
-        if !self.segments.has(&[given, job.room]) {
-            return Err(Refusal::Full);
-        }
-        let (from, to) = self.chains(&mut job).ok_or(Refusal::Full)?;
+        let has_segments = self.segments.has(&[given, room]);
+        let Some(at) = self.free.last().copied().filter(|_| has_segments) else {
+            return Err((Refusal::Full, with));
+        };
+        let Some((from, to)) = self.segments.both(body, output, room) else {
+            return Err((Refusal::Full, with));
+        };
         self.free.pop();
         let slot = &mut self.slots[at as usize];
-        let transform = self.transforms[job.direction as usize].raw.as_ptr();
+        let transform = self.transforms[direction as usize].raw.as_ptr();
         // SAFETY: the operation is idle, and the transform lives as long as the queue. What the chains are pointed at
         // belongs to the slot from here on, and stays untouched until the operation is back.
         unsafe { raw::towpath_comp_fill(slot.op.as_ptr(), transform, from.as_raw(), to.as_raw()) };
-        let CompressJob { direction, room, with, .. } = job;
+        let (input, output) = (mem::take(input), mem::take(output));
         let (with, is_at_device) = (Some(with), false);
-        let (input, output) = (mem::take(job.input), mem::take(job.output));
         slot.held = Some(Held { direction, input, output, given, with, from, to, room, is_at_device });
         self.staged.push(at);
         self.jobs += 1;
         Ok(())
-    }
-
-    /// Chains over the input and over the room for the output.
-    fn chains(&mut self, job: &mut CompressJob<'_, T>) -> Option<(Chain, Chain)> {
-        let body = job.input.get(job.body.clone())?;
-        if self.segments.reach() == Reach::Copied {
-            return self.segments.copy_in(body).zip(self.segments.room(job.room));
-        }
-        job.output.reserve(job.room);
-        let room = job.output.spare_capacity_mut().as_mut_ptr().cast::<u8>();
-        // SAFETY: bytes of a vector's memory, which the slot holds until the operation is back; the device reads them.
-        // That the vector itself moves does not move them.
-        let from = unsafe { self.segments.point(body.as_ptr().cast_mut(), body.len()) }?;
-        // SAFETY: as above; as many bytes as were reserved, which the device writes.
-        let to = unsafe { self.segments.point(room, job.room) }?;
-        Some((from, to))
     }
 
     /// Hands over what is staged, in bursts of at most [`BURST_MAX`]. What the device has no room for stays staged.
@@ -271,21 +276,26 @@ impl<T> CompressQueue<T> {
             OUT_OF_SPACE | OUT_OF_SPACE_BUT_MORE => CompressOutcome::OutOfSpace,
             _ => CompressOutcome::Failed { status: done.status },
         };
-        if matches!(outcome, CompressOutcome::Done { .. }) && with.is_some() {
-            match self.segments.reach() {
-                // SAFETY: reserved by `stage`, and since then nobody had the vector; the device says that it has
-                // written so much of it.
-                Reach::Pointed => unsafe { output.set_len(output.len() + produced) },
-                Reach::Copied => self.segments.copy_out(&to, produced, &mut output),
+        // Without: it was given up, and what was kept for the device goes now.
+        let with = with.map(|mut with| {
+            if matches!(outcome, CompressOutcome::Done { .. }) {
+                match self.segments.reach() {
+                    // SAFETY: reserved by `stage`, and since then nobody had the vector; the device says that it has
+                    // written so much of it.
+                    Reach::Pointed => unsafe { output.set_len(output.len() + produced) },
+                    Reach::Copied => self.segments.copy_out(&to, produced, &mut output),
+                }
             }
-        }
+            let buffers = with.buffers();
+            (*buffers.0, *buffers.1) = (input, output);
+            with
+        });
         self.segments.give_back(from);
         self.segments.give_back(to);
         self.free.push(done.slot);
-        // Without: it was given up, and what was kept for the device goes now.
         if let Some(with) = with {
             self.jobs -= 1;
-            each(Compressed { input, output, with, outcome });
+            each(Compressed { with, outcome });
         }
     }
 
@@ -297,10 +307,11 @@ impl<T> CompressQueue<T> {
         for at in 0..self.slots.len() {
             let Some(held) = self.slots[at].held.as_mut() else { continue };
             let is_at_device = held.is_at_device;
-            if let Some(with) = held.with.take() {
-                let (input, output) = (held.input.clone(), held.output.clone());
+            if let Some(mut with) = held.with.take() {
+                let (input, output) = with.buffers();
+                (*input, *output) = (held.input.clone(), held.output.clone());
                 self.jobs -= 1;
-                each(Compressed { input, output, with, outcome: CompressOutcome::Abandoned });
+                each(Compressed { with, outcome: CompressOutcome::Abandoned });
             }
             if !is_at_device {
                 let slot = u32::try_from(at).unwrap_or(u32::MAX);
@@ -324,7 +335,7 @@ impl<T> CompressQueue<T> {
     }
 }
 
-impl<T> Drop for CompressQueue<T> {
+impl<T: Buffers> Drop for CompressQueue<T> {
     fn drop(&mut self) {
         self.abandon(|_| ());
         let is_drained = drains(|| {
@@ -348,7 +359,7 @@ impl<T> Drop for CompressQueue<T> {
     }
 }
 
-impl<T> fmt::Debug for CompressQueue<T> {
+impl<T: Buffers> fmt::Debug for CompressQueue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CompressQueue({} of {}, {} under way)", self.index, self.device.name, self.jobs)
     }

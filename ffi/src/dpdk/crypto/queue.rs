@@ -8,9 +8,10 @@ use core::mem;
 use core::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::super::accel::{BURST_MAX, OpPool, Refusal, drains};
-use super::super::segments::{Chain, Reach, SEGMENT_BYTES, Segments};
+use super::super::accel::{BURST_MAX, Buffers, OpPool, Refusal, drains};
+use super::super::segments::{Reach, SEGMENT_BYTES, Segments};
 use super::super::{Eal, Error, raw};
+use super::slot::{At, Chains, Pair, Slot};
 use super::{AAD_MAX, Device, IV_LEN, SealJob, SealOutcome, Sealed, SessionId, TAG_LEN, Ways};
 
 const SUCCESS: u32 = raw::rte_crypto_op_status::RTE_CRYPTO_OP_STATUS_SUCCESS;
@@ -18,14 +19,13 @@ const FORGED: u32 = raw::rte_crypto_op_status::RTE_CRYPTO_OP_STATUS_AUTH_FAILED;
 const NO_STATUS: u8 = u8::MAX;
 
 /// One queue pair of a device, for one thread. Keeps the device open.
-pub struct CryptoQueue<T> {
+pub struct CryptoQueue<T: Buffers> {
     sessions: Vec<Option<Session>>,
     slots: Vec<Slot<T>>,
     /// Slots without a job; the last used last.
     free: Vec<u32>,
-    /// Operations filled in, not yet handed over, in order, and their slots.
-    staged: Vec<NonNull<raw::rte_crypto_op>>,
-    staged_slots: Vec<u32>,
+    /// Slots of operations filled in, not yet handed over, in order.
+    staged: Vec<u32>,
     /// Slots of operations that the driver would not take.
     refused: Vec<u32>,
     /// Jobs of the caller's that are here.
@@ -43,40 +43,13 @@ struct Session {
     raw: NonNull<c_void>,
     seals: bool,
     aad_len: usize,
-    under_way: usize,
 }
 
 // SAFETY: sessions, operations and segments belong to the queue pair, and whoever has it is the one thread that uses
 // them; vectors under way are the queue's own.
-unsafe impl<T: Send> Send for CryptoQueue<T> {}
+unsafe impl<T: Buffers + Send> Send for CryptoQueue<T> {}
 
-/// An operation, and the job it is for. Invariant: unless it is idle, nobody reads or writes `output` beyond its length,
-/// or changes or frees either vector: the device may have their addresses.
-struct Slot<T> {
-    op: NonNull<raw::rte_crypto_op>,
-    /// In the operation: nonce, tag, associated data.
-    own: NonNull<raw::towpath_aead_private>,
-    at: At,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    /// None once the job was given up.
-    with: Option<T>,
-    from: Option<Chain>,
-    /// None: in place.
-    to: Option<Chain>,
-    session: SessionId,
-    text_len: usize,
-}
-
-/// Where an operation is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum At {
-    Idle,
-    Staged,
-    Device,
-}
-
-impl<T> CryptoQueue<T> {
+impl<T: Buffers> CryptoQueue<T> {
     pub(super) fn new(
         eal: Eal,
         device: Arc<Device>,
@@ -100,7 +73,6 @@ impl<T> CryptoQueue<T> {
             slots: Vec::with_capacity(count),
             free: Vec::with_capacity(count),
             staged: Vec::with_capacity(count),
-            staged_slots: Vec::with_capacity(count),
             refused: Vec::with_capacity(count),
             jobs: 0,
             under_way: 0,
@@ -110,28 +82,12 @@ impl<T> CryptoQueue<T> {
             index,
             device,
         };
-        for slot in 0..u32::from(depth) {
-            // SAFETY: a pool of such operations.
-            let op = NonNull::new(unsafe { raw::rte_crypto_op_alloc(own.ops.as_raw(), symmetric) });
-            let Some(op) = op else { break };
-            // SAFETY: fresh from that pool, with room for our own words.
-            let words = unsafe { raw::towpath_aead_init(op.as_ptr(), slot) };
-            let Some(words) = NonNull::new(words) else { break };
-            let (input, output, with) = (Vec::new(), Vec::new(), None);
-            let (at, session, text_len) = (At::Idle, SessionId(0), 0);
-            own.slots.push(Slot {
-                op,
-                own: words,
-                at,
-                input,
-                output,
-                with,
-                from: None,
-                to: None,
-                session,
-                text_len,
-            });
-            own.free.push(slot);
+        for number in 0..u32::from(depth) {
+            let pair = if ways.apart { own.segments.single().zip(own.segments.single()) } else { None };
+            let pair = pair.map(|(from, to)| Pair { from, to });
+            let Some(slot) = Slot::new(&own.ops, number, pair) else { break };
+            own.slots.push(slot);
+            own.free.push(number);
         }
         Ok(own)
     }
@@ -152,7 +108,7 @@ impl<T> CryptoQueue<T> {
         let raw = NonNull::new(raw).ok_or_else(|| {
             Error::last(&self.device.name, doing).with_hint("end sessions that are not used any more")
         })?;
-        let session = Session { raw, seals, aad_len, under_way: 0 };
+        let session = Session { raw, seals, aad_len };
         let free = self.sessions.iter().position(Option::is_none);
         let at = free.unwrap_or_else(|| {
             self.sessions.push(None);
@@ -164,11 +120,12 @@ impl<T> CryptoQueue<T> {
 
     /// Forgets a key. False, and no effect, while jobs with it are under way.
     pub fn end_session(&mut self, id: SessionId) -> bool {
-        let Some(slot) = self.sessions.get_mut(id.0 as usize) else { return false };
-        if slot.as_ref().is_none_or(|session| session.under_way > 0) {
+        let is_used = |slot: &Slot<T>| slot.at != At::Idle && slot.session == id;
+        let Some(session) = self.sessions.get_mut(id.0 as usize) else { return false };
+        if session.is_none() || self.slots.iter().any(is_used) {
             return false;
         }
-        if let Some(session) = slot.take() {
+        if let Some(session) = session.take() {
             // SAFETY: no job uses it, and it cannot be named any more.
             let _ = unsafe { raw::rte_cryptodev_sym_session_free(self.device.id, session.raw.as_ptr()) };
         }
@@ -176,7 +133,8 @@ impl<T> CryptoQueue<T> {
     }
 
     /// Takes a job, to be handed over by [`Self::flush`]; or leaves it as it was. `fill` writes the nonce, never the
-    /// same twice with one key, and the associated data, where the device will read them.
+    /// same twice with one key, and the associated data, where the device will read them, seeing what
+    /// comes back with the job.
     ///
     /// # Errors
     /// [`Refusal::Unfit`] if it can never be done: no such session, another length of associated data, no text or tag
@@ -184,38 +142,59 @@ impl<T> CryptoQueue<T> {
     #[inline]
     pub fn stage<const N: usize>(
         &mut self,
-        mut job: SealJob<'_, T>,
-        fill: impl FnOnce(&mut [u8; IV_LEN], &mut [u8; N]),
-    ) -> Result<(), Refusal> {
-        let session = self.sessions.get_mut(job.session.0 as usize).and_then(Option::as_mut);
-        let session = session.filter(|session| session.aad_len == N && N <= AAD_MAX).ok_or(Refusal::Unfit)?;
-        let (raw, seals) = (session.raw, session.seals);
-        let tag_len = if seals { 0 } else { TAG_LEN };
-        let text_len = job.input.len().checked_sub(job.start).and_then(|len| len.checked_sub(tag_len));
-        let text_len = text_len.ok_or(Refusal::Unfit)?;
-        let at = *self.free.last().ok_or(Refusal::Full)?;
-        let (from, to) = self.segments.ends(self.ways, &mut job, text_len)?;
-        let slot = &mut self.slots[at as usize];
+        job: SealJob<T>,
+        fill: impl FnOnce(&T, &mut [u8; IV_LEN], &mut [u8; N]),
+    ) -> Result<(), (Refusal, T)> {
+        let SealJob { session: id, start, mut with } = job;
+        let session = self.sessions.get(id.0 as usize).and_then(Option::as_ref);
+        let Some(session) = session.filter(|session| session.aad_len == N && N <= AAD_MAX) else {
+            return Err((Refusal::Unfit, with));
+        };
+        let tag_len = if session.seals { 0 } else { TAG_LEN };
+        let (input, output) = with.buffers();
+        let Some(text_len) = input.len().checked_sub(start).and_then(|len| len.checked_sub(tag_len)) else {
+            return Err((Refusal::Unfit, with));
+        };
+        let Some((&at, slot)) = self.free.last().and_then(|at| Some((at, self.slots.get_mut(*at as usize)?)))
+        else {
+            return Err((Refusal::Full, with));
+        };
+        // Messages of a segment each are by far the most; the pair is the operation's already.
+        if let Some(pair) = slot.pair.as_ref().filter(|_| text_len <= SEGMENT_BYTES) {
+            output.reserve(text_len + TAG_LEN);
+            let text = input.get(start..).unwrap_or_default().as_ptr().cast_mut();
+            let room = output.spare_capacity_mut().as_mut_ptr().cast();
+            #[expect(clippy::cast_possible_truncation, reason = "at most SEGMENT_BYTES")]
+            let len = text_len as u32;
+            // SAFETY: bytes of a vector's memory, which the slot holds until the operation is back; a device reads what
+            // is in, and writes what is out. That the vectors themselves move does not move them.
+            unsafe { pair.from.aim(text, len) };
+            // SAFETY: as above; so many bytes were reserved.
+            unsafe { pair.to.aim(room, len) };
+        } else {
+            match self.segments.ends(self.ways, (input, start), output, text_len) {
+                // SAFETY: the operation is idle, and what the chains are pointed at the slot's from here on.
+                Ok(chains) => unsafe { slot.attach(chains) },
+                Err(refusal) => return Err((refusal, with)),
+            }
+        }
         // SAFETY: the slot's operation is idle, so these words of it are nobody else's.
         let own = unsafe { slot.own.as_mut() };
-        if let Some(aad) = own.aad.first_chunk_mut() {
-            fill(&mut own.iv, aad);
-        }
-        if !seals && let Some(tag) = job.input.last_chunk::<TAG_LEN>() {
+        if !session.seals
+            && let Some(tag) = input.last_chunk::<TAG_LEN>()
+        {
             own.tag = *tag;
         }
-        let ends = (from.as_raw(), to.as_ref().map_or(ptr::null_mut(), Chain::as_raw));
-        let len = u32::try_from(text_len).unwrap_or(0);
-        // SAFETY: the operation is idle, and the session lives as long as jobs with it. What the chains are pointed at
-        // belongs to the slot from here on, and stays untouched until the operation is back.
-        unsafe { raw::towpath_aead_fill(slot.op.as_ptr(), raw.as_ptr(), ends.0, ends.1, len) };
-        (slot.from, slot.to) = (Some(from), to);
-        (slot.input, slot.output) = (mem::take(job.input), mem::take(job.output));
-        (slot.with, slot.session, slot.text_len, slot.at) =
-            (Some(job.with), job.session, text_len, At::Staged);
-        session.under_way += 1;
-        self.staged.push(slot.op);
-        self.staged_slots.push(at);
+        mem::swap(&mut slot.input, input);
+        mem::swap(&mut slot.output, output);
+        if let Some(aad) = own.aad.first_chunk_mut() {
+            fill(&with, &mut own.iv, aad);
+        }
+        // SAFETY: the operation is idle, and the session lives as long as jobs with it.
+        unsafe { slot.op.set_job(session.raw, u32::try_from(text_len).unwrap_or(0)) };
+        (slot.session, slot.seals, slot.text_len, slot.at) = (id, session.seals, text_len, At::Staged);
+        slot.with = Some(with);
+        self.staged.push(at);
         self.free.pop();
         self.jobs += 1;
         Ok(())
@@ -226,16 +205,22 @@ impl<T> CryptoQueue<T> {
     #[inline]
     pub fn flush(&mut self) -> usize {
         let mut taken_all = 0;
-        while taken_all < self.staged.len() {
-            let burst = &mut self.staged[taken_all..];
-            let count = u16::try_from(burst.len().min(BURST_MAX)).unwrap_or(0);
-            let ops = burst.as_mut_ptr().cast::<*mut raw::rte_crypto_op>();
-            // SAFETY: `count` filled operations of ours, as pointers; this is the only handle to the queue pair, and
-            // the device is started.
-            let taken = unsafe { raw::rte_cryptodev_enqueue_burst(self.device.id, self.index, ops, count) };
-            for &at in self.staged_slots.iter().skip(taken_all).take(taken.into()) {
+        while let Some(burst) = self.staged.get(taken_all..).filter(|rest| !rest.is_empty()) {
+            let mut ops = [ptr::null_mut(); BURST_MAX];
+            let mut count = 0;
+            for (op, &at) in ops.iter_mut().zip(burst) {
+                let Some(slot) = self.slots.get_mut(at as usize) else { break };
+                *op = slot.op.as_raw();
+                slot.at = At::Device;
+                count += 1;
+            }
+            let into = ops.as_mut_ptr();
+            // SAFETY: `count` filled operations of ours; this is the only handle to the queue pair, and the device is
+            // started.
+            let taken = unsafe { raw::rte_cryptodev_enqueue_burst(self.device.id, self.index, into, count) };
+            for &at in burst.iter().take(count.into()).skip(taken.into()) {
                 if let Some(slot) = self.slots.get_mut(at as usize) {
-                    slot.at = At::Device;
+                    slot.at = At::Staged;
                 }
             }
             taken_all += usize::from(taken);
@@ -246,28 +231,27 @@ impl<T> CryptoQueue<T> {
             }
         }
         self.staged.drain(..taken_all);
-        self.staged_slots.drain(..taken_all);
         taken_all
     }
 
     /// The driver has not taken the staged operation at `at`. If it has touched it, it will have none of it, and some
     /// have even done it: that job must not be tried a second time. One or none.
     fn refuse(&mut self, at: usize) -> usize {
-        let (Some(op), Some(&slot)) = (self.staged.get(at), self.staged_slots.get(at)) else { return 0 };
+        let Some(&number) = self.staged.get(at) else { return 0 };
+        let Some(slot) = self.slots.get(number as usize) else { return 0 };
         // SAFETY: not taken: ours.
-        if unsafe { raw::towpath_aead_is_untouched(op.as_ptr()) } != 0 {
+        if unsafe { raw::towpath_aead_is_untouched(slot.op.as_raw()) } != 0 {
             return 0;
         }
-        self.refused.push(slot);
+        self.refused.push(number);
         1
     }
 
     /// Gives what is done to `each`, at most [`BURST_MAX`] jobs. How many operations came back.
     #[inline]
-    pub fn poll(&mut self, mut each: impl FnMut(Sealed<'_, T>)) -> usize {
+    pub fn poll(&mut self, mut each: impl FnMut(Sealed<T>)) -> usize {
         while let Some(slot) = self.refused.pop() {
-            let outcome = self.settle(slot, NO_STATUS, At::Staged);
-            self.hand_out(slot, outcome, &mut each);
+            self.settle(slot, NO_STATUS, At::Staged, &mut each);
         }
         if self.under_way == 0 {
             return 0;
@@ -276,92 +260,72 @@ impl<T> CryptoQueue<T> {
         let into = done.as_mut_ptr();
         // SAFETY: room for a burst; the queue pair is used by nobody else; operations that come back are ours.
         let count = unsafe { raw::towpath_aead_dequeue(self.device.id, self.index, into) };
-        // First all lengths, then all moves: a processor waits long to read what it has just written in part.
-        let mut outcomes = [None; BURST_MAX];
-        for (one, outcome) in done.iter().zip(&mut outcomes).take(count.into()) {
-            *outcome = self.settle(one.slot, one.status, At::Device);
-        }
-        for (one, outcome) in done.iter().zip(outcomes).take(count.into()) {
-            self.hand_out(one.slot, outcome, &mut each);
+        for one in done.iter().take(count.into()) {
+            self.settle(one.slot, one.status, At::Device, &mut each);
         }
         count.into()
     }
 
-    /// The operation of a slot, which `was` there, is ours again: completes the output, and gives back all but the
-    /// job. `None`, and no effect, if it was not there: a driver that gives an operation back twice gets nowhere.
+    /// The operation of a slot, which `was` there, is ours again: gives the job back with its output complete. No effect
+    /// if the operation was not there: a driver that gives one back twice gets nowhere.
     #[inline]
-    fn settle(&mut self, slot: u32, status: u8, was: At) -> Option<SealOutcome> {
+    fn settle(&mut self, at: u32, status: u8, was: At, each: &mut impl FnMut(Sealed<T>)) {
+        let Some(slot) = self.slots.get_mut(at as usize).filter(|slot| slot.at == was) else { return };
+        slot.at = At::Idle;
+        self.under_way -= usize::from(was == At::Device);
+        self.free.push(at);
         let outcome = match u32::from(status) {
             SUCCESS => SealOutcome::Done,
             FORGED => SealOutcome::Forged,
             _ => SealOutcome::Failed { status },
         };
-        let slot = self.slots.get_mut(slot as usize).filter(|slot| slot.at == was)?;
-        self.under_way -= usize::from(slot.at == At::Device);
-        slot.at = At::Idle;
-        let session = self.sessions.get_mut(slot.session.0 as usize).and_then(Option::as_mut);
-        let seals = session.is_some_and(|session| {
-            session.under_way -= 1;
-            session.seals
-        });
-        let (to, from) = (slot.to.take(), slot.from.take());
-        if outcome == SealOutcome::Done && slot.with.is_some() {
-            match (self.segments.reach(), &from) {
-                (Reach::Pointed, _) => {
-                    let len = slot.output.len() + slot.text_len;
-                    // SAFETY: reserved by `stage`, and since then nobody had the vector; the device says that it has
-                    // written all of the text there.
-                    unsafe { slot.output.set_len(len) };
+        let chains = if slot.chains.is_some() { slot.detach() } else { None };
+        if let Some(mut with) = slot.with.take() {
+            let (input, output) = with.buffers();
+            mem::swap(input, &mut slot.input);
+            mem::swap(output, &mut slot.output);
+            if outcome == SealOutcome::Done {
+                match &chains {
+                    Some(Chains { from, .. }) if self.segments.reach() == Reach::Copied => {
+                        self.segments.copy_out(from, slot.text_len, output);
+                    }
+                    _ => {
+                        let len = output.len() + slot.text_len;
+                        // SAFETY: reserved by `stage`, and since then nobody had the vector; the device says that it
+                        // has written all of the text there.
+                        unsafe { output.set_len(len) };
+                    }
                 }
-                (Reach::Copied, Some(chain)) => {
-                    self.segments.copy_out(chain, slot.text_len, &mut slot.output);
+                if slot.seals {
+                    // SAFETY: the operation is back, and its tag written.
+                    let own = unsafe { slot.own.as_ref() };
+                    output.extend_from_slice(&own.tag);
                 }
-                (Reach::Copied, None) => {}
             }
-            if seals {
-                // SAFETY: the operation is back, and its tag written.
-                let own = unsafe { slot.own.as_ref() };
-                slot.output.extend_from_slice(&own.tag);
-            }
-        }
-        if let Some(chain) = to {
-            self.segments.give_back(chain);
-        }
-        if let Some(chain) = from {
-            self.segments.give_back(chain);
-        }
-        Some(outcome)
-    }
-
-    /// Gives a settled job to `each`. One that was given up is nobody's: what was kept for the device goes now.
-    #[inline]
-    fn hand_out(&mut self, at: u32, outcome: Option<SealOutcome>, each: &mut impl FnMut(Sealed<'_, T>)) {
-        let Some((slot, outcome)) = self.slots.get_mut(at as usize).zip(outcome) else { return };
-        if let Some(with) = &mut slot.with {
-            each(Sealed { input: &mut slot.input, output: &mut slot.output, with, outcome });
             self.jobs -= 1;
-            slot.with = None;
+            each(Sealed { with, outcome });
+        } else {
+            // It was given up: what was kept for the device goes now.
+            (slot.input, slot.output) = (Vec::new(), Vec::new());
         }
-        for vector in [&mut slot.input, &mut slot.output] {
-            if vector.capacity() > 0 {
-                *vector = Vec::new();
+        if let Some(Chains { from, to }) = chains {
+            for chain in to.into_iter().chain([from]) {
+                self.segments.give_back(chain);
             }
         }
-        self.free.push(at);
     }
 
     /// Gives every job up, whatever the device may still do with it: what it may still read or write stays here, and
     /// the jobs that come out have copies. Then no job is under way for the caller.
-    pub fn abandon(&mut self, mut each: impl FnMut(Sealed<'_, T>)) {
+    pub fn abandon(&mut self, mut each: impl FnMut(Sealed<T>)) {
         self.staged.clear();
-        self.staged_slots.clear();
         self.refused.clear();
         let mut staged = Vec::new();
         for (slot, at) in self.slots.iter_mut().zip(0..) {
             if let Some(mut with) = slot.with.take() {
-                let (mut input, mut output) = (slot.input.clone(), slot.output.clone());
-                let (input, output, with) = (&mut input, &mut output, &mut with);
-                each(Sealed { input, output, with, outcome: SealOutcome::Abandoned });
+                let (input, output) = with.buffers();
+                (*input, *output) = (slot.input.clone(), slot.output.clone());
+                each(Sealed { with, outcome: SealOutcome::Abandoned });
                 self.jobs -= 1;
             }
             if slot.at == At::Staged {
@@ -369,8 +333,7 @@ impl<T> CryptoQueue<T> {
             }
         }
         for at in staged {
-            let outcome = self.settle(at, NO_STATUS, At::Staged);
-            self.hand_out(at, outcome, &mut each);
+            self.settle(at, NO_STATUS, At::Staged, &mut each);
         }
     }
 
@@ -381,14 +344,15 @@ impl<T> CryptoQueue<T> {
 }
 
 impl Segments {
-    /// Chains over the text and what it becomes; one alone if that is in place.
-    #[inline]
-    fn ends<T>(
+    /// Chains over the text, from `start` of the input, and over what it becomes; one alone if that is in place.
+    #[cold]
+    fn ends(
         &mut self,
         ways: Ways,
-        job: &mut SealJob<'_, T>,
+        (input, start): (&[u8], usize),
+        output: &mut Vec<u8>,
         text_len: usize,
-    ) -> Result<(Chain, Option<Chain>), Refusal> {
+    ) -> Result<Chains, Refusal> {
         let is_chained = text_len > SEGMENT_BYTES;
         let reach = self.reach();
         let is_apart = if is_chained { ways.apart_chained } else { ways.apart };
@@ -396,18 +360,17 @@ impl Segments {
         if is_chained && (!can_chain || text_len > Segments::bytes_max(reach)) {
             return Err(Refusal::Unfit);
         }
-        let end = job.start + text_len;
+        let text = input.get(start..start + text_len).ok_or(Refusal::Unfit)?;
         if reach == Reach::Copied {
-            let text = job.input.get(job.start..end).ok_or(Refusal::Unfit)?;
-            return self.copy_in(text).map(|chain| (chain, None)).ok_or(Refusal::Full);
+            return self.copy_in(text).map(|from| Chains { from, to: None }).ok_or(Refusal::Full);
         }
         let lengths = [text_len, text_len];
         if !self.has(&lengths) {
             return Err(Refusal::Full);
         }
-        job.output.reserve(text_len + TAG_LEN);
-        let text = job.input.get(job.start..end).ok_or(Refusal::Unfit)?.as_ptr().cast_mut();
-        let room = job.output.spare_capacity_mut().as_mut_ptr().cast::<u8>();
+        output.reserve(text_len + TAG_LEN);
+        let text = text.as_ptr().cast_mut();
+        let room = output.spare_capacity_mut().as_mut_ptr().cast::<u8>();
         let from = if is_apart { text } else { room };
         if !is_apart {
             // SAFETY: as many bytes as were reserved, of another vector.
@@ -415,14 +378,14 @@ impl Segments {
         }
         // SAFETY: bytes of a vector's memory, which the slot holds until the operation is back; a device reads what is
         // in, and writes what is out. That the vectors themselves move does not move them.
-        let first = unsafe { self.point(from, text_len) }.ok_or(Refusal::Full)?;
+        let from = unsafe { self.point(from, text_len) }.ok_or(Refusal::Full)?;
         // SAFETY: as above.
-        let second = is_apart.then(|| unsafe { self.point(room, text_len) }.ok_or(Refusal::Full));
-        Ok((first, second.transpose()?))
+        let to = is_apart.then(|| unsafe { self.point(room, text_len) }.ok_or(Refusal::Full));
+        Ok(Chains { from, to: to.transpose()? })
     }
 }
 
-impl<T> Drop for CryptoQueue<T> {
+impl<T: Buffers> Drop for CryptoQueue<T> {
     fn drop(&mut self) {
         self.abandon(|_| ());
         let is_drained = drains(|| {
@@ -434,9 +397,13 @@ impl<T> Drop for CryptoQueue<T> {
             mem::forget(mem::take(&mut self.slots));
             return;
         }
-        for slot in &self.slots {
+        for slot in self.slots.drain(..) {
             // SAFETY: ours, idle, and not used again.
-            unsafe { raw::rte_crypto_op_free(slot.op.as_ptr()) };
+            unsafe { raw::rte_crypto_op_free(slot.op.as_raw()) };
+            if let Some(Pair { from, to }) = slot.pair {
+                self.segments.put(from);
+                self.segments.put(to);
+            }
         }
         for session in self.sessions.drain(..).flatten() {
             // SAFETY: no job uses it any more.
@@ -445,7 +412,7 @@ impl<T> Drop for CryptoQueue<T> {
     }
 }
 
-impl<T> fmt::Debug for CryptoQueue<T> {
+impl<T: Buffers> fmt::Debug for CryptoQueue<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CryptoQueue({} of {}, {} under way)", self.index, self.device.name, self.jobs)
     }
