@@ -7,6 +7,7 @@
 //!
 //! Invariant: in the steady state nothing here allocates, locks or waits on a shard's thread.
 
+mod known;
 mod line;
 mod writer;
 
@@ -16,6 +17,7 @@ use std::sync::mpsc::{Receiver, SyncSender};
 
 use shard::{AccessRecord, ElementRecord, Instant, Log, Notice};
 
+use known::Known;
 use line::WallClock;
 pub(crate) use line::date;
 use writer::{Chunk, Message};
@@ -97,6 +99,7 @@ pub(crate) struct ShardLog {
     out: SyncSender<Message>,
     back: Receiver<Vec<u8>>,
     clock: WallClock,
+    known: Known,
     counters: Arc<LogCounters>,
     notices: Vec<(&'static str, u64, u32)>,
     has_node_log: bool,
@@ -109,7 +112,7 @@ impl ShardLog {
     }
 
     /// Runs `write` on the buffer of a sink, or counts a lost line.
-    fn line(&mut self, sink: u16, at: Instant, write: impl FnOnce(&mut Vec<u8>, &mut WallClock)) {
+    fn line(&mut self, sink: u16, at: Instant, write: impl FnOnce(&mut Vec<u8>, &mut WallClock, &mut Known)) {
         let place = usize::from(sink);
         if place >= self.filling.len() {
             self.filling.resize_with(place + 1, || None);
@@ -135,7 +138,7 @@ impl ShardLog {
                 slot.insert(fresh)
             }
         };
-        write(buffer, &mut self.clock);
+        write(buffer, &mut self.clock, &mut self.known);
         let is_full = buffer.len() >= HANDOVER_BYTES;
         add(&self.counters.lines, 1);
         if self.oldest.get().is_none() {
@@ -166,12 +169,12 @@ impl ShardLog {
 
 impl Log for ShardLog {
     fn access(&mut self, sink: u16, record: &AccessRecord<'_>) {
-        self.line(sink, record.at, |out, clock| line::access(out, clock, record));
+        self.line(sink, record.at, |out, clock, known| line::access(out, clock, known, record));
     }
 
     fn element(&mut self, record: &ElementRecord<'_>) {
         if self.has_node_log {
-            self.line(SINK_NODE, record.at, |out, clock| line::element(out, clock, record));
+            self.line(SINK_NODE, record.at, |out, clock, _| line::element(out, clock, record));
         }
     }
 
@@ -188,7 +191,7 @@ impl Log for ShardLog {
             None if is_room => self.notices.push((notice.what, second, 1)),
             None => return,
         }
-        self.line(SINK_NOTICES, notice.at, |out, _| line::notice(out, notice));
+        self.line(SINK_NOTICES, notice.at, |out, _, _| line::notice(out, notice));
     }
 
     fn flush(&mut self, now: Instant) {

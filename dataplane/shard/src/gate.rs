@@ -77,11 +77,11 @@ impl Core {
     /// its say at once.
     pub(crate) fn enter_chain(&mut self, key: Key) {
         let Some(plan) = self.plan_of(key) else { return self.judge_request(key, 0) };
-        let (service, method) = self.calls.get(key).map_or(("", ""), Call::path_halves);
+        let whose = || self.calls.get(key).map_or(("", ""), Call::path_halves);
         let terms = Terms {
             judges: plan.request_message,
             reads: plan.request_message_payload,
-            holds: plan.holds_request(service, method),
+            holds: plan.holds_request(whose),
             ..Terms::default()
         };
         let is_sealed = plan.request_boundary.is_any();
@@ -121,8 +121,7 @@ impl Core {
     /// if the answer is held.
     pub(crate) fn gate_answer(&mut self, key: Key) -> Option<bool> {
         let Some(plan) = self.plan_of(key) else { return Some(false) };
-        let (service, method) = self.calls.get(key).map_or(("", ""), Call::path_halves);
-        let holds = plan.holds_response(service, method);
+        let holds = plan.holds_response(|| self.calls.get(key).map_or(("", ""), Call::path_halves));
         let Plan { response_message: judges, response_message_payload: reads, .. } = *plan;
         let is_sealed = plan.response_boundary.is_any();
         if judges || holds || is_sealed {

@@ -27,18 +27,21 @@ pub struct Field {
 pub struct Headers {
     buf: Vec<u8>,
     fields: Vec<Field>,
+    /// A bit for each token that a field has.
+    tokens: u32,
 }
 
 impl Headers {
     /// An empty list; allocates nothing.
     pub const fn new() -> Self {
-        Self { buf: Vec::new(), fields: Vec::new() }
+        Self { buf: Vec::new(), fields: Vec::new(), tokens: 0 }
     }
 
     /// Forgets the fields, keeps the memory.
     pub fn clear(&mut self) {
         self.buf.clear();
         self.fields.clear();
+        self.tokens = 0;
     }
 
     /// How many fields.
@@ -71,6 +74,7 @@ impl Headers {
         let at = u32::try_from(self.buf.len()).unwrap_or(u32::MAX);
         self.buf.extend_from_slice(name);
         self.buf.extend_from_slice(value);
+        self.tokens |= token.bit();
         self.fields.push(Field {
             at,
             name_len: u32::try_from(name.len()).unwrap_or(u32::MAX),
@@ -91,6 +95,7 @@ impl Headers {
         self.buf.extend_from_slice(&other.buf);
         self.fields.clear();
         self.fields.extend_from_slice(&other.fields);
+        self.tokens = other.tokens;
     }
 
     /// The same into memory of just that size, for a copy that is kept.
@@ -134,6 +139,7 @@ impl Headers {
         value_len: usize,
         never_indexed: bool,
     ) {
+        self.tokens |= token.bit();
         self.fields.push(Field {
             at: u32::try_from(at).unwrap_or(u32::MAX),
             name_len: u32::try_from(name_len).unwrap_or(u32::MAX),
@@ -154,6 +160,7 @@ impl Headers {
         let shift = u32::try_from(self.buf.len()).unwrap_or(u32::MAX);
         self.buf.extend_from_slice(&other.buf);
         self.fields.extend(other.fields.iter().map(|f| Field { at: f.at.saturating_add(shift), ..*f }));
+        self.tokens |= other.tokens;
     }
 
     /// Name of a field of this list.
@@ -174,8 +181,18 @@ impl Headers {
     }
 
     /// The first value of a well-known name. A missing header is `None`, an empty one is `Some(b"")`.
+    #[inline]
     pub fn get(&self, token: Token) -> Option<&[u8]> {
+        if !self.has(token) {
+            return None;
+        }
         self.fields.iter().find(|f| f.token == token).map(|f| self.value(f))
+    }
+
+    /// True if a field has this well-known name.
+    #[inline]
+    pub fn has(&self, token: Token) -> bool {
+        self.tokens & token.bit() != 0
     }
 
     /// The `nth` value (from 0) of a name.
@@ -187,6 +204,7 @@ impl Headers {
     pub fn retain(&mut self, mut keep: impl FnMut(&Field, &[u8], &[u8]) -> bool) {
         let buf = &mut self.buf;
         let mut kept = 0;
+        self.tokens = 0;
         self.fields.retain_mut(|f| {
             let from = f.at as usize;
             let len = f.bytes_len();
@@ -203,6 +221,7 @@ impl Headers {
                 f.at = u32::try_from(kept).unwrap_or(u32::MAX);
             }
             kept += len;
+            self.tokens |= f.token.bit();
             true
         });
         self.buf.truncate(kept);
@@ -210,7 +229,7 @@ impl Headers {
 
     /// Removes every field of a well-known name.
     pub fn remove(&mut self, token: Token) {
-        if self.fields.iter().any(|f| f.token == token) {
+        if self.has(token) {
             self.retain(|f, _, _| f.token != token);
         }
     }

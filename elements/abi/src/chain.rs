@@ -81,18 +81,18 @@ impl Boundary {
 }
 
 impl Plan {
-    /// A call of this method waits for its one message.
-    pub fn holds_request(&self, service: &str, method: &str) -> bool {
-        self.request_payload && is_among(&self.request_payload_of, service, method)
+    /// A call waits for its one message. `whose` gives its service and method; asked for only by plans that hold some.
+    pub fn holds_request<'a>(&self, whose: impl FnOnce() -> (&'a str, &'a str)) -> bool {
+        self.request_payload && is_among(&self.request_payload_of, whose())
     }
 
-    /// The answer of this method is held until its trailers.
-    pub fn holds_response(&self, service: &str, method: &str) -> bool {
-        self.response_payload && is_among(&self.response_payload_of, service, method)
+    /// An answer is held until its trailers; `whose` as in [`Plan::holds_request`].
+    pub fn holds_response<'a>(&self, whose: impl FnOnce() -> (&'a str, &'a str)) -> bool {
+        self.response_payload && is_among(&self.response_payload_of, whose())
     }
 }
 
-fn is_among(list: &[(String, String)], service: &str, method: &str) -> bool {
+fn is_among(list: &[(String, String)], (service, method): (&str, &str)) -> bool {
     list.is_empty() || list.iter().any(|(s, m)| s == service && m == method)
 }
 

@@ -4,10 +4,13 @@
 //! most [`LINE_BYTES_MAX`] bytes. Not here: buffers and who writes them.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use abi::{Addr, Level, LogValue};
+use abi::{Addr, Flag, Level, LogValue, Status};
 use shard::{AccessRecord, ElementRecord, Instant, Notice};
+
+use super::known::Known;
 
 /// Texts are cut at this many bytes before they are escaped.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -92,10 +95,54 @@ pub(crate) fn date(second: u64) -> [u8; 20] {
 }
 
 /// Appends the line of a finished call.
-pub(super) fn access(out: &mut Vec<u8>, clock: &mut WallClock, r: &AccessRecord<'_>) {
+pub(super) fn access(out: &mut Vec<u8>, clock: &mut WallClock, known: &mut Known, r: &AccessRecord<'_>) {
     out.extend_from_slice(b"{\"time\":\"");
     clock.write(out, r.at);
     out.push(b'"');
+    if r.destination.is_empty() {
+        whose(out, r);
+    } else {
+        known.whose(out, r, whose);
+    }
+    if r.status == Status::OK && r.flag == Flag::None {
+        out.extend_from_slice(b",\"status\":\"OK\"");
+    } else {
+        out.extend_from_slice(b",\"status\":\"");
+        out.extend_from_slice(r.status.name().as_bytes());
+        out.push(b'"');
+        let flag = r.flag.name();
+        if !flag.is_empty() {
+            out.extend_from_slice(b",\"flag\":\"");
+            out.extend_from_slice(flag.as_bytes());
+            out.push(b'"');
+        }
+    }
+    number(out, b",\"latency_us\":", r.latency_ns / 1_000);
+    number(out, b",\"request_bytes\":", r.request_bytes);
+    number(out, b",\"response_bytes\":", r.response_bytes);
+    match r.endpoint {
+        Some(Addr::Ip(addr)) => known.endpoint(out, *addr, endpoint),
+        Some(Addr::Unix(path)) => unix(out, path),
+        None => {}
+    }
+    if r.attempts == 1 {
+        out.extend_from_slice(b",\"attempts\":1");
+    } else {
+        number(out, b",\"attempts\":", u64::from(r.attempts));
+    }
+    if let Some((element, line)) = r.element {
+        text(out, b",\"element\":", element.text.as_bytes());
+        number(out, b",\"line\":", u64::from(line));
+        number(out, b",\"rule_line\":", u64::from(element.line));
+    }
+    if !r.message.is_empty() {
+        text(out, b",\"message\":", r.message);
+    }
+    out.extend_from_slice(b"}\n");
+}
+
+/// Who called what.
+fn whose(out: &mut Vec<u8>, r: &AccessRecord<'_>) {
     if !r.source.is_empty() {
         text(out, b",\"source\":", r.source.as_bytes());
     }
@@ -106,31 +153,6 @@ pub(super) fn access(out: &mut Vec<u8>, clock: &mut WallClock, r: &AccessRecord<
         text(out, b",\"authority\":", r.authority);
     }
     text(out, b",\"method\":", r.path);
-    out.extend_from_slice(b",\"status\":\"");
-    out.extend_from_slice(r.status.name().as_bytes());
-    out.push(b'"');
-    let flag = r.flag.name();
-    if !flag.is_empty() {
-        out.extend_from_slice(b",\"flag\":\"");
-        out.extend_from_slice(flag.as_bytes());
-        out.push(b'"');
-    }
-    number(out, b",\"latency_us\":", r.latency_ns / 1_000);
-    number(out, b",\"request_bytes\":", r.request_bytes);
-    number(out, b",\"response_bytes\":", r.response_bytes);
-    if let Some(endpoint) = r.endpoint {
-        address(out, b",\"endpoint\":", endpoint);
-    }
-    number(out, b",\"attempts\":", u64::from(r.attempts));
-    if let Some((element, line)) = r.element {
-        text(out, b",\"element\":", element.text.as_bytes());
-        number(out, b",\"line\":", u64::from(line));
-        number(out, b",\"rule_line\":", u64::from(element.line));
-    }
-    if !r.message.is_empty() {
-        text(out, b",\"message\":", r.message);
-    }
-    out.extend_from_slice(b"}\n");
 }
 
 /// Appends an element's own line.
@@ -210,30 +232,14 @@ fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-fn address(out: &mut Vec<u8>, key: &[u8], addr: &Addr) {
-    out.extend_from_slice(key);
-    match addr {
-        Addr::Ip(std::net::SocketAddr::V4(addr)) => {
-            let mut digits = itoa::Buffer::new();
-            out.push(b'"');
-            for (at, octet) in addr.ip().octets().into_iter().enumerate() {
-                if at > 0 {
-                    out.push(b'.');
-                }
-                out.extend_from_slice(digits.format(octet).as_bytes());
-            }
-            out.push(b':');
-            out.extend_from_slice(digits.format(addr.port()).as_bytes());
-            out.push(b'"');
-        }
-        Addr::Ip(addr) => {
-            let _ = write!(out, "\"{addr}\"");
-        }
-        Addr::Unix(path) => {
-            out.extend_from_slice(b"\"unix:");
-            rest_of_text(out, path.as_bytes());
-        }
-    }
+fn unix(out: &mut Vec<u8>, path: &str) {
+    out.extend_from_slice(b",\"endpoint\":\"unix:");
+    rest_of_text(out, path.as_bytes());
+}
+
+fn endpoint(out: &mut Vec<u8>, addr: SocketAddr) {
+    // Writing into a Vec does not fail.
+    let _ = write!(out, ",\"endpoint\":\"{addr}\"");
 }
 
 /// Appends a key and a JSON string.
@@ -328,12 +334,12 @@ mod tests {
     fn addresses_are_as_rust_writes_them() {
         for addr in ["127.0.0.1:50051", "255.255.255.255:1", "[::1]:65535"] {
             let mut out = Vec::new();
-            address(&mut out, b"", &Addr::Ip(addr.parse().unwrap()));
-            assert_eq!(String::from_utf8(out).unwrap(), format!("\"{addr}\""));
+            endpoint(&mut out, addr.parse().unwrap());
+            assert_eq!(String::from_utf8(out).unwrap(), format!(",\"endpoint\":\"{addr}\""));
         }
         let mut out = Vec::new();
-        address(&mut out, b"", &Addr::Unix("/run/a\"b.sock".into()));
-        assert_eq!(String::from_utf8(out).unwrap(), r#""unix:/run/a\"b.sock""#);
+        unix(&mut out, "/run/a\"b.sock");
+        assert_eq!(String::from_utf8(out).unwrap(), r#","endpoint":"unix:/run/a\"b.sock""#);
     }
 
     #[test]

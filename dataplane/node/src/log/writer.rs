@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::known::Known;
 use super::line::WallClock;
 use super::{BUFFERS_MAX, LogCounters, Oldest, ShardLog};
 
@@ -86,6 +87,7 @@ impl Writer {
                 out: to.clone(),
                 back,
                 clock: WallClock::new(),
+                known: Known::default(),
                 counters: counted,
                 notices: Vec::new(),
                 has_node_log,

@@ -35,6 +35,12 @@ pub enum Token {
 }
 
 impl Token {
+    /// Its bit in a set of tokens.
+    #[inline]
+    pub(super) const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
     /// The token of a lower-case name.
     pub fn of(name: &[u8]) -> Self {
         // By length first: most names of no token are told apart by one jump and at most two comparisons.
