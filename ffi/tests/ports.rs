@@ -129,11 +129,14 @@ fn a_memif_carries_jumbo_frames_whole(eal: Eal) {
         assert_eq!((port.info().mtu, &port.info().device), (9000, &device));
         port.queue(0).unwrap()
     });
-    for _ in 0..500 {
-        queues.iter_mut().filter(|queue| queue.needs_revival()).for_each(|queue| queue.revive());
+    for look in 1..1000 {
         std::thread::sleep(std::time::Duration::from_millis(10));
         if queues.iter().all(|queue| queue.link().up) {
             break;
+        }
+        // Not sooner: a client that leaves while the server greets it takes the server's process along (DPDK 22.11).
+        if look % 100 == 0 {
+            queues.iter_mut().filter(|queue| queue.needs_revival()).for_each(|queue| queue.revive());
         }
     }
     for (from, to) in [(0, 1), (1, 0)] {

@@ -65,6 +65,20 @@ fn a_changed_list_equals_one_made_so() {
 }
 
 #[test]
+fn a_list_in_two_parts_is_the_list() {
+    for cut in 0..=REQUEST.len() {
+        let mut whole = list(&REQUEST[..cut]);
+        whole.append(&list(&REQUEST[cut..]));
+        assert_eq!(whole, list(&REQUEST));
+        for token in [Token::Path, Token::Te, Token::Other, Token::GrpcTimeout, Token::TowpathCall] {
+            assert_eq!(whole.has(token), whole.get(token).is_some());
+        }
+        whole.clear();
+        assert_eq!(whole, Headers::new());
+    }
+}
+
+#[test]
 fn set_in_place_keeps_equality_with_the_list_it_came_from() {
     let mut changed = list(&REQUEST);
     changed.set(Token::GrpcTimeout, b"grpc-timeout", b"1234567u");

@@ -34,6 +34,9 @@ pub enum Token {
     TowpathCall,
 }
 
+// A set of them is a `u32`.
+const _: () = assert!((Token::TowpathCall as u32) < u32::BITS);
+
 impl Token {
     /// Its bit in a set of tokens.
     #[inline]

@@ -132,9 +132,8 @@ impl<T: Buffers> CryptoQueue<T> {
         true
     }
 
-    /// Takes a job, to be handed over by [`Self::flush`]; or leaves it as it was. `fill` writes the nonce, never the
-    /// same twice with one key, and the associated data, where the device will read them, seeing what
-    /// comes back with the job.
+    /// Takes a job, to be handed over by [`Self::flush`]; or gives it back as it was. `fill` sees what comes back with the
+    /// job, and writes the nonce, never the same twice with one key, and the associated data where the device reads them.
     ///
     /// # Errors
     /// [`Refusal::Unfit`] if it can never be done: no such session, another length of associated data, no text or tag
