@@ -101,7 +101,8 @@ impl Core {
                 endpoint.learn_accepts(list);
             }
         }
-        call.http_status = call.response.get(Token::Status).and_then(number).unwrap_or(0);
+        let http = call.response.get(Token::Status).and_then(wire::decimal);
+        call.http_status = http.and_then(|code| u16::try_from(code).ok()).unwrap_or(0);
         let is_plain = call.http_status != 200 || !is_grpc(&call.response);
         if call.is_grpc && is_plain && call.response.get(Token::GrpcStatus).is_none() {
             self.fail_plain_http(key);
@@ -222,7 +223,7 @@ impl Core {
         let Some(call) = self.calls.get_mut(key) else { return };
         call.last_moved = self.now;
         let said = if call.is_trailers_only { &call.response } else { &call.trailers };
-        let code = said.get(Token::GrpcStatus).map(|text| number(text).and_then(|n| u8::try_from(n).ok()));
+        let code = said.get(Token::GrpcStatus).map(|text| u8::try_from(wire::decimal(text)?).ok());
         if self.reads_reports
             && let Some(endpoint) = call.served_by.and_then(|p| self.endpoints.get_mut(p as usize))
         {
@@ -352,28 +353,6 @@ impl Core {
                 let text = alloc::format!("{addr} reset the stream (code {})", reason.0);
                 self.fail(key, status, Flag::UpstreamReset, &text);
             }
-        }
-    }
-}
-
-/// A decimal number; `None` if it is none, or above 65,535.
-fn number(text: &[u8]) -> Option<u16> {
-    let digit = |byte: &u8| byte.is_ascii_digit().then(|| u16::from(byte - b'0'));
-    let more = |so_far: u16, byte| so_far.checked_mul(10)?.checked_add(digit(byte)?);
-    if text.is_empty() { None } else { text.iter().try_fold(0, more) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::number;
-
-    #[test]
-    fn numbers_are_digits_only() {
-        for (text, is) in [("0", Some(0)), ("14", Some(14)), ("200", Some(200)), ("65535", Some(65535))] {
-            assert_eq!(number(text.as_bytes()), is);
-        }
-        for text in ["", "+5", "-1", "2a", " 0", "65536", "99999999999"] {
-            assert_eq!(number(text.as_bytes()), None, "{text}");
         }
     }
 }

@@ -14,14 +14,14 @@ use crate::call::{Call, Phase};
 use crate::messages::{Breach, Leave, Step, Terms};
 use crate::outcome::Rest;
 use crate::slab::Key;
-use crate::state::{Core, Timer};
+use crate::state::{Core, Jobs, Timer};
 use crate::{Done, Job, JobKey, Work};
 
 /// Jobs up to this size go first: nobody's small message waits for another's large one. Bytes.
 const SMALL_JOB_BYTES: usize = 16 << 10;
 /// Messages stop when this much of what left waits for the receiver, bytes.
 const AHEAD_BYTES: usize = 64 << 10;
-/// Spare [`crate::messages::Messages`] that are kept.
+/// Spare [`crate::messages::Messages`] that are kept, and boxes of jobs.
 const SPARE_MAX: usize = 256;
 
 /// What becomes of the message at hand.
@@ -42,6 +42,13 @@ fn copy_spill(from: &Spill, to: &mut Spill) {
     to.clear();
     to.words.extend_from_slice(&from.words);
     to.bytes.extend_from_slice(&from.bytes);
+}
+
+/// Keeps a box for the next job.
+fn keep_box(spare: &mut Jobs, job: Box<Job>) {
+    if spare.len() < SPARE_MAX {
+        spare.push(job);
+    }
 }
 
 impl Core {
@@ -387,7 +394,7 @@ impl Core {
             if self.calls.get(key).is_none() {
                 self.buffers.give(core::mem::take(&mut job.input));
                 self.buffers.give(core::mem::take(&mut job.output));
-                self.spare_jobs.push(job);
+                keep_box(&mut self.spare_jobs, job);
             } else if let Err(job) = to.push(job) {
                 self.later_jobs.push(job);
             }
@@ -417,7 +424,7 @@ impl Core {
         }
         self.buffers.give(input);
         self.buffers.give(output);
-        self.spare_jobs.push(job);
+        keep_box(&mut self.spare_jobs, job);
         let Some((result, stats, swallowed)) = finished else { return };
         self.credit(key, way, swallowed);
         self.counters.messages_compressed += stats.compressed;

@@ -50,14 +50,10 @@ const TIMEOUT_DIGITS_MAX: usize = 8;
 pub fn parse_timeout_ns(value: &[u8]) -> Option<u64> {
     let (unit, digits) = value.split_last()?;
     let (_, unit_ns) = TIMEOUT_UNITS.iter().find(|(u, _)| u == unit)?;
-    if digits.is_empty() || digits.len() > TIMEOUT_DIGITS_MAX {
+    if digits.len() > TIMEOUT_DIGITS_MAX {
         return None;
     }
-    let mut count = 0_u64;
-    for digit in digits {
-        count = count * 10 + u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
-    }
-    Some(count.saturating_mul(*unit_ns))
+    Some(crate::decimal(digits)?.saturating_mul(*unit_ns))
 }
 
 /// Nanoseconds as the most exact `grpc-timeout` of at most 8 digits, rounded down; 0 gives `1n`.

@@ -313,5 +313,14 @@ impl<'a> IntoIterator for &'a Headers {
     }
 }
 
+/// A value that is a number: 1 to 18 digits and nothing else.
+#[inline]
+pub fn decimal(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 18 {
+        return None;
+    }
+    value.iter().try_fold(0_u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
+}
+
 #[cfg(test)]
 mod tests;

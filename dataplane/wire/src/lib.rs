@@ -14,5 +14,5 @@ pub mod hpack;
 pub mod proto;
 mod time;
 
-pub use headers::{Field, Headers, Token};
+pub use headers::{Field, Headers, Token, decimal};
 pub use time::Instant;

@@ -6,16 +6,24 @@ use std::net::SocketAddr;
 
 use shard::AccessRecord;
 
-/// Places for each kind; a power of two.
-const PLACES: usize = 32;
+/// Places for each kind: more than a node has methods or endpoints, mostly. A power of two.
+const PLACES: usize = 256;
 /// Longer ones are written anew each time.
 const KEY_BYTES_MAX: usize = 512;
 
 /// What one shard remembers.
-#[derive(Default)]
 pub(super) struct Known {
-    whose: [Whose; PLACES],
-    endpoints: [(Option<SocketAddr>, Vec<u8>); PLACES],
+    whose: Vec<Whose>,
+    endpoints: Vec<(Option<SocketAddr>, Vec<u8>)>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        let (mut whose, mut endpoints) = (Vec::new(), Vec::new());
+        whose.resize_with(PLACES, Whose::default);
+        endpoints.resize_with(PLACES, Default::default);
+        Self { whose, endpoints }
+    }
 }
 
 /// Who called what.
@@ -97,7 +105,7 @@ mod tests {
     #[test]
     fn parts_are_those_of_the_record_whatever_was_there_before() {
         let mut known = Known::default();
-        let paths: Vec<String> = (0..200).map(|n| format!("/p.S{}/M{n}", n % 7)).collect();
+        let paths: Vec<String> = (0..2000).map(|n| format!("/p.S{}/M{n}", n % 7)).collect();
         let long = "/x".repeat(KEY_BYTES_MAX);
         for round in 0..3 {
             for (at, path) in paths.iter().map(String::as_str).chain([&*long, "", "/"]).enumerate() {
@@ -111,7 +119,7 @@ mod tests {
                 });
                 assert_eq!(String::from_utf8(out).unwrap(), format!(">{source}|{destination}|{path}"));
             }
-            for n in 0..500_u16 {
+            for n in 0..2000_u16 {
                 let text = if n % 3 == 0 { format!("[::1]:{n}") } else { format!("10.0.{}.1:{n}", n % 5) };
                 let mut out = Vec::new();
                 known.endpoint(&mut out, text.parse().unwrap(), |out, addr| {

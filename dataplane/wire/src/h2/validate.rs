@@ -5,7 +5,7 @@
 
 use super::Fault;
 use super::stream::LEN_UNKNOWN;
-use crate::{Headers, Token};
+use crate::{Headers, Token, decimal};
 
 /// `content-length`, or [`LEN_UNKNOWN`].
 pub(crate) type BodyLen = u64;
@@ -170,7 +170,8 @@ fn regular(token: Token, name: &[u8], value: &[u8], body_len: &mut BodyLen) -> R
         Token::ConnectionSpecific => return Err(Fault::FieldConnectionSpecific),
         Token::Te if !value.eq_ignore_ascii_case(b"trailers") => return Err(Fault::FieldTe),
         Token::ContentLength => {
-            let len = parse_len(value).ok_or(Fault::ContentLengthInvalid)?;
+            // 18 digits at most, so that no length is [`LEN_UNKNOWN`].
+            let len = decimal(value).ok_or(Fault::ContentLengthInvalid)?;
             if *body_len != LEN_UNKNOWN && *body_len != len {
                 return Err(Fault::ContentLengthInvalid);
             }
@@ -181,14 +182,6 @@ fn regular(token: Token, name: &[u8], value: &[u8], body_len: &mut BodyLen) -> R
         _ => {}
     }
     check_value(value)
-}
-
-/// Digits only; what does not fit 63 bits is invalid, so that no length is [`LEN_UNKNOWN`].
-fn parse_len(value: &[u8]) -> Option<u64> {
-    if value.is_empty() || value.len() > 18 {
-        return None;
-    }
-    value.iter().try_fold(0_u64, |n, b| b.is_ascii_digit().then(|| n * 10 + u64::from(b - b'0')))
 }
 
 /// 1 for the characters of RFC 9110's `token` in lower case: what a field name may have (section 8.2.1), and

@@ -79,6 +79,16 @@ fn a_list_in_two_parts_is_the_list() {
 }
 
 #[test]
+fn numbers_are_digits_only() {
+    for (text, is) in [("0", 0), ("14", 14), ("200", 200), ("999999999999999999", 999_999_999_999_999_999)] {
+        assert_eq!(decimal(text.as_bytes()), Some(is));
+    }
+    for text in ["", "+5", "-1", "2a", " 0", "1000000000000000000"] {
+        assert_eq!(decimal(text.as_bytes()), None, "{text}");
+    }
+}
+
+#[test]
 fn set_in_place_keeps_equality_with_the_list_it_came_from() {
     let mut changed = list(&REQUEST);
     changed.set(Token::GrpcTimeout, b"grpc-timeout", b"1234567u");
