@@ -22,7 +22,9 @@ mod stats;
 
 pub use accel::{AcceleratorOptions, BURST_MAX, Buffers, Refusal};
 pub use compress::{CompressJob, CompressOutcome, CompressQueue, Compressed, Compressor, Direction};
-pub use crypto::{AAD_MAX, Cipher, CryptoQueue, IV_LEN, SealJob, SealOutcome, Sealed, SessionId, TAG_LEN};
+pub use crypto::{
+    AAD_MAX, Bound, Cipher, CryptoQueue, IV_LEN, SealJob, SealOutcome, Sealed, SessionId, TAG_LEN,
+};
 pub use drivers::{Driver, drivers, is_pci};
 pub use eal::{Eal, Memory, Options};
 pub use error::Error;

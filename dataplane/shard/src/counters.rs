@@ -75,6 +75,7 @@ counters! {
     calls_seal_cut: "Calls whose sealed messages ended without the last.",
     calls_unsealed: "Calls that were not sealed where they must be.",
     calls_seal_not_grpc: "Calls that are not gRPC in chains that seal messages.",
+    calls_seal_lost: "Calls with a message that a device lost while it sealed or opened it.",
     messages_sealed: "Messages sealed.",
     messages_opened: "Sealed messages opened.",
     messages_compressed: "Messages compressed.",

@@ -28,7 +28,7 @@ use wire::grpc::{PREFIX_LEN, Prefix};
 use crate::wheel::TimerKey;
 use crate::{JobError, Seal, Work};
 pub(crate) use sealing::{Breach, Unfit};
-use sealing::{NO_MESSAGE, Progress};
+use sealing::{NO_MESSAGE, Progress, unsealed};
 
 /// Buffers larger than this are given back to the allocator when their call ends.
 const KEPT_BYTES_MAX: usize = 64 << 10;
@@ -128,6 +128,8 @@ pub(crate) struct Messages {
     is_rewritten: bool,
     is_judged: bool,
     plain: Vec<u8>,
+    /// Where in `plain` it begins.
+    plain_at: usize,
     packed: Vec<u8>,
     progress: Progress,
     /// Bytes of records that were no message: nothing leaves for them, so they are credited by themselves.
@@ -267,7 +269,7 @@ impl Messages {
                 let start = self.at + PREFIX_LEN;
                 self.input.get(start..start + self.len)
             }
-            Body::Plain => Some(&self.plain),
+            Body::Plain => self.plain.get(self.plain_at..),
         }
     }
 
@@ -289,6 +291,7 @@ impl Messages {
         self.body = Body::Plain;
         self.plain.clear();
         self.plain.extend_from_slice(bytes);
+        self.plain_at = 0;
         self.len = bytes.len();
         self.is_rewritten = true;
         true
@@ -348,8 +351,7 @@ impl Messages {
                     return Ok(Step::Job(Work::Decompress(encoding, self.message_bytes_max), input));
                 }
                 State::ToSeal(encoding) => {
-                    let mut input = core::mem::take(spare);
-                    core::mem::swap(&mut input, &mut self.packed);
+                    let input = unsealed(spare, &self.packed);
                     return Ok(self.seal(encoding, input));
                 }
                 // How messages leave may have been decided after this one was opened.
@@ -416,7 +418,7 @@ impl Messages {
             return Err(Breach::Forged.into());
         }
         if self.owes_end() {
-            return Ok(Some(self.seal(NO_MESSAGE, core::mem::take(spare))));
+            return Ok(Some(self.seal(NO_MESSAGE, unsealed(spare, &[]))));
         }
         let Some(head) = self.input.get(self.at..self.at + PREFIX_LEN) else {
             return Ok(Some(self.wait(spare)));
@@ -494,7 +496,7 @@ impl Messages {
                 let start = self.at + PREFIX_LEN;
                 self.input.get(start..start + self.len).unwrap_or(&[])
             }
-            _ => &self.plain,
+            _ => self.plain.get(self.plain_at..).unwrap_or(&[]),
         };
         if let Some(encoding) = encoding {
             let mut input = core::mem::take(spare);
@@ -511,8 +513,7 @@ impl Messages {
         let is_packed = is_as_it_came && keeps_packing;
         let body = if is_packed { &self.packed } else { plain };
         if self.terms.seals.is_some() {
-            let mut input = core::mem::take(spare);
-            input.extend_from_slice(body);
+            let input = unsealed(spare, body);
             self.take_from_input();
             return Some(self.seal(self.came.filter(|_| is_packed), input));
         }
@@ -554,14 +555,14 @@ impl Messages {
                     JobError::Corrupt => Breach::Malformed.into(),
                     e => Unfit::from(e),
                 })?;
-                self.opened(seal, output)?;
+                self.opened(seal, input)?;
             }
             (State::Unpacking, _) => {
                 result?;
                 self.stats.decompressed += 1;
                 core::mem::swap(&mut self.packed, input);
                 core::mem::swap(&mut self.plain, output);
-                (self.len, self.body) = (self.plain.len(), Body::Plain);
+                (self.plain_at, self.len, self.body) = (0, self.plain.len(), Body::Plain);
                 self.state = self.after_gathering();
             }
             (State::Packing, Work::Compress(encoding)) => {
@@ -585,8 +586,8 @@ impl Messages {
                 result?;
                 self.progress.sealed = self.progress.sealed.checked_add(1).ok_or(Breach::Malformed)?;
                 self.progress.has_sealed_end = seal.is_final;
-                self.stats.sealed += u64::from(seal.encoding.is_none() || !input.is_empty());
-                emit(false, output, out);
+                self.stats.sealed += u64::from(seal.encoding.is_none() || input.len() > Seal::GROWTH);
+                emit(false, input, out);
                 self.finish();
             }
             // Of a message that was dropped meanwhile.

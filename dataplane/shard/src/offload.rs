@@ -25,12 +25,23 @@ pub enum Work {
     Compress(Encoding),
     /// Decompress the input; more than `max` bytes of output is [`JobError::TooLarge`].
     Decompress(Encoding, usize),
-    /// Seal the input: the envelope is appended to the output.
+    /// Seal the input in place: [`Seal::HEAD`] bytes of room, then the text. It becomes the envelope.
     Seal(Seal),
-    /// Open the input, one envelope. The queue fills in what only the sealing side knew
-    /// ([`Seal::is_final`], [`Seal::encoding`]); `ring`, `tag`, `is_request` and `index` are what the
-    /// envelope must have been sealed with.
+    /// Open the input, one envelope, in place: behind its first [`Seal::HEAD`] bytes it becomes the text. The queue fills
+    /// in what only the sealing side knew ([`Seal::is_final`], [`Seal::encoding`]); `ring`, `tag`, `is_request` and
+    /// `index` are what the envelope must have been sealed with.
     Open(Seal),
+}
+
+impl Work {
+    /// How many bytes of an input of this length are worked on; the rest is an envelope's.
+    pub fn text_len(&self, input_len: usize) -> usize {
+        match self {
+            Self::Compress(_) | Self::Decompress(..) => input_len,
+            Self::Seal(_) => input_len.saturating_sub(Seal::HEAD),
+            Self::Open(_) => input_len.saturating_sub(Seal::GROWTH),
+        }
+    }
 }
 
 /// A named key of the node, as this queue numbers them ([`Offload::ring`]).
@@ -69,6 +80,8 @@ pub struct Seal {
 impl Seal {
     /// Bytes by which the envelope is longer than what is sealed.
     pub const GROWTH: usize = 48;
+    /// How many of them are before it.
+    pub const HEAD: usize = 32;
 }
 
 /// One job. The buffers travel with it and come back. It goes from hand to hand in a box, for it is large, and the box
@@ -79,9 +92,9 @@ pub struct Job {
     pub key: JobKey,
     /// What.
     pub work: Work,
-    /// The bytes to work on.
+    /// The bytes to work on. They stay as they are, except that seals are made and opened in place.
     pub input: Vec<u8>,
-    /// Where the result is appended.
+    /// Where the result is appended; of seals, room for the queue to work in.
     pub output: Vec<u8>,
 }
 
@@ -100,12 +113,14 @@ pub enum JobError {
     Replayed,
     /// The call is older than what the replay window remembers.
     Expired,
+    /// Who did the job in place failed at it: the text is gone.
+    Lost,
 }
 
 /// A completed job with its buffers.
 #[derive(Debug)]
 pub struct Done {
-    /// The job, `output` filled on success.
+    /// The job, with the result on success. Of a seal that failed no text is left.
     pub job: Box<Job>,
     /// How it went.
     pub result: Result<(), JobError>,

@@ -145,10 +145,17 @@ impl Core {
             }
             Breach::Unsealed => (&mut counters.calls_unsealed, "the call is not sealed"),
             Breach::NotGrpc => (&mut counters.calls_seal_not_grpc, "only calls of gRPC can be sealed"),
+            Breach::Lost => {
+                (&mut counters.calls_seal_lost, "a message was lost while it was sealed or opened")
+            }
         };
         *count += 1;
-        let status = if why == Breach::NotGrpc { Status::UNIMPLEMENTED } else { Status::UNAUTHENTICATED };
-        self.fail(key, status, Flag::Denied, text);
+        let (status, flag) = match why {
+            Breach::NotGrpc => (Status::UNIMPLEMENTED, Flag::Denied),
+            Breach::Lost => (Status::INTERNAL, Flag::None),
+            _ => (Status::UNAUTHENTICATED, Flag::Denied),
+        };
+        self.fail(key, status, flag, text);
     }
 }
 

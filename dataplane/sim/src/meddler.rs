@@ -55,8 +55,9 @@ impl Meddler {
             1 if !self.last.is_empty() => envelope.clone_from(&self.last),
             // As if the last message, or the record that follows it, had not come.
             2 if seal.is_final => {
-                envelope.clear();
-                seals::seal(keys, &Seal { is_final: false, ..*seal }, plain, envelope);
+                envelope.truncate(Seal::HEAD);
+                envelope.extend_from_slice(plain);
+                seals::seal(keys, &Seal { is_final: false, ..*seal }, envelope);
             }
             _ => {
                 let at = rng.size(0, envelope.len().saturating_sub(1));

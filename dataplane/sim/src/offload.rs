@@ -9,7 +9,7 @@ use std::rc::Rc;
 use abi::Encoding;
 use flate2::Compression;
 use flate2::read::{GzDecoder, GzEncoder, ZlibDecoder, ZlibEncoder};
-use shard::{Burst, CallTag, Done, Job, JobError, Offload, Ring, Work};
+use shard::{Burst, CallTag, Done, Job, JobError, Offload, Ring, Seal, Work};
 
 use crate::meddler::Meddler;
 use crate::rng::Rng;
@@ -108,8 +108,8 @@ fn run(job: &mut Job, keys: &Keys, opened: &mut BTreeSet<[u8; CallTag::LEN]>) ->
     match work {
         Work::Compress(encoding) => output.extend_from_slice(&compress(*encoding, input)),
         Work::Decompress(encoding, max) => output.extend_from_slice(&decompress(*encoding, input, *max)?),
-        Work::Seal(how) => seals::seal(keys, how, input, output),
-        Work::Open(how) => seals::open(keys, how, input, opened, output)?,
+        Work::Seal(how) => seals::seal(keys, how, input),
+        Work::Open(how) => seals::open(keys, how, input, opened)?,
     }
     Ok(())
 }
@@ -145,10 +145,11 @@ impl Offload for SimOffload {
             let at = self.rng.pick(&ready);
             let (_, mut job) = self.jobs.swap_remove(at);
             let keys = self.view.keys.borrow();
+            let plain = job.input.get(Seal::HEAD..).unwrap_or_default().to_vec();
             let result = run(&mut job, &keys, &mut self.opened);
             if let Work::Seal(seal) = &job.work {
                 let mut meddler = self.view.meddler.borrow_mut();
-                meddler.pass(&mut self.rng, &keys, seal, &job.input, &mut job.output);
+                meddler.pass(&mut self.rng, &keys, seal, &plain, &mut job.input);
             }
             drop(keys);
             let is_in = done.push(Done { job, result }).is_ok();

@@ -23,11 +23,10 @@ impl Default for Keys {
     }
 }
 
-const SUM: usize = 8;
-const HEADER: usize = Seal::GROWTH - SUM;
+const SUM: usize = Seal::GROWTH - Seal::HEAD;
 
-fn header(seal: &Seal, key: u8) -> [u8; HEADER] {
-    let mut out = [0x53; HEADER];
+fn header(seal: &Seal, key: u8) -> [u8; Seal::HEAD] {
+    let mut out = [0x53; Seal::HEAD];
     out[0] = u8::from(seal.is_final);
     out[1] = seal.encoding.map_or(0, |e| e as u8 + 1);
     out[2] = key;
@@ -35,11 +34,13 @@ fn header(seal: &Seal, key: u8) -> [u8; HEADER] {
 }
 
 /// A number that any change of the message or its place changes.
-fn sum(seal: &Seal, key: u8, text: &[u8]) -> u64 {
+fn sum(seal: &Seal, key: u8, text: &[u8]) -> [u8; SUM] {
     let place = u64::from(seal.index) << 1 | u64::from(seal.is_request);
     let bound =
         header(seal, key).into_iter().chain(seal.tag.0).chain(seal.purpose).chain(place.to_be_bytes());
-    bound.chain(text.iter().copied()).fold(secret(seal, key), |sum, byte| mix(sum ^ u64::from(byte)))
+    let sum =
+        bound.chain(text.iter().copied()).fold(secret(seal, key), |sum, byte| mix(sum ^ u64::from(byte)));
+    u128::from(sum).to_be_bytes()
 }
 
 fn secret(seal: &Seal, key: u8) -> u64 {
@@ -54,26 +55,24 @@ fn stream(seal: &Seal, key: u8, text: &mut [u8]) {
     }
 }
 
-/// Appends the envelope of `plain`.
-pub(crate) fn seal(keys: &Keys, seal: &Seal, plain: &[u8], out: &mut Vec<u8>) {
+/// Makes an envelope of the text behind the room for its head.
+pub(crate) fn seal(keys: &Keys, seal: &Seal, bytes: &mut Vec<u8>) {
     let key = keys.seals;
-    out.extend_from_slice(&header(seal, key));
-    let start = out.len();
-    out.extend_from_slice(plain);
-    stream(seal, key, &mut out[start..]);
-    let sum = sum(seal, key, &out[start..]);
-    out.extend_from_slice(&sum.to_be_bytes());
+    let (head, text) = bytes.split_at_mut(Seal::HEAD);
+    head.copy_from_slice(&header(seal, key));
+    stream(seal, key, text);
+    let sum = sum(seal, key, text);
+    bytes.extend_from_slice(&sum);
 }
 
-/// Appends what was sealed, and says what its sealer knew.
+/// Makes what was sealed of its envelope, behind the head, and says what its sealer knew.
 pub(crate) fn open(
     keys: &Keys,
     seal: &mut Seal,
-    envelope: &[u8],
+    bytes: &mut Vec<u8>,
     seen: &mut BTreeSet<[u8; CallTag::LEN]>,
-    out: &mut Vec<u8>,
 ) -> Result<(), JobError> {
-    let (said, rest) = envelope.split_first_chunk::<HEADER>().ok_or(JobError::Corrupt)?;
+    let (said, rest) = bytes.split_first_chunk::<{ Seal::HEAD }>().ok_or(JobError::Corrupt)?;
     let (text, told) = rest.split_last_chunk::<SUM>().ok_or(JobError::Corrupt)?;
     let key = said[2];
     if !keys.opens.contains(&key) {
@@ -81,14 +80,13 @@ pub(crate) fn open(
     }
     seal.is_final = said[0] == 1;
     seal.encoding = said[1].checked_sub(1).and_then(|at| Encoding::ALL.get(usize::from(at)).copied());
-    if header(seal, key) != *said || sum(seal, key, text).to_be_bytes() != *told {
+    if header(seal, key) != *said || sum(seal, key, text) != *told {
         return Err(JobError::Forged);
     }
     if seal.is_request && seal.index == 0 && !seen.insert(seal.tag.0) {
         return Err(JobError::Replayed);
     }
-    let start = out.len();
-    out.extend_from_slice(text);
-    stream(seal, key, &mut out[start..]);
+    bytes.truncate(bytes.len() - SUM);
+    stream(seal, key, &mut bytes[Seal::HEAD..]);
     Ok(())
 }

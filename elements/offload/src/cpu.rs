@@ -86,7 +86,7 @@ impl Cpu {
 
     /// Runs or queues one job, or gives it back.
     pub(crate) fn take(&mut self, mut job: Box<Job>) -> Result<(), Box<Job>> {
-        let is_small = job.input.len() <= INLINE_INPUT_BYTES;
+        let is_small = job.work.text_len(job.input.len()) <= INLINE_INPUT_BYTES;
         if is_small && self.turn_bytes + job.input.len() <= INLINE_TURN_BYTES && self.ready.len() < QUEUE_JOBS
         {
             let start = job.output.len();
@@ -171,8 +171,8 @@ impl Bench {
             Work::Decompress(how, max) => {
                 self.codec.decompress(*how, (*max).min(output_bytes_max), input, output)
             }
-            Work::Seal(seal) => self.sealer.seal(seal, input, output),
-            Work::Open(seal) => self.sealer.open(seal, input, output),
+            Work::Seal(seal) => self.sealer.seal(seal, input),
+            Work::Open(seal) => self.sealer.open(seal, input),
         }
     }
 }

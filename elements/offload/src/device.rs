@@ -1,9 +1,10 @@
 //! Jobs on DPDK's compression and cryptography devices: one queue pair of each for a shard.
 //!
 //! While a job is under way its two vectors are the queue pair's (`dpdk_sys`), which software is pointed at and hardware
-//! gets a copy of. The input is only read and the output only written beyond its length: a job that fails is as it was.
-//! Of a device that has died, jobs come back as copies, and what it may still write stays where it is. So whatever
-//! becomes of the device, its jobs are still ours, and go to the CPU.
+//! gets a copy of. The input is only read until the device is done: a job that fails is as it was. Of a device that has
+//! died, jobs come back as copies, and what it may still write stays where it is. So whatever becomes of the device, its
+//! jobs are still ours, and go to the CPU. Drivers that seal on this core do it in place, and at once: nothing is under way
+//! there; one that says it failed has perhaps spoilt the text, which ends that call and the driver's use.
 //!
 //! Not here: which jobs go to a device at all (`placement`), and what becomes of those it gives back (`queue`).
 
@@ -308,6 +309,8 @@ struct Watch {
     /// Since when nothing has come back.
     since: Option<u32>,
     is_dead: bool,
+    /// It has lost a job.
+    is_broken: bool,
     #[cfg(test)]
     is_silenced: bool,
 }
@@ -315,6 +318,10 @@ struct Watch {
 impl Watch {
     /// Asked after each poll with jobs under way.
     fn is_dead(&mut self, is_moving: bool, sealer: &Sealer) -> bool {
+        if self.is_broken {
+            self.is_dead = true;
+            return true;
+        }
         if is_moving {
             self.since = None;
             return false;

@@ -87,7 +87,8 @@ impl Placement {
     pub fn prefers_device(&self, work: &Work, input_bytes: usize) -> bool {
         let Some(costs) = &self.costs else { return self.choice == Choice::Pinned };
         let row = costs.get(Kind::of(work) as usize);
-        let at = SIZES.iter().position(|size| *size >= input_bytes).unwrap_or(SIZES.len() - 1);
+        let len = work.text_len(input_bytes);
+        let at = SIZES.iter().position(|size| *size >= len).unwrap_or(SIZES.len() - 1);
         let cost = row.and_then(|row| row.get(at)).copied().unwrap_or_default();
         cost.device_ns.is_some_and(|device_ns| self.choice == Choice::Pinned || device_ns < cost.cpu_ns)
     }
@@ -154,6 +155,7 @@ impl Placement {
 #[cfg(test)]
 mod tests {
     use abi::Encoding::Gzip;
+    use shard::{CallTag, Ring, Seal};
 
     use super::*;
 
@@ -163,6 +165,28 @@ mod tests {
         costs[0] = core::array::from_fn(cheap_large);
         costs[0][SIZES.len() - 1].device_ns = None;
         Placement { choice, costs: Some(costs) }
+    }
+
+    #[test]
+    fn an_envelope_goes_by_what_is_in_it() {
+        let mut costs = [[Cost { cpu_ns: 100, device_ns: Some(200) }; SIZES.len()]; Kind::ALL.len()];
+        for kind in [Kind::Seal, Kind::Open] {
+            costs[kind as usize][1].device_ns = Some(50);
+        }
+        let placement = Placement { choice: Choice::Measured, costs: Some(costs) };
+        let seal = Seal {
+            ring: Ring(0),
+            tag: CallTag([0; CallTag::LEN]),
+            purpose: [0; 16],
+            is_request: true,
+            index: 0,
+            is_final: false,
+            encoding: None,
+        };
+        for (work, more) in [(Work::Seal(seal), Seal::HEAD), (Work::Open(seal), Seal::GROWTH)] {
+            let device = [256, 257, 1024, 1025].map(|len| placement.prefers_device(&work, len + more));
+            assert_eq!(device, [false, true, true, false], "{work:?}");
+        }
     }
 
     #[test]

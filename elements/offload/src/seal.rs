@@ -24,9 +24,9 @@ pub use keyring::{KeyError, KeyFault, Source};
 pub use keys::{Keys, SealOptions};
 
 pub(crate) use counters::SealCounters;
-#[cfg(feature = "dpdk")]
-pub(crate) use envelope::associate;
 pub(crate) use envelope::{AAD_BYTES, HEADER_BYTES, Header, Stamp, TAG_BYTES};
+#[cfg(feature = "dpdk")]
+pub(crate) use envelope::{associate, nonce};
 pub(crate) use far::FarName;
 
 use counters::add;
@@ -117,24 +117,17 @@ impl Sealer {
         TagParts { sender: self.tagger, call, second: (self.keys.clock)() }.emit()
     }
 
-    /// Appends the envelope of `input`.
-    pub(crate) fn seal(&mut self, seal: &Seal, input: &[u8], output: &mut Vec<u8>) -> Result<(), JobError> {
+    /// Makes an envelope of the text behind the room for its header.
+    pub(crate) fn seal(&mut self, seal: &Seal, bytes: &mut Vec<u8>) -> Result<(), JobError> {
         let header = self.next_header(seal)?;
-        let bytes = header.emit();
-        let start = output.len();
-        output.reserve(input.len() + OVERHEAD_BYTES);
-        output.extend_from_slice(&bytes);
-        output.extend_from_slice(input);
-        let aad = Aad::from(envelope::associated(&bytes, seal));
-        let nonce = Nonce::assume_unique_for_key(header.nonce());
+        let (room, text) = bytes.split_first_chunk_mut().ok_or(JobError::Corrupt)?;
+        header.emit_to(room);
+        let aad = Aad::from(envelope::associated(room, seal));
+        let nonce = Nonce::assume_unique_for_key(envelope::nonce(room));
         let own = self.own.get(usize::from(seal.ring.0)).and_then(Option::as_ref);
-        let text = output.get_mut(start + HEADER_BYTES..).unwrap_or_default();
         let tag = own.and_then(|own| own.cipher.seal_in_place_separate_tag(nonce, aad, text).ok());
-        let Some(tag) = tag else {
-            output.truncate(start);
-            return Err(JobError::UnknownKey);
-        };
-        output.extend_from_slice(tag.as_ref());
+        let tag = tag.ok_or(JobError::UnknownKey)?;
+        bytes.extend_from_slice(tag.as_ref());
         add(&self.counters.sealed);
         Ok(())
     }
@@ -173,33 +166,25 @@ impl Sealer {
         Ok(stamp)
     }
 
-    /// Appends what was sealed in `input`, and fills in what only its sealer knew.
-    pub(crate) fn open(
-        &mut self,
-        seal: &mut Seal,
-        input: &[u8],
-        output: &mut Vec<u8>,
-    ) -> Result<(), JobError> {
-        let start = output.len();
-        let result = self.try_open(seal, input, output);
+    /// Makes what was sealed of its envelope, behind the header, and fills in what only its sealer knew. On failure nothing
+    /// of it is left.
+    pub(crate) fn open(&mut self, seal: &mut Seal, bytes: &mut Vec<u8>) -> Result<(), JobError> {
+        let result = self.try_open(seal, bytes);
         if result.is_err() {
-            output.truncate(start);
+            bytes.truncate(HEADER_BYTES);
         }
         self.count_open(result);
         result
     }
 
-    fn try_open(&mut self, seal: &mut Seal, input: &[u8], output: &mut Vec<u8>) -> Result<(), JobError> {
-        let header = self.begin_open(seal, input)?;
-        let aad: [u8; AAD_BYTES] = envelope::associated(&header.emit(), seal);
+    fn try_open(&mut self, seal: &mut Seal, bytes: &mut Vec<u8>) -> Result<(), JobError> {
+        let header = self.begin_open(seal, bytes)?;
+        let (head, text) = bytes.split_first_chunk_mut().ok_or(JobError::Corrupt)?;
+        let (aad, nonce) = (envelope::associated(head, seal), envelope::nonce(head));
         let name = FarName::of(seal, &header);
-        let text = input.get(HEADER_BYTES..).unwrap_or_default();
-        let start = output.len();
-        output.extend_from_slice(text);
-        let room = output.get_mut(start..).unwrap_or_default();
         let mut unseal = |cipher: &LessSafeKey| {
-            let nonce = Nonce::assume_unique_for_key(header.nonce());
-            cipher.open_in_place(nonce, Aad::from(aad), room).map(|_| ()).map_err(|_| JobError::Forged)
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            cipher.open_in_place(nonce, Aad::from(aad), text).map(|_| ()).map_err(|_| JobError::Forged)
         };
         match self.far.find(&name) {
             Some(cipher) => unseal(cipher)?,
@@ -214,7 +199,7 @@ impl Sealer {
                 }
             }
         }
-        output.truncate(start + text.len() - TAG_BYTES);
+        bytes.truncate(bytes.len() - TAG_BYTES);
         self.finish_open(seal, &header)
     }
 
@@ -249,6 +234,8 @@ impl Sealer {
             Err(JobError::Replayed) => &counters.replayed,
             Err(JobError::Expired) => &counters.expired,
             Err(JobError::Corrupt | JobError::TooLarge) => &counters.malformed,
+            // The device's, and counted as that.
+            Err(JobError::Lost) => return,
         });
     }
 
@@ -272,8 +259,8 @@ impl Sealer {
     }
 
     /// This envelope has been opened, by another sealer of the queue's: its sender has proved itself here too.
-    pub(crate) fn learn(&mut self, seal: &Seal, envelope: &[u8]) {
-        let Ok(header) = self.begin_open(seal, envelope) else { return };
+    pub(crate) fn learn(&mut self, seal: &Seal, opened: &[u8]) {
+        let Ok(header) = Header::read(opened) else { return };
         let name = FarName::of(seal, &header);
         if self.far.knows(&name) {
             return;

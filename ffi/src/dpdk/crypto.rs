@@ -1,14 +1,19 @@
 //! AES-GCM by a cryptodev: `crypto_aesni_gcm0`, `crypto_openssl0`, QAT.
 //!
 //! A job gives its two vectors to the queue pair, which has them until the device is done: what the device is pointed
-//! at can be neither freed nor touched meanwhile. The input is only read and the output only written beyond its
-//! length, so a job that fails comes back as it was. A session is a key for one direction; it belongs to a queue pair
+//! at can be neither freed nor touched meanwhile. What comes out takes the text's place in the input. Drivers that work on
+//! the calling core do that in place (`prompt`); of all others the input is only read until the device is done, and a
+//! job that fails comes back with it as it was (`ops`). A session is a key for one direction; it belongs to a queue pair
 //! and lives as long, or until it is ended with no job under way.
 
+mod ops;
+mod prompt;
 mod queue;
 mod slot;
 
+use core::ffi::c_void;
 use core::fmt;
+use core::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::accel::{self, AcceleratorOptions, Buffers, OpPool, check};
@@ -28,6 +33,16 @@ pub const AAD_MAX: usize = raw::K_AEAD_AAD_MAX;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SessionId(u32);
 
+/// What comes back with a job, and knows what its text is bound to.
+pub trait Bound: Buffers {
+    /// How many bytes of associated data there are.
+    fn aad_len(&self) -> usize;
+
+    /// Writes the nonce, never the same twice with one key, and the associated data where the device reads them. Asked
+    /// once, any time before the device works on the job.
+    fn bind(&self, nonce: &mut [u8; IV_LEN], aad: &mut [u8; AAD_MAX]);
+}
+
 /// Bytes to encrypt or decrypt, as the session says.
 #[derive(Debug)]
 pub struct SealJob<T> {
@@ -35,14 +50,15 @@ pub struct SealJob<T> {
     pub session: SessionId,
     /// Where in the input the text begins; to decrypt, the tag is at its end.
     pub start: usize,
-    /// Comes back with it. What comes out is appended to its output: text and tag; decrypted, the text.
+    /// Comes back with it. What comes out takes the text's place in its input: text and tag; decrypted, the text alone.
+    /// Its output is room for the queue pair to work in.
     pub with: T,
 }
 
 /// A job that came back.
 #[derive(Debug)]
 pub struct Sealed<T> {
-    /// With its vectors: the input as it was, the output longer by the result if all went well, else as it was.
+    /// With its vectors: the input with the result, if all went well; what is before the text is as it was.
     pub with: T,
     /// How it went.
     pub outcome: SealOutcome,
@@ -53,20 +69,25 @@ pub struct Sealed<T> {
 pub enum SealOutcome {
     /// Well.
     Done,
-    /// The tag is wrong: this is not what was encrypted.
+    /// The tag is wrong: this is not what was encrypted. The text may be gone.
     Forged,
-    /// The device refused or failed.
+    /// The device refused or failed; the input is as it was.
     Failed {
         /// Its own number for it.
         status: u8,
     },
-    /// It was given up ([`CryptoQueue::abandon`]).
+    /// The device refused or failed, and the text may be gone.
+    Lost {
+        /// Its own number for it, an errno.
+        status: i32,
+    },
+    /// It was given up ([`CryptoQueue::abandon`]); the input is as it was.
     Abandoned,
 }
 
 /// An open device.
 #[derive(Debug)]
-pub struct Cipher<T: Buffers> {
+pub struct Cipher<T: Bound> {
     queues: Vec<Option<CryptoQueue<T>>>,
 }
 
@@ -79,6 +100,8 @@ struct Ways {
     apart_chained: bool,
     /// A chain in place.
     within_chained: bool,
+    /// At once, on the calling core.
+    prompt: bool,
 }
 
 struct Device {
@@ -91,7 +114,7 @@ struct Device {
 /// What sessions have room for at least: crypto_scheduler writes its table of workers without having asked for it.
 const SESSION_BYTES_MIN: u32 = 256;
 
-impl<T: Buffers> Cipher<T> {
+impl<T: Bound> Cipher<T> {
     /// Opens a device for at most `sessions_max` keys in all.
     pub fn open(
         eal: Eal,
@@ -130,9 +153,11 @@ impl<T: Buffers> Cipher<T> {
         started.map_err(|error| with_workers(error, &workers))?;
         let (flags, is_software) = abilities(id, &workers);
         let reach = if is_software && !options.copies { Reach::Pointed } else { Reach::Copied };
+        let mut ways = Ways::of(flags);
+        // A scheduler says so, and cannot.
+        ways.prompt &= workers.is_empty() && own.is_prompt();
         let shared = Arc::new(own);
-        let queue =
-            |index| CryptoQueue::new(eal, Arc::clone(&shared), index, options.depth, reach, Ways::of(flags));
+        let queue = |index| CryptoQueue::new(eal, Arc::clone(&shared), (index, options.depth), reach, ways);
         let queues: Result<Vec<_>, Error> = (0..options.queues).map(|index| queue(index).map(Some)).collect();
         Ok(Self { queues: queues? })
     }
@@ -187,6 +212,7 @@ impl Ways {
             apart: has(raw::K_RTE_CRYPTODEV_FF_OOP_LB_IN_LB_OUT),
             apart_chained: has(raw::K_RTE_CRYPTODEV_FF_OOP_SGL_IN_SGL_OUT),
             within_chained: has(raw::K_RTE_CRYPTODEV_FF_IN_PLACE_SGL),
+            prompt: has(raw::K_RTE_CRYPTODEV_FF_SYM_CPU_CRYPTO),
         }
     }
 }
@@ -195,6 +221,34 @@ impl Device {
     fn attach(_: Eal, device: &str, workers: &[&str]) -> Result<Self, Error> {
         let id = accel::attach(device, workers, "cryptography", find)?;
         Ok(Self { id, name: device.to_owned(), sessions: None })
+    }
+
+    /// A session for a key of 16 or 32 bytes. `None`: refused, and the library's error number says why.
+    fn session(&self, key: &[u8], seals: bool, aad_len: usize) -> Option<NonNull<c_void>> {
+        let pool = self.sessions.as_ref().map_or(ptr::null_mut(), OpPool::as_raw);
+        let [key_len, aad_len] = [key.len(), aad_len].map(|len| u16::try_from(len).unwrap_or(0));
+        let (seals, key) = (seals.into(), key.as_ptr());
+        // SAFETY: the device is started; the key is copied; the pool is the one the device was set up with.
+        NonNull::new(unsafe { raw::towpath_aead_session(self.id, seals, key, key_len, aad_len, pool) })
+    }
+
+    /// Ends a session.
+    ///
+    /// # Safety
+    /// It is the device's, no job uses it, and none will.
+    unsafe fn end(&self, session: NonNull<c_void>) {
+        // SAFETY: the caller vouches for it.
+        let _ = unsafe { raw::rte_cryptodev_sym_session_free(self.id, session.as_ptr()) };
+    }
+
+    /// True if it does a job at once, whatever it says of itself.
+    fn is_prompt(&self) -> bool {
+        let Some(session) = self.session(&[0; 16], true, 0) else { return false };
+        // SAFETY: such a session, fresh.
+        let is_prompt = unsafe { prompt::is_prompt(self.id, session) };
+        // SAFETY: of this device, and used by nobody else.
+        unsafe { self.end(session) };
+        is_prompt
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Breach {
     Unsealed,
     /// The call has no messages that could be sealed.
     NotGrpc,
+    /// A message was lost while it was sealed or opened here.
+    Lost,
 }
 
 /// Why a message does not go on.
@@ -61,6 +63,7 @@ impl From<JobError> for Unfit {
             JobError::Forged => Breach::Forged.into(),
             JobError::Replayed => Breach::Replayed.into(),
             JobError::Expired => Breach::Expired.into(),
+            JobError::Lost => Breach::Lost.into(),
         }
     }
 }
@@ -161,18 +164,19 @@ impl Messages {
         let Progress { sealed, is_sent, is_excused, awaits_end, .. } = self.progress;
         let begins = self.terms.seals.is_some_and(|s| s.is_request) && sealed == 0 && is_sent;
         if begins && !is_excused && !awaits_end {
-            return self.seal(NO_MESSAGE, core::mem::take(spare));
+            return self.seal(NO_MESSAGE, unsealed(spare, &[]));
         }
         self.compact();
         Step::Wait
     }
 
-    /// An envelope has been opened; what was in it is in `output`.
-    pub(super) fn opened(&mut self, seal: &Seal, output: &mut Vec<u8>) -> Result<(), Unfit> {
+    /// An envelope has been opened; what was in it is in `input`, behind the head.
+    pub(super) fn opened(&mut self, seal: &Seal, input: &mut Vec<u8>) -> Result<(), Unfit> {
         let progress = &mut self.progress;
         progress.opened = progress.opened.checked_add(1).ok_or(Breach::Malformed)?;
         progress.has_opened_end = seal.is_final;
-        if seal.encoding.is_some() && output.is_empty() {
+        let text = input.get(Seal::HEAD..).unwrap_or_default();
+        if seal.encoding.is_some() && text.is_empty() {
             if !seal.is_final && progress.opened > 1 {
                 return Err(Breach::Malformed.into());
             }
@@ -189,12 +193,15 @@ impl Messages {
         }
         self.stats.opened += 1;
         (self.came, self.is_judged, self.is_rewritten) = (seal.encoding, false, false);
+        self.len = text.len();
         if self.came.is_some() {
-            core::mem::swap(&mut self.packed, output);
-            (self.len, self.body) = (self.packed.len(), Body::Packed);
+            // A job begins at the front; what is packed is short.
+            self.packed.clear();
+            self.packed.extend_from_slice(text);
+            self.body = Body::Packed;
         } else {
-            core::mem::swap(&mut self.plain, output);
-            (self.len, self.body) = (self.plain.len(), Body::Plain);
+            core::mem::swap(&mut self.plain, input);
+            (self.plain_at, self.body) = (Seal::HEAD, Body::Plain);
         }
         self.progress.awaits_end = self.terms.holds && !seal.is_final && !self.progress.is_excused;
         self.state = if self.progress.awaits_end { State::Gathering } else { self.after_opening() };
@@ -221,6 +228,7 @@ impl Messages {
         is_over && !self.has_input() && (self.terms.opens.is_none() || has_opened_end)
     }
 
+    /// `input` is as [`unsealed`] makes it.
     pub(super) fn seal(&mut self, encoding: Option<Encoding>, input: Vec<u8>) -> Step {
         self.state = State::Sealing;
         let (index, is_final) = (self.progress.sealed, self.is_at_end());
@@ -230,4 +238,13 @@ impl Messages {
             None => Step::Wait,
         }
     }
+}
+
+/// What is to be sealed: room for the head, and the text.
+pub(super) fn unsealed(spare: &mut Vec<u8>, text: &[u8]) -> Vec<u8> {
+    let mut input = core::mem::take(spare);
+    input.reserve(text.len() + Seal::GROWTH);
+    input.extend_from_slice(&[0; Seal::HEAD]);
+    input.extend_from_slice(text);
+    input
 }

@@ -1,11 +1,11 @@
 //! Seals by a cryptodev: the cipher is the device's; envelopes, keys and the replay window are `seal`'s.
 
-use dpdk_sys::{CryptoQueue, SealJob, SealOutcome, Sealed, SessionId};
+use dpdk_sys::{AAD_MAX, BURST_MAX, Bound, CryptoQueue, IV_LEN, SealJob, SealOutcome, Sealed, SessionId};
 use hashbrown::HashMap;
 use shard::{Job, JobError, Work};
 
 use super::{Carried, Outbox, Refusal, SESSIONS_MAX, Watch};
-use crate::seal::{AAD_BYTES, FarName, HEADER_BYTES, Header, OVERHEAD_BYTES, Sealer, associate};
+use crate::seal::{AAD_BYTES, FarName, HEADER_BYTES, Header, OVERHEAD_BYTES, Sealer, associate, nonce};
 
 /// The queue pair of a shard.
 pub(super) struct AeadLane {
@@ -47,76 +47,59 @@ impl AeadLane {
     #[inline]
     pub(super) fn take(
         &mut self,
-        job: Box<Job>,
+        mut job: Box<Job>,
         sealer: &mut Sealer,
         out: &mut Outbox,
     ) -> Result<(), (Refusal, Box<Job>)> {
         if self.watch.is_dead {
             return Err((Refusal::Dead, job));
         }
-        match job.work {
-            Work::Seal(_) if !job.input.is_empty() => self.take_to_seal(job, sealer, out),
+        let begun = match job.work {
+            Work::Seal(_) if job.input.len() > HEADER_BYTES => self.begin_seal(&mut job, sealer),
             // No text: the tag alone. Some devices refuse that.
-            Work::Open(_) if !matches!(job.input.len(), 0 | OVERHEAD_BYTES) => {
-                self.take_to_open(job, sealer, out)
-            }
-            _ => Err((Refusal::Unfit, job)),
-        }
-    }
-
-    #[inline]
-    fn take_to_seal(
-        &mut self,
-        mut job: Box<Job>,
-        sealer: &mut Sealer,
-        out: &mut Outbox,
-    ) -> Result<(), (Refusal, Box<Job>)> {
-        let Work::Seal(seal) = &job.work else { return Err((Refusal::Unfit, job)) };
-        let header = match sealer.next_header(seal) {
-            Ok(header) => header,
+            Work::Open(_) if !matches!(job.input.len(), 0 | OVERHEAD_BYTES) => self.begin_open(&job, sealer),
+            _ => Ok(None),
+        };
+        let session = match begun {
+            Ok(Some(session)) => session,
+            Ok(None) => return Err((Refusal::Unfit, job)),
             Err(error) => {
-                out.done(job, Err(error));
+                refuse(job, error, out);
                 return Ok(());
             }
         };
-        // Now, for that was perhaps the first one of another key.
-        self.follow(sealer);
-        let session = self.sealing.get(usize::from(seal.ring.0)).copied().flatten();
-        let session = session.or_else(|| self.begin_sealing(&FarName::of(seal, &header), sealer));
-        let Some(session) = session else { return Err((Refusal::Unfit, job)) };
-        job.output.reserve(OVERHEAD_BYTES + job.input.len());
-        job.output.extend_from_slice(&header.emit());
-        self.stage(session, 0, job, header).map_err(|(why, mut job)| {
-            job.output.truncate(job.output.len() - HEADER_BYTES);
-            (why, job)
-        })
+        let with = Carried { job, mark: () };
+        let staged = self.queue.stage(SealJob { session, start: HEADER_BYTES, with });
+        staged.map_err(|(why, with)| (why.into(), with.job))
     }
 
+    /// Writes the header of what is to be sealed. With which session; `None`: there can be none.
     #[inline]
-    fn take_to_open(
-        &mut self,
-        job: Box<Job>,
-        sealer: &Sealer,
-        out: &mut Outbox,
-    ) -> Result<(), (Refusal, Box<Job>)> {
-        let Work::Open(seal) = &job.work else { return Err((Refusal::Unfit, job)) };
+    fn begin_seal(&mut self, job: &mut Job, sealer: &mut Sealer) -> Result<Option<SessionId>, JobError> {
+        let Work::Seal(seal) = &job.work else { return Ok(None) };
+        let header = sealer.next_header(seal)?;
+        // Now, for that was perhaps the first one of another key.
+        self.follow(sealer);
+        if let Some(room) = job.input.first_chunk_mut() {
+            header.emit_to(room);
+        }
+        let session = self.sealing.get(usize::from(seal.ring.0)).copied().flatten();
+        Ok(session.or_else(|| self.begin_sealing(&FarName::of(seal, &header), sealer)))
+    }
+
+    /// With which session to open; `None`: there can be none, or not yet.
+    #[inline]
+    fn begin_open(&mut self, job: &Job, sealer: &Sealer) -> Result<Option<SessionId>, JobError> {
+        let Work::Open(seal) = &job.work else { return Ok(None) };
         self.follow(sealer);
         let parsed = Header::parse(&job.input);
         let name = parsed.map(|header| FarName::of(seal, &header));
-        let last = self.last.filter(|(last, _)| Ok(*last) == name).map(|(_, id)| id);
-        // The key of the last one is there.
-        let begun = if last.is_some() { parsed } else { sealer.begin_open(seal, &job.input) };
-        let header = match begun {
-            Ok(header) => header,
-            Err(error) => {
-                sealer.count_open(Err(error));
-                out.done(job, Err(error));
-                return Ok(());
-            }
-        };
-        let session = last.or_else(|| self.begin_opening(FarName::of(seal, &header), sealer));
-        let Some(session) = session else { return Err((Refusal::Unfit, job)) };
-        self.stage(session, HEADER_BYTES, job, header)
+        if let Some((_, id)) = self.last.filter(|(last, _)| Ok(*last) == name) {
+            return Ok(Some(id));
+        }
+        let begun = sealer.begin_open(seal, &job.input);
+        let header = begun.inspect_err(|error| sealer.count_open(Err(*error)))?;
+        Ok(self.begin_opening(FarName::of(seal, &header), sealer))
     }
 
     /// Forgets keys that may have become others.
@@ -126,30 +109,6 @@ impl AeadLane {
             self.epoch = sealer.epoch();
             self.forget();
         }
-    }
-
-    /// Gives the job to the queue pair, with all that goes with it. What is authenticated is what came, not what it was
-    /// taken for: a header is its bytes.
-    #[inline]
-    fn stage(
-        &mut self,
-        session: SessionId,
-        start: usize,
-        job: Box<Job>,
-        header: Header,
-    ) -> Result<(), (Refusal, Box<Job>)> {
-        let with = Carried { job, mark: () };
-        let fill = |with: &Carried<()>, iv: &mut [u8; 12], aad: &mut [u8; AAD_BYTES]| {
-            *iv = header.nonce();
-            if let Some(room) = aad.first_chunk_mut() {
-                header.emit_to(room);
-            }
-            if let Work::Seal(seal) | Work::Open(seal) = &with.job.work {
-                associate(seal, aad);
-            }
-        };
-        let staged = self.queue.stage(SealJob { session, start, with }, fill);
-        staged.map_err(|(why, with)| (why.into(), with.job))
     }
 
     /// A session of our own; it stays until keys change.
@@ -216,11 +175,12 @@ impl AeadLane {
         loop {
             let came = self.queue.poll(|one| finish(one, sealer, out, &mut well));
             count += came;
-            if came == 0 || !out.has_room() {
+            if came < BURST_MAX || !out.has_room() {
                 break;
             }
         }
         sealer.count_device(well.sealed, well.opened);
+        self.watch.is_broken |= well.is_broken;
         if !self.stale.is_empty() {
             self.stale.retain(|id| !self.queue.end_session(*id));
         }
@@ -241,15 +201,36 @@ impl AeadLane {
 
     /// Gives copies of all jobs back; the device may keep what it was pointed at.
     pub(super) fn die(&mut self, out: &mut Outbox) {
-        self.queue.abandon(|one| out.again.push_back(as_it_was(one.with.job)));
+        self.queue.abandon(|one| out.again.push_back(one.with.job));
     }
 }
 
-/// What went well.
+/// What is authenticated is what came, not what it was taken for.
+impl Bound for Carried<()> {
+    #[inline]
+    fn aad_len(&self) -> usize {
+        AAD_BYTES
+    }
+
+    #[inline]
+    fn bind(&self, iv: &mut [u8; IV_LEN], aad: &mut [u8; AAD_MAX]) {
+        let (header, aad) = (self.job.input.first_chunk(), aad.first_chunk_mut());
+        if let (Work::Seal(seal) | Work::Open(seal), Some(header), Some(aad)) = (&self.job.work, header, aad)
+        {
+            *iv = nonce(header);
+            aad[..HEADER_BYTES].copy_from_slice(header);
+            associate(seal, aad);
+        }
+    }
+}
+
+/// How it went.
 #[derive(Default)]
 struct Tally {
     sealed: u64,
     opened: u64,
+    /// A text is gone: no other is to be.
+    is_broken: bool,
 }
 
 /// Hands a job on.
@@ -262,13 +243,10 @@ fn finish(one: Sealed<Carried<()>>, sealer: &mut Sealer, out: &mut Outbox, well:
             Ok(())
         }
         (Work::Open(seal), SealOutcome::Done) => {
-            let opened = Header::parse(&job.input).and_then(|header| sealer.finish_open(seal, &header));
+            let opened = Header::read(&job.input).and_then(|header| sealer.finish_open(seal, &header));
             match opened {
                 Ok(()) => well.opened += 1,
-                Err(error) => {
-                    sealer.count_open(Err(error));
-                    job.output.truncate(job.output.len() - (job.input.len() - OVERHEAD_BYTES));
-                }
+                Err(error) => sealer.count_open(Err(error)),
             }
             opened
         }
@@ -276,19 +254,56 @@ fn finish(one: Sealed<Carried<()>>, sealer: &mut Sealer, out: &mut Outbox, well:
             sealer.count_open(Err(JobError::Forged));
             Err(JobError::Forged)
         }
+        (_, SealOutcome::Lost { .. }) => {
+            out.failed += 1;
+            well.is_broken = true;
+            Err(JobError::Lost)
+        }
         _ => {
             out.failed += 1;
-            out.again.push_back(as_it_was(job));
+            out.again.push_back(job);
             return;
         }
     };
-    out.done(job, result);
+    match result {
+        Ok(()) => out.done(job, result),
+        Err(error) => refuse(job, error, out),
+    }
 }
 
-/// The job, to be done elsewhere: without the header put before what was not to come.
-fn as_it_was(mut job: Box<Job>) -> Box<Job> {
-    if matches!(job.work, Work::Seal(_)) {
-        job.output.truncate(job.output.len() - HEADER_BYTES);
+/// Nothing is shown of what does not open.
+#[cold]
+fn refuse(mut job: Box<Job>, why: JobError, out: &mut Outbox) {
+    job.input.truncate(HEADER_BYTES);
+    out.done(job, Err(why));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use shard::{JobKey, Ring, Seal};
+
+    use super::*;
+    use crate::seal::Keys;
+
+    #[test]
+    fn what_a_device_has_lost_ends_its_call_and_the_use_of_the_device() {
+        let keys = Arc::new(Keys::for_timing().unwrap());
+        let mut sealer = Sealer::new(keys.clone(), keys.count()).unwrap();
+        let tag = sealer.tag();
+        let (is_request, is_final, encoding) = (true, false, None);
+        let seal = Seal { ring: Ring(0), tag, purpose: [0; 16], is_request, index: 0, is_final, encoding };
+        let key = JobKey { call: 1, generation: 1, is_request };
+        let (mut out, mut well) = (Outbox::default(), Tally::default());
+        let job = Job { key, work: Work::Seal(seal), input: vec![7; 100], output: Vec::new() };
+        let with = Carried { job: Box::new(job), mark: () };
+        let outcome = SealOutcome::Lost { status: 5 };
+        finish(Sealed { with, outcome }, &mut sealer, &mut out, &mut well);
+        let done = out.ready.drain().next().unwrap();
+        assert_eq!((done.result, done.job.input.len()), (Err(JobError::Lost), HEADER_BYTES));
+        assert_eq!((out.failed, out.again.len()), (1, 0), "nobody does it again with what is left");
+        let mut watch = Watch { is_broken: well.is_broken, ..Watch::default() };
+        assert!(watch.is_dead(true, &sealer) && !watch.hears());
     }
-    job
 }

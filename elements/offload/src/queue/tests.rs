@@ -47,10 +47,22 @@ impl Bed {
     fn run(&mut self, work: Work, input: &[u8]) -> (Result<Vec<u8>, JobError>, Work) {
         let key = JobKey { call: 1, generation: 1, is_request: true };
         let mut burst = Burst::new();
-        burst.push(Box::new(Job { key, work, input: input.to_vec(), output: b"kept".to_vec() })).unwrap();
+        let head = if matches!(work, Work::Seal(_)) { &[0; Seal::HEAD][..] } else { &[] };
+        let job = Job { key, work, input: [head, input].concat(), output: b"kept".to_vec() };
+        burst.push(Box::new(job)).unwrap();
         assert_eq!(self.queue.submit(&mut burst), 1);
         let mut done = self.collect(1).pop().unwrap();
         assert_eq!(self.queue.pending(), 0);
+        let bytes = &mut done.job.input;
+        match work {
+            Work::Seal(_) => return (done.result.map(|()| bytes.clone()), done.job.work),
+            Work::Open(_) => {
+                let text = bytes.split_off(bytes.len().min(Seal::HEAD));
+                assert!(done.result.is_ok() || text.is_empty(), "nothing is shown of what does not open");
+                return (done.result.map(|()| text), done.job.work);
+            }
+            Work::Compress(_) | Work::Decompress(..) => {}
+        }
         assert_eq!(done.job.input, input, "the input comes back as it was");
         assert_eq!(&done.job.output[..4], b"kept");
         assert!(done.result.is_ok() || done.job.output.len() == 4);
@@ -134,7 +146,7 @@ fn devices_do_what_the_cpu_does() {
             );
             assert_eq!(
                 chained.device_ns.is_some(),
-                chains(kind, compression, crypto),
+                chains(kind, compression, crypto, copies),
                 "{compression} {crypto} {kind:?}"
             );
         }
@@ -167,11 +179,14 @@ fn devices_do_what_the_cpu_does() {
 }
 
 /// What the devices do with more than a mbuf holds. What 256 KiB of text are packed in is less.
-fn chains(kind: Kind, compression: &str, crypto: &str) -> bool {
+fn chains(kind: Kind, compression: &str, crypto: &str, copies: bool) -> bool {
     match kind {
         Kind::Compress => compression == "compress_isal0",
         Kind::Decompress => false,
-        Kind::Seal | Kind::Open => crypto != "crypto_openssl0",
+        // What works on this core is not kept busy for so long.
+        Kind::Seal | Kind::Open => {
+            crypto.starts_with("crypto_scheduler") || crypto.starts_with("crypto_aesni") && copies
+        }
     }
 }
 
@@ -186,7 +201,7 @@ fn by_device(bed: &mut Bed, work: Work, input: &[u8]) -> (u64, u64) {
 fn deflate(bed: &mut Bed, device: &str, copies: bool) {
     for len in [70_000, 300_001, 4 << 20] {
         // Hardware may have a megabyte of our memory.
-        let is_chained = chains(Kind::Compress, device, "") && !(copies && len > 1 << 20);
+        let is_chained = chains(Kind::Compress, device, "", copies) && !(copies && len > 1 << 20);
         let seen = by_device(bed, Work::Compress(Gzip), &text(len));
         assert_eq!(seen, (u64::from(is_chained), 0), "{device} {len}");
     }
@@ -380,6 +395,7 @@ fn no_allocation(bed: &mut Bed) {
         for _ in 0..rounds {
             for mut job in jobs.drain(..) {
                 job.output.clear();
+                job.input.truncate(plain.len());
                 burst.push(job).unwrap();
             }
             assert_eq!(bed.queue.submit(&mut burst), 16);
@@ -406,7 +422,9 @@ fn death(bed: &mut Bed) {
     for call in 0..20 {
         let key = JobKey { call, generation: 1, is_request: true };
         let work = if call % 2 == 0 { Work::Compress(Gzip) } else { Work::Seal(seal) };
-        burst.push(Box::new(Job { key, work, input: plain.clone(), output: Vec::new() })).unwrap();
+        let head = if call % 2 == 0 { &[][..] } else { &[0; Seal::HEAD] };
+        let input = [head, &plain].concat();
+        burst.push(Box::new(Job { key, work, input, output: Vec::new() })).unwrap();
     }
     assert_eq!(bed.queue.submit(&mut burst), 20);
     let mut done = Burst::new();
@@ -418,7 +436,7 @@ fn death(bed: &mut Bed) {
         assert_eq!(done.result, Ok(()));
         match done.job.work {
             Work::Compress(_) => assert_eq!(oracle_unpacks(Gzip, &done.job.output), plain),
-            _ => assert_eq!(done.job.output.len(), plain.len() + crate::OVERHEAD_BYTES),
+            _ => assert_eq!(done.job.input.len(), plain.len() + crate::OVERHEAD_BYTES),
         }
     }
     let mut calls: Vec<u32> = all.iter().map(|done| done.job.key.call).collect();

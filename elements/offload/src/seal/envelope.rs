@@ -20,7 +20,7 @@ pub(crate) const TAG_BYTES: usize = 16;
 /// Bytes an envelope has more than the message in it.
 pub const OVERHEAD_BYTES: usize = HEADER_BYTES + TAG_BYTES;
 // What the shard counts on.
-const _: () = assert!(OVERHEAD_BYTES == Seal::GROWTH);
+const _: () = assert!(OVERHEAD_BYTES == Seal::GROWTH && HEADER_BYTES == Seal::HEAD);
 /// Length of the associated data, bytes.
 pub(crate) const AAD_BYTES: usize = HEADER_BYTES + 1 + CallTag::LEN + 16 + 4;
 /// The only version there is.
@@ -40,27 +40,31 @@ pub(crate) struct Sender {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Stamp {
     /// The first half, without flags and counter.
-    head: u128,
+    first: u64,
+    second: u64,
     tail: [u8; 16],
 }
 
-/// Where a header's parts are in its first half.
-const FLAGS_AT: u32 = 112;
-const KEY_AT: u32 = 80;
-const COUNTER_AT: u32 = 16;
+/// Where parts are in the first 8 bytes of a header; the counter is their end and all but the end of the next 8.
+const VERSION_AT: u32 = 56;
+const FLAGS_AT: u32 = 48;
+const KEY_AT: u32 = 16;
+const COUNTER_BITS_FIRST: u32 = 16;
+const COUNTER_AT_SECOND: u32 = 16;
 
 impl Stamp {
     pub(crate) fn new(key: u32, sender: Sender) -> Self {
         let boot = u128::from_be_bytes(sender.boot);
-        let head = (u128::from(VERSION) << 120) | (u128::from(key) << KEY_AT) | (boot >> 112);
+        let first = (u64::from(VERSION) << VERSION_AT) | (u64::from(key) << KEY_AT);
+        let second = u64::from(u16::from_be_bytes([sender.boot[0], sender.boot[1]]));
         let tail = (boot << 16) | u128::from(sender.shard);
-        Self { head, tail: tail.to_be_bytes() }
+        Self { first, second, tail: tail.to_be_bytes() }
     }
 
     /// The named key's id.
     pub(crate) fn key(&self) -> u32 {
         #[expect(clippy::cast_possible_truncation, reason = "32 bits of it")]
-        let key = (self.head >> KEY_AT) as u32;
+        let key = (self.first >> KEY_AT) as u32;
         key
     }
 
@@ -68,7 +72,7 @@ impl Stamp {
         let tail = u128::from_be_bytes(self.tail);
         #[expect(clippy::cast_possible_truncation, reason = "16 bits of it")]
         let shard = tail as u16;
-        Sender { boot: ((self.head << 112) | (tail >> 16)).to_be_bytes(), shard }
+        Sender { boot: ((u128::from(self.second) << 112) | (tail >> 16)).to_be_bytes(), shard }
     }
 
     /// The header of the message `counter`.
@@ -81,16 +85,17 @@ impl Stamp {
             Some(Encoding::Zstd) => 3,
         };
         let flags = (u8::from(seal.is_final) * FINAL) | (encoding << 1);
-        let head = self.head | (u128::from(flags) << FLAGS_AT) | (u128::from(counter) << COUNTER_AT);
-        Header { head, tail: self.tail }
+        let first = self.first | (u64::from(flags) << FLAGS_AT) | (counter >> (64 - COUNTER_BITS_FIRST));
+        Header { first, second: self.second | (counter << COUNTER_AT_SECOND), tail: self.tail }
     }
 }
 
-/// What stands before the ciphertext: its bytes, in halves that fit a processor's registers, for it waits long for bytes
-/// that were just written in other pieces.
+/// What stands before the ciphertext: its bytes, in parts that are read as they were written, for a processor waits long for
+/// bytes that were just written in other pieces.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Header {
-    head: u128,
+    first: u64,
+    second: u64,
     tail: [u8; 16],
 }
 
@@ -98,38 +103,41 @@ impl Header {
     /// The header of an envelope.
     #[inline]
     pub(crate) fn parse(envelope: &[u8]) -> Result<Self, JobError> {
-        let (head, rest) = envelope.split_first_chunk::<16>().ok_or(JobError::Corrupt)?;
-        let header = Self { head: u128::from_be_bytes(*head), tail: part(rest, 0) };
-        let is_known = header.head >> 120 == u128::from(VERSION) && header.flags() >> 1 <= 3;
-        if !is_known || envelope.len() < OVERHEAD_BYTES {
+        if envelope.len() < OVERHEAD_BYTES {
             return Err(JobError::Corrupt);
         }
-        Ok(header)
+        Self::read(envelope)
     }
 
+    /// The same of one that has been opened.
     #[inline]
-    pub(crate) fn emit(&self) -> [u8; HEADER_BYTES] {
-        let mut out = [0; HEADER_BYTES];
-        self.emit_to(&mut out);
-        out
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, JobError> {
+        let (first, rest) = bytes.split_first_chunk().ok_or(JobError::Corrupt)?;
+        let (second, rest) = rest.split_first_chunk().ok_or(JobError::Corrupt)?;
+        let tail = *rest.first_chunk().ok_or(JobError::Corrupt)?;
+        let header = Self { first: u64::from_be_bytes(*first), second: u64::from_be_bytes(*second), tail };
+        let is_known = header.first >> VERSION_AT == u64::from(VERSION) && header.flags() >> 1 <= 3;
+        is_known.then_some(header).ok_or(JobError::Corrupt)
     }
 
     #[inline]
     pub(crate) fn emit_to(&self, out: &mut [u8; HEADER_BYTES]) {
-        out[..16].copy_from_slice(&self.head.to_be_bytes());
+        out[..8].copy_from_slice(&self.first.to_be_bytes());
+        out[8..16].copy_from_slice(&self.second.to_be_bytes());
         out[16..].copy_from_slice(&self.tail);
     }
 
     /// Which key it was sealed with.
     #[inline]
     pub(crate) fn stamp(&self) -> Stamp {
-        let own = (u128::from(u8::MAX) << FLAGS_AT) | (u128::from(u64::MAX) << COUNTER_AT);
-        Stamp { head: self.head & !own, tail: self.tail }
+        let flags = u64::from(u8::MAX) << FLAGS_AT;
+        let first = self.first & !flags & !((1 << COUNTER_BITS_FIRST) - 1);
+        Stamp { first, second: self.second & ((1 << COUNTER_AT_SECOND) - 1), tail: self.tail }
     }
 
     fn flags(&self) -> u8 {
         #[expect(clippy::cast_possible_truncation, reason = "8 bits of it")]
-        let flags = (self.head >> FLAGS_AT) as u8;
+        let flags = (self.first >> FLAGS_AT) as u8;
         flags
     }
 
@@ -144,16 +152,6 @@ impl Header {
             3 => Some(Encoding::Zstd),
             _ => None,
         }
-    }
-
-    /// The nonce: never twice with one derived key.
-    #[inline]
-    pub(crate) fn nonce(&self) -> [u8; 12] {
-        #[expect(clippy::cast_possible_truncation, reason = "64 bits of it")]
-        let counter = (self.head >> COUNTER_AT) as u64;
-        let mut out = [0; 12];
-        out[4..].copy_from_slice(&counter.to_be_bytes());
-        out
     }
 }
 
@@ -195,6 +193,14 @@ pub(crate) fn associated(header: &[u8; HEADER_BYTES], seal: &Seal) -> [u8; AAD_B
     let mut out = [0; AAD_BYTES];
     out[..HEADER_BYTES].copy_from_slice(header);
     associate(seal, &mut out);
+    out
+}
+
+/// The nonce of a header: never twice with one derived key.
+#[inline]
+pub(crate) fn nonce(header: &[u8; HEADER_BYTES]) -> [u8; 12] {
+    let mut out = [0; 12];
+    out[4..].copy_from_slice(&header[6..14]);
     out
 }
 

@@ -4,58 +4,60 @@ use super::*;
 use crate::{CallTag, Ring};
 
 /// As long as the real envelope's.
-const HEADER: usize = Seal::GROWTH - 8;
+const SUM: usize = Seal::GROWTH - Seal::HEAD;
 
 fn seal(is_request: bool) -> Seal {
     let tag = CallTag([7; CallTag::LEN]);
     Seal { ring: Ring(3), tag, purpose: [5; 16], is_request, index: 0, is_final: false, encoding: None }
 }
 
-/// What a toy envelope is bound to.
-fn bound(seal: &Seal) -> [u8; HEADER] {
-    let mut out = [0; HEADER];
+/// What is before a toy envelope's text.
+fn head(seal: &Seal) -> [u8; Seal::HEAD] {
+    let mut out = [0; Seal::HEAD];
     out[0] = u8::from(seal.is_final);
     out[1] = seal.encoding.map_or(0, |e| e as u8 + 1);
     out[2] = u8::from(seal.is_request);
     out[3..7].copy_from_slice(&seal.index.to_be_bytes());
-    out[7..37].copy_from_slice(&seal.tag.0);
     out
 }
 
-fn checksum(bytes: &[u8]) -> [u8; 8] {
+/// Of head and text, and the call.
+fn checksum(seal: &Seal, bytes: &[u8]) -> [u8; SUM] {
     let mix = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3).rotate_left(23);
-    bytes.iter().fold(0xcbf2_9ce4, mix).to_be_bytes()
+    u128::from(seal.tag.0.iter().chain(bytes).fold(0xcbf2_9ce4, mix)).to_be_bytes()
 }
 
-fn toy_seal(seal: &Seal, plain: &[u8]) -> Vec<u8> {
-    let mut out = bound(seal).to_vec();
-    out.extend(plain.iter().map(|b| b ^ 0x5a));
-    let sum = checksum(&out);
-    out.extend_from_slice(&sum);
-    out
+fn toy_seal(seal: &Seal, input: &mut Vec<u8>) {
+    let (room, text) = input.split_first_chunk_mut().unwrap();
+    *room = head(seal);
+    text.iter_mut().for_each(|b| *b ^= 0x5a);
+    let sum = checksum(seal, input);
+    input.extend_from_slice(&sum);
 }
 
-fn toy_open(seal: &mut Seal, envelope: &[u8]) -> Result<Vec<u8>, JobError> {
-    let (text, sum) = envelope.split_last_chunk::<8>().ok_or(JobError::Corrupt)?;
-    let (header, body) = text.split_first_chunk::<HEADER>().ok_or(JobError::Corrupt)?;
-    seal.is_final = header[0] == 1;
-    seal.encoding = header[1].checked_sub(1).and_then(|at| Encoding::ALL.get(usize::from(at)).copied());
-    if bound(seal) != *header || checksum(text) != *sum {
+fn toy_open(seal: &mut Seal, input: &mut Vec<u8>) -> Result<(), JobError> {
+    let (rest, sum) = input.split_last_chunk::<SUM>().ok_or(JobError::Corrupt)?;
+    let (said, _) = rest.split_first_chunk().ok_or(JobError::Corrupt)?;
+    seal.is_final = said[0] == 1;
+    seal.encoding = said[1].checked_sub(1).and_then(|at| Encoding::ALL.get(usize::from(at)).copied());
+    if head(seal) != *said || checksum(seal, rest) != *sum {
         return Err(JobError::Forged);
     }
-    Ok(body.iter().map(|b| b ^ 0x5a).collect())
+    input.truncate(input.len() - SUM);
+    input[Seal::HEAD..].iter_mut().for_each(|b| *b ^= 0x5a);
+    Ok(())
 }
 
 /// Does a job as a queue would.
 fn work(messages: &mut Messages, mut work: Work, mut input: Vec<u8>, out: &mut Vec<u8>) -> Result<(), Unfit> {
-    let result = match &mut work {
-        Work::Compress(_) => Ok(pack(&input)),
-        Work::Decompress(..) => Ok(unpack(&input)),
-        Work::Seal(seal) => Ok(toy_seal(seal, &input)),
-        Work::Open(seal) => toy_open(seal, &input),
-    };
-    let mut output = result.clone().unwrap_or_default();
-    messages.finish_job(result.map(|_| ()), &work, &mut input, &mut output, out)
+    let (mut output, mut result) = (Vec::new(), Ok(()));
+    match &mut work {
+        Work::Compress(_) => output = pack(&input),
+        Work::Decompress(..) => output = unpack(&input),
+        Work::Seal(seal) => toy_seal(seal, &mut input),
+        Work::Open(seal) => result = toy_open(seal, &mut input),
+    }
+    messages.finish_job(result, &work, &mut input, &mut output, out)
 }
 
 /// Goes on as far as it can.
@@ -317,4 +319,20 @@ fn a_record_that_is_no_message_names_the_call_once_and_is_credited() {
     // An answer is sealed under a call that is named already.
     let answer = Terms { seals: Some(seal(false)), ..Terms::default() };
     assert_eq!(records(&pass(answer, &frame(0, b"later"), 3, true).unwrap().0).len(), 1);
+}
+
+#[test]
+fn a_message_that_is_lost_on_its_way_is_said_to_be() {
+    let mut messages = Messages::default();
+    messages.begin(sealing(Leave::AsCame), 1000);
+    messages.set_sent();
+    messages.push(&frame(0, b"text"));
+    let mut out = Vec::new();
+    let Ok(Step::Job(what, mut input)) = messages.step(&mut Vec::new(), &mut out, usize::MAX) else {
+        unreachable!()
+    };
+    assert_eq!((&input[..Seal::HEAD], &input[Seal::HEAD..]), (&[0; Seal::HEAD][..], &b"text"[..]));
+    assert!(input.capacity() >= 4 + Seal::GROWTH, "with room for what is behind it");
+    let result = messages.finish_job(Err(JobError::Lost), &what, &mut input, &mut Vec::new(), &mut out);
+    assert_eq!((result, out.len()), (Err(Breach::Lost.into()), 0));
 }

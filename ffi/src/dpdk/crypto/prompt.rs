@@ -1,0 +1,257 @@
+//! Jobs done at once and in place, by drivers whose device is the calling core (`crypto_aesni_gcm`, `crypto_aesni_mb`):
+//! no operation, no segment, no ring, and the text is in the cache once.
+//!
+//! The work is done in `poll`, at most [`TURN_BYTES`] of it or one job, so that who polls is not kept long. Until then a
+//! job is as it came. Between the two nothing is the device's: it cannot die with a job.
+
+use core::ffi::c_void;
+use core::ptr::NonNull;
+
+use super::super::accel::{BURST_MAX, Refusal};
+use super::super::raw;
+use super::queue::Session;
+use super::{AAD_MAX, Bound, IV_LEN, SealOutcome, Sealed, SessionId, TAG_LEN};
+
+/// Bytes of text that one call works on, unless the first job alone has more.
+const TURN_BYTES: usize = 64 << 10;
+/// The most of one job: who polls would wait too long for more.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+/// What the driver says of a tag that is wrong.
+const FORGED: i32 = libc::EBADMSG;
+
+/// Jobs staged: the first one's place is at `first`, the others' follow in order, around the end.
+pub(super) struct Prompt<T> {
+    device: u8,
+    places: Vec<Place<T>>,
+    first: usize,
+    count: usize,
+    /// What a call is given. Its pointers mean something only during the call.
+    desk: Box<raw::towpath_aead_desk>,
+    /// What the texts there are bound to.
+    bonds: Box<[Bond; raw::K_DESK]>,
+}
+
+#[derive(Clone, Copy)]
+struct Bond {
+    nonce: [u8; IV_LEN],
+    aad: [u8; AAD_MAX],
+}
+
+/// A job's place. Written field by field, not moved: a processor waits for bytes that were just written in other pieces
+/// than they are read.
+struct Place<T> {
+    /// None: no job is here.
+    with: Option<T>,
+    session: NonNull<c_void>,
+    id: SessionId,
+    seals: bool,
+    start: usize,
+    text_len: usize,
+}
+
+// SAFETY: the desk's pieces point at bytes only while `poll` runs; sessions are the queue pair's.
+unsafe impl<T: Send> Send for Prompt<T> {}
+
+impl<T: Bound> Prompt<T> {
+    pub(super) fn new(device: u8, depth: usize) -> Self {
+        let (session, id) = (NonNull::dangling(), SessionId(0));
+        let place = || Place { with: None, session, id, seals: false, start: 0, text_len: 0 };
+        let bond = Bond { nonce: [0; IV_LEN], aad: [0; AAD_MAX] };
+        let places = core::iter::repeat_with(place).take(depth).collect();
+        Self {
+            device,
+            places,
+            first: 0,
+            count: 0,
+            desk: Box::default(),
+            bonds: Box::new([bond; raw::K_DESK]),
+        }
+    }
+
+    /// See [`CryptoQueue::stage`](super::CryptoQueue::stage); the text is `text_len` bytes of the input from `start` on.
+    #[inline]
+    pub(super) fn stage(
+        &mut self,
+        (id, session): (SessionId, &Session),
+        (start, text_len): (usize, usize),
+        mut with: T,
+    ) -> Result<(), (Refusal, T)> {
+        if text_len > TEXT_BYTES_MAX {
+            return Err((Refusal::Unfit, with));
+        }
+        let at = self.first + self.count;
+        let at = if at < self.places.len() { at } else { at - self.places.len() };
+        let Some(place) = self.places.get_mut(at).filter(|place| place.with.is_none()) else {
+            return Err((Refusal::Full, with));
+        };
+        if session.seals {
+            with.buffers().0.reserve(TAG_LEN);
+        }
+        place.with = Some(with);
+        (place.session, place.id, place.seals) = (session.raw, id, session.seals);
+        (place.start, place.text_len) = (start, text_len);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// See [`CryptoQueue::poll`](super::CryptoQueue::poll).
+    #[inline]
+    pub(super) fn poll(&mut self, mut each: impl FnMut(Sealed<T>)) -> usize {
+        let (mut done, mut bytes) = (0, 0);
+        while done < BURST_MAX && bytes < TURN_BYTES {
+            let count = self.run(BURST_MAX - done, &mut bytes);
+            if count == 0 {
+                break;
+            }
+            let places = self.places.get_mut(self.first..self.first + count).unwrap_or_default();
+            for (place, status) in places.iter_mut().zip(self.desk.status) {
+                if let Some(with) = place.with.take() {
+                    each(finish(with, place, status));
+                }
+            }
+            self.first += count;
+            self.count -= count;
+            // The same places again, while they are in the cache.
+            if self.count == 0 || self.first == self.places.len() {
+                self.first = 0;
+            }
+            done += count;
+        }
+        done
+    }
+
+    /// Has the next jobs done: of one session, in places that follow each other, and no more than the desk has room for.
+    /// How many.
+    fn run(&mut self, most: usize, bytes: &mut usize) -> usize {
+        let places = self.places.get_mut(self.first..).unwrap_or_default();
+        let Some(session) = places.first().map(|place| place.session) else { return 0 };
+        let desk = &mut *self.desk;
+        let room = desk.text.iter_mut().zip(&mut desk.iv).zip(&mut desk.tag).zip(&mut desk.aad);
+        let room = room.zip(&mut *self.bonds);
+        let mut count = 0;
+        for (place, ((((text, iv), tag), aad), bond)) in
+            places.iter_mut().take(most.min(self.count)).zip(room)
+        {
+            if place.session != session || *bytes > 0 && *bytes + place.text_len > TURN_BYTES {
+                break;
+            }
+            let Some(with) = &mut place.with else { break };
+            *bytes += place.text_len;
+            with.bind(&mut bond.nonce, &mut bond.aad);
+            // In the vector: `stage` was told so by who knows its length, and nobody had it since.
+            let at = with.buffers().0.as_mut_ptr().wrapping_add(place.start);
+            (text.base, text.len) = (at.cast(), u32::try_from(place.text_len).unwrap_or(0));
+            tag.va = at.wrapping_add(place.text_len).cast();
+            (iv.va, aad.va) = (bond.nonce.as_mut_ptr().cast(), bond.aad.as_mut_ptr().cast());
+            count += 1;
+        }
+        if count == 0 {
+            return 0;
+        }
+        // SAFETY: so many jobs are on the desk. Each one's text is bytes of a vector that nobody else has meanwhile, and its
+        // tag the bytes behind: of the vector too, or reserved for it by `stage`; the rest are bonds. The session
+        // lives as long as there are jobs with it.
+        unsafe { raw::towpath_aead_now(self.device, session.as_ptr(), desk, count) };
+        usize::from(count)
+    }
+
+    /// See [`CryptoQueue::abandon`](super::CryptoQueue::abandon).
+    pub(super) fn abandon(&mut self, mut each: impl FnMut(Sealed<T>)) {
+        let (behind, from) = self.places.split_at_mut(self.first);
+        for with in from.iter_mut().chain(behind).filter_map(|place| place.with.take()) {
+            each(Sealed { with, outcome: SealOutcome::Abandoned });
+        }
+        (self.first, self.count) = (0, 0);
+    }
+
+    /// Jobs taken and not given back.
+    pub(super) fn jobs(&self) -> usize {
+        self.count
+    }
+
+    /// A job is for this session.
+    pub(super) fn uses(&self, id: SessionId) -> bool {
+        self.places.iter().any(|place| place.with.is_some() && place.id == id)
+    }
+}
+
+/// The device has been at the job.
+#[inline]
+fn finish<T: Bound>(mut with: T, place: &Place<T>, status: i32) -> Sealed<T> {
+    let Place { seals, start, text_len, .. } = *place;
+    let input = with.buffers().0;
+    let outcome = match status {
+        0 if seals => {
+            // SAFETY: reserved by `stage`; the device says that it has written text and tag.
+            unsafe { input.set_len(start + text_len + TAG_LEN) };
+            SealOutcome::Done
+        }
+        0 => {
+            input.truncate(start + text_len);
+            SealOutcome::Done
+        }
+        FORGED => SealOutcome::Forged,
+        // Whether it has touched the text nobody knows.
+        _ => SealOutcome::Lost { status },
+    };
+    Sealed { with, outcome }
+}
+
+/// True if the device does this, and well: whatever its flags say, McGrew and Viega's second test case is tried ("The
+/// Galois/Counter Mode of Operation", appendix B).
+///
+/// # Safety
+/// A session of the device's for sealing, with a key of 16 zeros and no associated data.
+pub(super) unsafe fn is_prompt(device: u8, session: NonNull<c_void>) -> bool {
+    const SEALED: [u8; 32] = [
+        0x03, 0x88, 0xda, 0xce, 0x60, 0xb6, 0xa3, 0x92, 0xf3, 0x28, 0xc2, 0xb9, 0x71, 0xb2, 0xfe, 0x78, 0xab,
+        0x6e, 0x47, 0xd4, 0x2c, 0xec, 0x13, 0xbd, 0xf5, 0x3a, 0x67, 0xb2, 0x12, 0x57, 0xbd, 0xdf,
+    ];
+    let (mut text, mut iv) = ([0; 32], [0; IV_LEN]);
+    let mut desk = raw::towpath_aead_desk::default();
+    (desk.text[0].base, desk.text[0].len) = (text.as_mut_ptr().cast(), 16);
+    desk.tag[0].va = text.as_mut_ptr().wrapping_add(16).cast();
+    desk.iv[0].va = iv.as_mut_ptr().cast();
+    desk.aad[0].va = iv.as_mut_ptr().cast();
+    // SAFETY: one job, with room for text and tag; the caller vouches for the session.
+    unsafe { raw::towpath_aead_now(device, session.as_ptr(), &raw mut desk, 1) };
+    desk.status[0] == 0 && text == SEALED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Buffers;
+    use super::*;
+
+    struct Job(Vec<u8>, Vec<u8>);
+
+    impl Buffers for Job {
+        fn buffers(&mut self) -> (&mut Vec<u8>, &mut Vec<u8>) {
+            (&mut self.0, &mut self.1)
+        }
+    }
+
+    impl Bound for Job {
+        fn aad_len(&self) -> usize {
+            0
+        }
+
+        fn bind(&self, _: &mut [u8; IV_LEN], _: &mut [u8; AAD_MAX]) {}
+    }
+
+    #[test]
+    fn a_device_that_fails_has_lost_the_text() {
+        // There is no such device: the library says so of each job.
+        let mut prompt = Prompt::new(u8::MAX, 4);
+        let session = Session { raw: NonNull::dangling(), seals: true, aad_len: 0 };
+        for _ in 0..4 {
+            let job = Job(b"text".to_vec(), Vec::new());
+            assert!(prompt.stage((SessionId(3), &session), (0, 4), job).is_ok());
+        }
+        assert!(prompt.uses(SessionId(3)) && !prompt.uses(SessionId(2)));
+        let mut seen = Vec::new();
+        assert_eq!(prompt.poll(|one| seen.push((one.outcome, one.with.0))), 4);
+        let lost = (SealOutcome::Lost { status: libc::EINVAL }, b"text".to_vec());
+        assert_eq!((seen, prompt.jobs()), (vec![lost; 4], 0), "and nothing is claimed to be sealed");
+    }
+}
