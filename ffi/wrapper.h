@@ -267,7 +267,7 @@ static inline struct towpath_aead_private *towpath_aead_init(struct rte_crypto_o
 
 /* Jobs for a driver that works on the calling core: each one's text, which the result replaces, its tag and what else is
  * read. Few enough to stay in the first cache beside their texts. */
-#define TOWPATH_DESK 8
+#define TOWPATH_DESK 16
 struct towpath_aead_desk {
 	struct rte_crypto_vec text[TOWPATH_DESK];
 	struct rte_crypto_sgl list[TOWPATH_DESK];

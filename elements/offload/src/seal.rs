@@ -24,7 +24,7 @@ pub use keyring::{KeyError, KeyFault, Source};
 pub use keys::{Keys, SealOptions};
 
 pub(crate) use counters::SealCounters;
-pub(crate) use envelope::{AAD_BYTES, HEADER_BYTES, Header, Stamp, TAG_BYTES};
+pub(crate) use envelope::{AAD_BYTES, Flags, HEADER_BYTES, Header, Stamp, TAG_BYTES};
 #[cfg(feature = "dpdk")]
 pub(crate) use envelope::{associate, nonce};
 pub(crate) use far::FarName;
@@ -200,7 +200,7 @@ impl Sealer {
             }
         }
         bytes.truncate(bytes.len() - TAG_BYTES);
-        self.finish_open(seal, &header)
+        self.finish_open(seal, header.flags())
     }
 
     // ---- the steps, for a device that does the cipher ----------------------------------------------------
@@ -214,13 +214,13 @@ impl Sealer {
     }
 
     /// The envelope has proved to be its sealer's: judges the call, and fills in what only the sealer knew.
-    pub(crate) fn finish_open(&mut self, seal: &mut Seal, header: &Header) -> Result<(), JobError> {
+    pub(crate) fn finish_open(&mut self, seal: &mut Seal, flags: Flags) -> Result<(), JobError> {
         if seal.is_request && seal.index == 0 {
             let tag = TagParts::parse(&seal.tag);
             self.keys.replay.record(&mut self.met, &tag, (self.keys.clock)())?;
         }
-        seal.is_final = header.is_final();
-        seal.encoding = header.encoding();
+        seal.is_final = flags.is_final();
+        seal.encoding = flags.encoding();
         Ok(())
     }
 

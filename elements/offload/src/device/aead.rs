@@ -5,7 +5,9 @@ use hashbrown::HashMap;
 use shard::{Job, JobError, Work};
 
 use super::{Carried, Outbox, Refusal, SESSIONS_MAX, Watch};
-use crate::seal::{AAD_BYTES, FarName, HEADER_BYTES, Header, OVERHEAD_BYTES, Sealer, associate, nonce};
+use crate::seal::{
+    AAD_BYTES, FarName, Flags, HEADER_BYTES, Header, OVERHEAD_BYTES, Sealer, associate, nonce,
+};
 
 /// The queue pair of a shard.
 pub(super) struct AeadLane {
@@ -243,7 +245,7 @@ fn finish(one: Sealed<Carried<()>>, sealer: &mut Sealer, out: &mut Outbox, well:
             Ok(())
         }
         (Work::Open(seal), SealOutcome::Done) => {
-            let opened = Header::read(&job.input).and_then(|header| sealer.finish_open(seal, &header));
+            let opened = sealer.finish_open(seal, Flags::of(&job.input));
             match opened {
                 Ok(()) => well.opened += 1,
                 Err(error) => sealer.count_open(Err(error)),

@@ -116,7 +116,7 @@ impl Header {
         let (second, rest) = rest.split_first_chunk().ok_or(JobError::Corrupt)?;
         let tail = *rest.first_chunk().ok_or(JobError::Corrupt)?;
         let header = Self { first: u64::from_be_bytes(*first), second: u64::from_be_bytes(*second), tail };
-        let is_known = header.first >> VERSION_AT == u64::from(VERSION) && header.flags() >> 1 <= 3;
+        let is_known = header.first >> VERSION_AT == u64::from(VERSION) && header.flags().0 >> 1 <= 3;
         is_known.then_some(header).ok_or(JobError::Corrupt)
     }
 
@@ -135,18 +135,30 @@ impl Header {
         Stamp { first, second: self.second & ((1 << COUNTER_AT_SECOND) - 1), tail: self.tail }
     }
 
-    fn flags(&self) -> u8 {
+    pub(crate) fn flags(&self) -> Flags {
         #[expect(clippy::cast_possible_truncation, reason = "8 bits of it")]
         let flags = (self.first >> FLAGS_AT) as u8;
-        flags
+        Flags(flags)
+    }
+}
+
+/// What of a header only the sealer knew.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Flags(u8);
+
+impl Flags {
+    /// Those of a header that has been read before.
+    #[inline]
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self(bytes.get(1).copied().unwrap_or_default())
     }
 
-    pub(crate) fn is_final(&self) -> bool {
-        self.flags() & FINAL != 0
+    pub(crate) fn is_final(self) -> bool {
+        self.0 & FINAL != 0
     }
 
-    pub(crate) fn encoding(&self) -> Option<Encoding> {
-        match self.flags() >> 1 {
+    pub(crate) fn encoding(self) -> Option<Encoding> {
+        match self.0 >> 1 {
             1 => Some(Encoding::Gzip),
             2 => Some(Encoding::Deflate),
             3 => Some(Encoding::Zstd),
