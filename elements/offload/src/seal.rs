@@ -214,14 +214,20 @@ impl Sealer {
     }
 
     /// The envelope has proved to be its sealer's: judges the call, and fills in what only the sealer knew.
+    #[inline]
     pub(crate) fn finish_open(&mut self, seal: &mut Seal, flags: Flags) -> Result<(), JobError> {
         if seal.is_request && seal.index == 0 {
-            let tag = TagParts::parse(&seal.tag);
-            self.keys.replay.record(&mut self.met, &tag, (self.keys.clock)())?;
+            self.record(&seal.tag)?;
         }
         seal.is_final = flags.is_final();
         seal.encoding = flags.encoding();
         Ok(())
+    }
+
+    /// A call has begun; not among what is done for each message.
+    #[inline(never)]
+    fn record(&mut self, tag: &CallTag) -> Result<(), JobError> {
+        self.keys.replay.record(&mut self.met, &TagParts::parse(tag), (self.keys.clock)())
     }
 
     /// Counts how opening an envelope went.

@@ -79,7 +79,7 @@ pub enum SealOutcome {
     /// The device refused or failed, and the text may be gone.
     Lost {
         /// Its own number for it, an errno.
-        status: i32,
+        status: u8,
     },
     /// It was given up ([`CryptoQueue::abandon`]); the input is as it was.
     Abandoned,

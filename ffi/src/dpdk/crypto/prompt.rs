@@ -46,7 +46,7 @@ struct Place<T> {
     id: SessionId,
     seals: bool,
     start: usize,
-    text_len: usize,
+    text_len: u32,
 }
 
 // SAFETY: the desk's pieces point at bytes only while `poll` runs; sessions are the queue pair's.
@@ -57,7 +57,7 @@ impl<T: Bound> Prompt<T> {
         let (session, id) = (NonNull::dangling(), SessionId(0));
         let place = || Place { with: None, session, id, seals: false, start: 0, text_len: 0 };
         let bond = Bond { nonce: [0; IV_LEN], aad: [0; AAD_MAX] };
-        let places = core::iter::repeat_with(place).take(depth).collect();
+        let places = core::iter::repeat_with(place).take(depth.next_power_of_two()).collect();
         Self {
             device,
             places,
@@ -79,8 +79,7 @@ impl<T: Bound> Prompt<T> {
         if text_len > TEXT_BYTES_MAX {
             return Err((Refusal::Unfit, with));
         }
-        let at = self.first + self.count;
-        let at = if at < self.places.len() { at } else { at - self.places.len() };
+        let at = (self.first + self.count) & (self.places.len() - 1);
         let Some(place) = self.places.get_mut(at).filter(|place| place.with.is_none()) else {
             return Err((Refusal::Full, with));
         };
@@ -89,7 +88,9 @@ impl<T: Bound> Prompt<T> {
         }
         place.with = Some(with);
         (place.session, place.id, place.seals) = (session.raw, id, session.seals);
-        (place.start, place.text_len) = (start, text_len);
+        #[expect(clippy::cast_possible_truncation, reason = "at most TEXT_BYTES_MAX")]
+        let short = text_len as u32;
+        (place.start, place.text_len) = (start, short);
         self.count += 1;
         Ok(())
     }
@@ -98,8 +99,8 @@ impl<T: Bound> Prompt<T> {
     #[inline]
     pub(super) fn poll(&mut self, mut each: impl FnMut(Sealed<T>)) -> usize {
         let (mut done, mut bytes) = (0, 0);
-        while done < BURST_MAX && bytes < TURN_BYTES {
-            let count = self.run(BURST_MAX - done, &mut bytes);
+        while done < BURST_MAX {
+            let (count, more) = self.run(BURST_MAX - done, bytes);
             if count == 0 {
                 break;
             }
@@ -116,43 +117,44 @@ impl<T: Bound> Prompt<T> {
                 self.first = 0;
             }
             done += count;
+            bytes += more;
         }
         done
     }
 
-    /// Has the next jobs done: of one session, in places that follow each other, and no more than the desk has room for.
-    /// How many.
-    fn run(&mut self, most: usize, bytes: &mut usize) -> usize {
+    /// Has the next jobs done: of one session, in places that follow each other, no more than the desk has room for, and
+    /// with no more bytes than a call may have after `bytes` of it. How many, and of how many bytes.
+    fn run(&mut self, most: usize, bytes: usize) -> (usize, usize) {
         let places = self.places.get_mut(self.first..).unwrap_or_default();
-        let Some(session) = places.first().map(|place| place.session) else { return 0 };
+        let Some(session) = places.first().map(|place| place.session) else { return (0, 0) };
         let desk = &mut *self.desk;
         let room = desk.text.iter_mut().zip(&mut desk.iv).zip(&mut desk.tag).zip(&mut desk.aad);
         let room = room.zip(&mut *self.bonds);
-        let mut count = 0;
+        let (mut count, mut all) = (0, bytes);
         for (place, ((((text, iv), tag), aad), bond)) in
             places.iter_mut().take(most.min(self.count)).zip(room)
         {
-            if place.session != session || *bytes > 0 && *bytes + place.text_len > TURN_BYTES {
+            let len = place.text_len as usize;
+            if place.session != session || all > 0 && all + len > TURN_BYTES {
                 break;
             }
             let Some(with) = &mut place.with else { break };
-            *bytes += place.text_len;
             with.bind(&mut bond.nonce, &mut bond.aad);
             // In the vector: `stage` was told so by who knows its length, and nobody had it since.
             let at = with.buffers().0.as_mut_ptr().wrapping_add(place.start);
-            (text.base, text.len) = (at.cast(), u32::try_from(place.text_len).unwrap_or(0));
-            tag.va = at.wrapping_add(place.text_len).cast();
+            (text.base, text.len) = (at.cast(), place.text_len);
+            tag.va = at.wrapping_add(len).cast();
             (iv.va, aad.va) = (bond.nonce.as_mut_ptr().cast(), bond.aad.as_mut_ptr().cast());
+            all += len;
             count += 1;
         }
-        if count == 0 {
-            return 0;
+        if count > 0 {
+            // SAFETY: so many jobs are on the desk. Each one's text is bytes of a vector that nobody else has meanwhile, and
+            // its tag the bytes behind: of the vector too, or reserved for it by `stage`; the rest are bonds. The
+            // session lives as long as there are jobs with it.
+            unsafe { raw::towpath_aead_now(self.device, session.as_ptr(), desk, count) };
         }
-        // SAFETY: so many jobs are on the desk. Each one's text is bytes of a vector that nobody else has meanwhile, and its
-        // tag the bytes behind: of the vector too, or reserved for it by `stage`; the rest are bonds. The session
-        // lives as long as there are jobs with it.
-        unsafe { raw::towpath_aead_now(self.device, session.as_ptr(), desk, count) };
-        usize::from(count)
+        (usize::from(count), all - bytes)
     }
 
     /// See [`CryptoQueue::abandon`](super::CryptoQueue::abandon).
@@ -178,21 +180,21 @@ impl<T: Bound> Prompt<T> {
 /// The device has been at the job.
 #[inline]
 fn finish<T: Bound>(mut with: T, place: &Place<T>, status: i32) -> Sealed<T> {
-    let Place { seals, start, text_len, .. } = *place;
+    let (seals, end) = (place.seals, place.start + place.text_len as usize);
     let input = with.buffers().0;
     let outcome = match status {
         0 if seals => {
             // SAFETY: reserved by `stage`; the device says that it has written text and tag.
-            unsafe { input.set_len(start + text_len + TAG_LEN) };
+            unsafe { input.set_len(end + TAG_LEN) };
             SealOutcome::Done
         }
         0 => {
-            input.truncate(start + text_len);
+            input.truncate(end);
             SealOutcome::Done
         }
         FORGED => SealOutcome::Forged,
         // Whether it has touched the text nobody knows.
-        _ => SealOutcome::Lost { status },
+        _ => SealOutcome::Lost { status: u8::try_from(status).unwrap_or(u8::MAX) },
     };
     Sealed { with, outcome }
 }
@@ -251,7 +253,7 @@ mod tests {
         assert!(prompt.uses(SessionId(3)) && !prompt.uses(SessionId(2)));
         let mut seen = Vec::new();
         assert_eq!(prompt.poll(|one| seen.push((one.outcome, one.with.0))), 4);
-        let lost = (SealOutcome::Lost { status: libc::EINVAL }, b"text".to_vec());
+        let lost = (SealOutcome::Lost { status: u8::try_from(libc::EINVAL).unwrap() }, b"text".to_vec());
         assert_eq!((seen, prompt.jobs()), (vec![lost; 4], 0), "and nothing is claimed to be sealed");
     }
 }
