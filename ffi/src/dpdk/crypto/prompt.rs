@@ -29,6 +29,8 @@ pub(super) struct Prompt<T> {
     desk: Box<raw::towpath_aead_desk>,
     /// What the texts there are bound to.
     bonds: Box<[Bond; raw::K_DESK]>,
+    /// Where the text of a job is whose vector is not what it was: of no length, and with room for a tag.
+    nowhere: Box<[u8; TAG_LEN]>,
 }
 
 #[derive(Clone, Copy)]
@@ -49,6 +51,14 @@ struct Place<T> {
     text_len: u32,
 }
 
+impl<T> Place<T> {
+    /// Where the text ends.
+    #[inline]
+    fn end(&self) -> usize {
+        self.start + self.text_len as usize
+    }
+}
+
 // SAFETY: the desk's pieces point at bytes only while `poll` runs; sessions are the queue pair's.
 unsafe impl<T: Send> Send for Prompt<T> {}
 
@@ -65,6 +75,7 @@ impl<T: Bound> Prompt<T> {
             count: 0,
             desk: Box::default(),
             bonds: Box::new([bond; raw::K_DESK]),
+            nowhere: Box::new([0; TAG_LEN]),
         }
     }
 
@@ -105,9 +116,9 @@ impl<T: Bound> Prompt<T> {
                 break;
             }
             let places = self.places.get_mut(self.first..self.first + count).unwrap_or_default();
-            for (place, status) in places.iter_mut().zip(self.desk.status) {
+            for ((place, text), status) in places.iter_mut().zip(&self.desk.text).zip(&self.desk.status) {
                 if let Some(with) = place.with.take() {
-                    each(finish(with, place, status));
+                    each(finish(with, place, text.base.cast(), *status));
                 }
             }
             self.first += count;
@@ -134,24 +145,28 @@ impl<T: Bound> Prompt<T> {
         for (place, ((((text, iv), tag), aad), bond)) in
             places.iter_mut().take(most.min(self.count)).zip(room)
         {
-            let len = place.text_len as usize;
-            if place.session != session || all > 0 && all + len > TURN_BYTES {
+            if place.session != session || all > 0 && all + place.text_len as usize > TURN_BYTES {
                 break;
             }
+            let end = place.end();
             let Some(with) = &mut place.with else { break };
             with.bind(&mut bond.nonce, &mut bond.aad);
-            // In the vector: `stage` was told so by who knows its length, and nobody had it since.
-            let at = with.buffers().0.as_mut_ptr().wrapping_add(place.start);
-            (text.base, text.len) = (at.cast(), place.text_len);
-            tag.va = at.wrapping_add(len).cast();
+            let input = with.buffers().0;
+            let (at, len) = if holds(input, end) {
+                (input.as_mut_ptr().wrapping_add(place.start), place.text_len)
+            } else {
+                (self.nowhere.as_mut_ptr(), 0)
+            };
+            (text.base, text.len) = (at.cast(), len);
+            tag.va = at.wrapping_add(len as usize).cast();
             (iv.va, aad.va) = (bond.nonce.as_mut_ptr().cast(), bond.aad.as_mut_ptr().cast());
-            all += len;
+            all += place.text_len as usize;
             count += 1;
         }
         if count > 0 {
             // SAFETY: so many jobs are on the desk. Each one's text is bytes of a vector that nobody else has meanwhile, and
-            // its tag the bytes behind: of the vector too, or reserved for it by `stage`; the rest are bonds. The
-            // session lives as long as there are jobs with it.
+            // its tag the bytes behind, which it has room for; or nowhere's; the rest are bonds. The session lives as
+            // long as there are jobs with it.
             unsafe { raw::towpath_aead_now(self.device, session.as_ptr(), desk, count) };
         }
         (usize::from(count), all - bytes)
@@ -177,14 +192,24 @@ impl<T: Bound> Prompt<T> {
     }
 }
 
-/// The device has been at the job.
+/// The text ends there, and behind it is room for a tag.
 #[inline]
-fn finish<T: Bound>(mut with: T, place: &Place<T>, status: i32) -> Sealed<T> {
-    let (seals, end) = (place.seals, place.start + place.text_len as usize);
+fn holds(input: &Vec<u8>, end: usize) -> bool {
+    input.len() >= end && input.capacity() - end >= TAG_LEN
+}
+
+/// The device has been at the job, whose text was at `text`.
+#[inline]
+fn finish<T: Bound>(mut with: T, place: &Place<T>, text: *const u8, status: i32) -> Sealed<T> {
+    let end = place.end();
     let input = with.buffers().0;
+    // Whoever lends us another vector than before gets nothing, not even another's bytes.
+    if !holds(input, end) || input.as_ptr().wrapping_add(place.start) != text {
+        return Sealed { with, outcome: SealOutcome::Lost { status: u8::MAX } };
+    }
     let outcome = match status {
-        0 if seals => {
-            // SAFETY: reserved by `stage`; the device says that it has written text and tag.
+        0 if place.seals => {
+            // SAFETY: in the vector's memory, where the device says that it has written text and tag.
             unsafe { input.set_len(end + TAG_LEN) };
             SealOutcome::Done
         }
@@ -225,10 +250,15 @@ mod tests {
     use super::super::Buffers;
     use super::*;
 
-    struct Job(Vec<u8>, Vec<u8>);
+    /// Its vector, another, and how often it has been asked for one before it gives the other.
+    struct Job(Vec<u8>, Vec<u8>, usize);
 
     impl Buffers for Job {
         fn buffers(&mut self) -> (&mut Vec<u8>, &mut Vec<u8>) {
+            if self.2 == 0 {
+                return (&mut self.1, &mut self.0);
+            }
+            self.2 -= 1;
             (&mut self.0, &mut self.1)
         }
     }
@@ -247,7 +277,7 @@ mod tests {
         let mut prompt = Prompt::new(u8::MAX, 4);
         let session = Session { raw: NonNull::dangling(), seals: true, aad_len: 0 };
         for _ in 0..4 {
-            let job = Job(b"text".to_vec(), Vec::new());
+            let job = Job(b"text".to_vec(), Vec::new(), 9);
             assert!(prompt.stage((SessionId(3), &session), (0, 4), job).is_ok());
         }
         assert!(prompt.uses(SessionId(3)) && !prompt.uses(SessionId(2)));
@@ -255,5 +285,19 @@ mod tests {
         assert_eq!(prompt.poll(|one| seen.push((one.outcome, one.with.0))), 4);
         let lost = (SealOutcome::Lost { status: u8::try_from(libc::EINVAL).unwrap() }, b"text".to_vec());
         assert_eq!((seen, prompt.jobs()), (vec![lost; 4], 0), "and nothing is claimed to be sealed");
+    }
+
+    #[test]
+    fn a_job_that_gives_other_vectors_than_before_gets_nothing() {
+        let mut prompt = Prompt::new(u8::MAX, 4);
+        let session = Session { raw: NonNull::dangling(), seals: true, aad_len: 0 };
+        // Asked by `stage`, before the work, and after.
+        for asked in [1, 2] {
+            let job = Job(vec![7; 100], vec![1, 2], asked);
+            assert!(prompt.stage((SessionId(0), &session), (0, 100), job).is_ok());
+            let mut seen = Vec::new();
+            prompt.poll(|one| seen.push((one.outcome, one.with.1)));
+            assert_eq!(seen, [(SealOutcome::Lost { status: u8::MAX }, vec![1, 2])], "{asked}");
+        }
     }
 }
