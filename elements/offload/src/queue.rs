@@ -145,7 +145,7 @@ impl Queue {
         for which in out.died.drain(..) {
             add(&self.counters.device_died, 1);
             say(&format!(
-                "the {which} device has stopped answering; its jobs go to the cpu until the node is started again"
+                "the {which} device has failed or stopped answering; its jobs go to the cpu until the node is started again"
             ));
         }
         while let Some(job) = out.again.pop_front() {
