@@ -24,9 +24,9 @@ pub use keyring::{KeyError, KeyFault, Source};
 pub use keys::{Keys, SealOptions};
 
 pub(crate) use counters::SealCounters;
-pub(crate) use envelope::{AAD_BYTES, Flags, HEADER_BYTES, Header, Stamp, TAG_BYTES};
 #[cfg(feature = "dpdk")]
-pub(crate) use envelope::{associate, nonce};
+pub(crate) use envelope::{AAD_BYTES, associate, nonce};
+pub(crate) use envelope::{Flags, HEADER_BYTES, Header, Stamp, TAG_BYTES};
 pub(crate) use far::FarName;
 
 use counters::add;

@@ -148,6 +148,7 @@ pub(crate) struct Flags(u8);
 
 impl Flags {
     /// Those of a header that has been read before.
+    #[cfg(feature = "dpdk")]
     #[inline]
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(bytes.get(1).copied().unwrap_or_default())
