@@ -138,8 +138,8 @@ fn open_devices(
     let shards = u16::try_from(shards).map_err(|_| Failure::line("too many cores"))?;
     let opened = Devices::open(&options, shards);
     let mut devices = opened.map_err(|error| Failure::line(format!("[offload]: {error}")))?;
-    let placement = offload::measure(&mut devices, wanted.choice)
-        .ok_or_else(|| Failure::line("[offload]: the system gives no random numbers"))?;
+    let measured = offload::measure(&mut devices, wanted.choice);
+    let placement = measured.map_err(|error| Failure::line(format!("[offload]: {error}")))?;
     Ok((devices, placement))
 }
 

@@ -89,9 +89,10 @@ impl Cpu {
         let is_small = job.work.text_len(job.input.len()) <= INLINE_INPUT_BYTES;
         if is_small && self.turn_bytes + job.input.len() <= INLINE_TURN_BYTES && self.ready.len() < QUEUE_JOBS
         {
-            let start = job.output.len();
+            // Before it is run: of what does not open nothing is left to be counted.
+            let (input, start) = (job.input.len(), job.output.len());
             let result = self.bench.run(&mut job, INLINE_TURN_BYTES);
-            self.turn_bytes += job.input.len() + job.output.len() - start;
+            self.turn_bytes += input + job.output.len() - start;
             let is_cut_short = matches!(job.work, Work::Decompress(_, max) if max > INLINE_TURN_BYTES);
             if !(result == Err(JobError::TooLarge) && is_cut_short) {
                 self.ready.push_back(Done { job, result });

@@ -1,7 +1,7 @@
 //! A shard's queue: the CPU, and where there is one a device beside it.
 //!
 //! Each job goes to the provider that [`Placement`](crate::Placement) prefers at its size. What a device has no room for, cannot
-//! do, failed at or took to its grave goes to the CPU: counted, said once, and nothing is lost.
+//! do, failed at or took to its grave goes to the CPU: counted, said once, and nothing is lost but a text that it spoilt.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,7 +59,7 @@ counters! {
     device_again,
     /// Jobs a device said it failed at.
     device_failed,
-    /// Devices that stopped answering.
+    /// Devices that are not used any more: they stopped answering, or spoilt a job.
     device_died,
 }
 

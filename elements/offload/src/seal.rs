@@ -307,4 +307,4 @@ impl Sealer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -49,6 +49,8 @@ impl Default for AcceleratorOptions {
 
 /// The most jobs one call moves.
 pub const BURST_MAX: usize = 32;
+/// Bytes of text that software works on at a time, unless one job alone has more: it does so on the calling core.
+pub(super) const TURN_BYTES: usize = 64 << 10;
 /// How often a queue that is dropped asks for jobs under way.
 const DRAIN_POLLS_MAX: u32 = 1_000_000;
 /// The driver whose devices are made of others.

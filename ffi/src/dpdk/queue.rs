@@ -108,6 +108,11 @@ impl Queue {
     pub fn link(&self) -> super::Link {
         self.port.link()
     }
+
+    /// The totals of its port, all queues together; zeros from a driver that keeps none.
+    pub fn port_stats(&self) -> super::Stats {
+        super::stats::stats(self.port.id)
+    }
 }
 
 impl fmt::Debug for Queue {

@@ -13,8 +13,9 @@ use super::{Eal, Error, Pool, Shape, raw};
 
 /// The most bytes of one segment: a mbuf's length has 16 bits. A multiple of 64, as caches and ciphers like it.
 pub const SEGMENT_BYTES: usize = 65_024;
-/// Segments a chain may have on software: messages of 4 MiB and what deflate may add to them.
-const POINTED_MAX: usize = 80;
+/// Segments a chain may have on software: 256 KiB and what deflate may add to them. The calling core does the work, and
+/// would be kept by more of it.
+const POINTED_MAX: usize = 6;
 /// On hardware. QAT takes 16.
 const COPIED_MAX: usize = 16;
 /// Segments beyond one for each end of each job, for chains. A job that gets none goes elsewhere.

@@ -42,22 +42,27 @@ pub(super) fn link(port: u16) -> Link {
     Link { up: result >= 0 && up != 0, mbps }
 }
 
+/// A port's totals; zeros from a driver that keeps none.
+pub(super) fn stats(port: u16) -> Stats {
+    let mut all = raw::rte_eth_stats::default();
+    // SAFETY: fills in the struct; a driver without totals refuses.
+    let _ = unsafe { raw::rte_eth_stats_get(port, &raw mut all) };
+    Stats {
+        rx_frames: all.ipackets,
+        rx_bytes: all.ibytes,
+        tx_frames: all.opackets,
+        tx_bytes: all.obytes,
+        rx_missed: all.imissed,
+        rx_errors: all.ierrors,
+        tx_errors: all.oerrors,
+        rx_no_buffer: all.rx_nombuf,
+    }
+}
+
 impl Port {
     /// Its totals; zeros from a driver that keeps none.
     pub fn stats(&self) -> Stats {
-        let mut all = raw::rte_eth_stats::default();
-        // SAFETY: fills in the struct; a driver without totals refuses.
-        let _ = unsafe { raw::rte_eth_stats_get(self.id(), &raw mut all) };
-        Stats {
-            rx_frames: all.ipackets,
-            rx_bytes: all.ibytes,
-            tx_frames: all.opackets,
-            tx_bytes: all.obytes,
-            rx_missed: all.imissed,
-            rx_errors: all.ierrors,
-            tx_errors: all.oerrors,
-            rx_no_buffer: all.rx_nombuf,
-        }
+        stats(self.id())
     }
 
     /// Its driver's own counters by name.

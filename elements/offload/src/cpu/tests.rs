@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use abi::Encoding::{self, Deflate, Gzip};
-use shard::JobKey;
+use shard::{JobKey, Seal};
 
 use super::*;
 use crate::SealOptions;
@@ -105,13 +105,57 @@ fn oracle_compress(how: Encoding, input: &[u8]) -> Vec<u8> {
     }
 }
 
+/// What Python's zlib made, and of what.
+pub(crate) fn python_vectors() -> [(Encoding, Vec<u8>, Vec<u8>); 4] {
+    let plain = b"towpath ".repeat(20);
+    [
+        (Gzip, unhex(PYTHON_GZIP), plain.clone()),
+        (Deflate, unhex(PYTHON_ZLIB), plain),
+        (Gzip, unhex(PYTHON_GZIP_EMPTY), Vec::new()),
+        (Deflate, unhex(PYTHON_ZLIB_EMPTY), Vec::new()),
+    ]
+}
+
+/// Files as they come: prose, code, a list with checksums, machine code, hexadecimal digits; and noise and nothing but zeros.
+pub(crate) fn corpus() -> Vec<(&'static str, Vec<u8>)> {
+    let mut program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    program.truncate(200_000);
+    let mut state = 7_u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    });
+    vec![
+        ("prose", include_bytes!("../../../../LICENSE").to_vec()),
+        ("code", include_bytes!("tests.rs").to_vec()),
+        ("list", include_bytes!("../../../../Cargo.lock").to_vec()),
+        ("digits", include_bytes!("../seal/tests/gcm.in").to_vec()),
+        ("program", program),
+        ("noise", noise.take(30_000).collect()),
+        ("zeros", vec![0; 60_000]),
+    ]
+}
+
 #[test]
 fn vectors_of_another_implementation_decompress() {
-    let plain = b"towpath ".repeat(20);
-    assert_eq!(run_one(Work::Decompress(Gzip, 4096), &unhex(PYTHON_GZIP)), Ok(plain.clone()));
-    assert_eq!(run_one(Work::Decompress(Deflate, 4096), &unhex(PYTHON_ZLIB)), Ok(plain));
-    assert_eq!(run_one(Work::Decompress(Gzip, 0), &unhex(PYTHON_GZIP_EMPTY)), Ok(Vec::new()));
-    assert_eq!(run_one(Work::Decompress(Deflate, 0), &unhex(PYTHON_ZLIB_EMPTY)), Ok(Vec::new()));
+    for (how, packed, plain) in python_vectors() {
+        assert_eq!(run_one(Work::Decompress(how, plain.len()), &packed), Ok(plain), "{how:?}");
+    }
+}
+
+#[test]
+fn files_as_they_come_are_the_same_afterwards() {
+    for (name, plain) in corpus() {
+        for how in [Gzip, Deflate] {
+            let ours = run_one(Work::Compress(how), &plain).unwrap();
+            assert!(oracle_decompress(how, &ours) == plain, "{how:?} {name}");
+            let theirs = oracle_compress(how, &plain);
+            assert!(
+                run_one(Work::Decompress(how, plain.len()), &theirs) == Ok(plain.clone()),
+                "{how:?} {name}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -250,6 +294,26 @@ fn a_turn_works_on_a_bounded_number_of_bytes_and_everything_completes() {
     let mut calls: Vec<u32> = run_all_more(&mut cpu, rest, taken).iter().map(|d| d.job.key.call).collect();
     calls.sort_unstable();
     assert_eq!(calls, (0..32).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_does_not_open_counts_as_much_as_what_does() {
+    let mut cpu = Cpu::new(&Arc::new(Keys::for_timing().unwrap()), || {}).unwrap();
+    let tag = cpu.tag();
+    let (purpose, is_final, encoding) = ([0; 16], false, None);
+    let seal = Seal { ring: Ring(0), tag, purpose, is_request: true, index: 0, is_final, encoding };
+    let mut forged = vec![0; Seal::HEAD + INLINE_INPUT_BYTES / 2];
+    cpu.bench.sealer.seal(&seal, &mut forged).unwrap();
+    *forged.last_mut().unwrap() ^= 1;
+    let mut burst = Burst::new();
+    for call in 0..32 {
+        burst.push(job(call, Work::Open(seal), &forged)).unwrap();
+    }
+    assert_eq!(cpu.submit(&mut burst), 32);
+    let most = INLINE_TURN_BYTES / (INLINE_INPUT_BYTES / 2);
+    assert!((1..=most).contains(&cpu.ready.len()), "{} opened in a turn", cpu.ready.len());
+    let done = run_all_more(&mut cpu, Vec::new(), 32);
+    assert!(done.iter().all(|one| one.result == Err(JobError::Forged)));
 }
 
 fn run_all_more(cpu: &mut Cpu, jobs: Jobs, before: usize) -> Vec<Done> {

@@ -20,23 +20,31 @@ fn burst_of(size: usize) -> usize {
     if size > 64 << 10 { 2 } else { 8 }
 }
 
-/// Times both providers at every size; about 150 ms. `None` if the system gives no random numbers.
-pub fn measure(devices: &mut Devices, choice: Choice) -> Option<Placement> {
-    let Some(mut lanes) = devices.take(0) else { return Some(Placement { choice, costs: None }) };
-    let keys = Arc::new(Keys::for_timing()?);
-    let mut bench = Bench::new(&keys, &keys.count()).ok()?;
+/// Times both providers at every size; about 150 ms.
+///
+/// # Errors
+/// A device that spoils a job, or stops: it is no good for others either. Or the system gives no random numbers.
+pub fn measure(devices: &mut Devices, choice: Choice) -> Result<Placement, String> {
+    let Some(mut lanes) = devices.take(0) else { return Ok(Placement { choice, costs: None }) };
+    let no_random = || "the system gives no random numbers".to_owned();
+    let keys = Arc::new(Keys::for_timing().ok_or_else(no_random)?);
+    let mut bench = Bench::new(&keys, &keys.count()).map_err(|_| no_random())?;
     let mut costs = [[Cost::default(); SIZES.len()]; Kind::ALL.len()];
     for (kind, row) in Kind::ALL.into_iter().zip(&mut costs) {
         for (size, cost) in SIZES.into_iter().zip(row) {
-            let job = job(kind, size, &mut bench)?;
+            let job = job(kind, size, &mut bench).ok_or_else(no_random)?;
             let burst = burst_of(size);
             cost.cpu_ns = on_cpu(&job, burst, &mut bench);
-            cost.device_ns = on_device(&job, burst, &mut bench, &mut lanes);
+            cost.device_ns = on_device(&job, burst, &mut bench, &mut lanes).map_err(|which| {
+                format!(
+                    "the {which} device failed or stopped at a job of {size} bytes; name another, or \"cpu\""
+                )
+            })?;
         }
     }
     lanes.forget_keys();
     devices.put(0, lanes);
-    Some(Placement { choice, costs: Some(costs) })
+    Ok(Placement { choice, costs: Some(costs) })
 }
 
 /// Text that compresses about as JSON does.
@@ -121,12 +129,18 @@ fn on_cpu(job: &Job, count: usize, bench: &mut Bench) -> u64 {
     best(job, count, burst).unwrap_or(u64::MAX)
 }
 
-fn on_device(job: &Job, count: usize, bench: &mut Bench, lanes: &mut Lanes) -> Option<u64> {
+/// `None` if it does none such; which device, if it has died of it.
+fn on_device(
+    job: &Job,
+    count: usize,
+    bench: &mut Bench,
+    lanes: &mut Lanes,
+) -> Result<Option<u64>, &'static str> {
     if !lanes.has(&job.work) {
-        return None;
+        return Ok(None);
     }
     let mut out = Outbox::default();
-    best(job, count, |jobs| {
+    let best = best(job, count, |jobs| {
         for job in jobs.drain(..) {
             lanes.take(job, &mut bench.sealer, &mut out).ok()?;
         }
@@ -138,5 +152,6 @@ fn on_device(job: &Job, count: usize, bench: &mut Bench, lanes: &mut Lanes) -> O
         }
         jobs.extend(out.ready.drain().filter(|done| done.result.is_ok()).map(|done| done.job));
         (jobs.len() == count).then_some(())
-    })
+    });
+    out.died.first().map_or(Ok(best), |which| Err(which))
 }

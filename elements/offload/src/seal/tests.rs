@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-mod vectors;
+pub(crate) mod vectors;
 
 const OLD: &str = "1 000102030405060708090a0b0c0d0e0f";
 const NEW: &str = "2 1f1e1d1c1b1a191817161514131211100f0e0d0c0b0a09080706050403020100";

@@ -8,7 +8,7 @@ use core::mem;
 use core::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::super::accel::{AcceleratorOptions, BURST_MAX, Buffers, OpPool, Refusal, drains};
+use super::super::accel::{AcceleratorOptions, BURST_MAX, Buffers, OpPool, Refusal, TURN_BYTES, drains};
 use super::super::segments::{Chain, Reach, SEGMENT_BYTES, Segments};
 use super::super::{Eal, Error, raw};
 use super::{
@@ -34,6 +34,8 @@ pub struct CompressQueue<T: Buffers> {
     jobs: usize,
     /// Operations at the device.
     under_way: usize,
+    /// What these work on.
+    bytes_under_way: usize,
     segments: Segments,
     ways: [Ways; 2],
     ops: OpPool,
@@ -94,6 +96,13 @@ impl Segments {
     }
 }
 
+impl<T> Held<T> {
+    /// Bytes of text, as far as they are known: what is to be packed, or the room of what is unpacked.
+    fn bytes(&self) -> usize {
+        if self.direction == Direction::Compress { self.given } else { self.room }
+    }
+}
+
 impl<T: Buffers> CompressQueue<T> {
     pub(super) fn new(
         eal: Eal,
@@ -128,6 +137,7 @@ impl<T: Buffers> CompressQueue<T> {
             refused: Vec::with_capacity(count),
             jobs: 0,
             under_way: 0,
+            bytes_under_way: 0,
             segments,
             ways,
             ops,
@@ -188,14 +198,15 @@ impl<T: Buffers> CompressQueue<T> {
         loop {
             let mut ops = [ptr::null_mut::<raw::rte_comp_op>(); BURST_MAX];
             let mut room = self.transforms.each_ref().map(|transform| transform.most - transform.under_way);
-            let mut filled = 0;
+            let (mut filled, mut bytes) = (0, self.bytes_under_way);
             for (op, &at) in ops.iter_mut().zip(self.staged.iter().skip(taken_all)) {
                 let slot = &self.slots[at as usize];
                 let Some(held) = &slot.held else { break };
                 let room = &mut room[held.direction as usize];
-                if *room == 0 {
+                if *room == 0 || !self.may_have(bytes, held.bytes()) {
                     break;
                 }
+                bytes += held.bytes();
                 *op = slot.op.as_ptr();
                 *room -= 1;
                 filled += 1;
@@ -212,6 +223,7 @@ impl<T: Buffers> CompressQueue<T> {
             for &at in self.staged.iter().skip(taken_all).take(taken.into()) {
                 if let Some(held) = self.slots.get_mut(at as usize).and_then(|slot| slot.held.as_mut()) {
                     held.is_at_device = true;
+                    self.bytes_under_way += held.bytes();
                     self.transforms[held.direction as usize].under_way += 1;
                 }
             }
@@ -224,6 +236,11 @@ impl<T: Buffers> CompressQueue<T> {
         }
         self.staged.drain(..taken_all);
         taken_all
+    }
+
+    /// The device may be given so many bytes beside those. Software does the work on this core, which has other work.
+    fn may_have(&self, others: usize, bytes: usize) -> bool {
+        self.segments.reach() == Reach::Copied || others == 0 || others + bytes <= TURN_BYTES
     }
 
     /// The driver has not taken the staged operation at `at`. If it has touched it, it will have none of it: that job
@@ -263,6 +280,9 @@ impl<T: Buffers> CompressQueue<T> {
     fn finish(&mut self, done: raw::towpath_done, each: &mut impl FnMut(Compressed<T>)) {
         let Some(slot) = self.slots.get_mut(done.slot as usize) else { return };
         let Some(held) = slot.held.take() else { return };
+        if held.is_at_device {
+            self.bytes_under_way -= held.bytes();
+        }
         let Held { direction, input, mut output, given, with, from, to, room, is_at_device } = held;
         if is_at_device {
             self.under_way -= 1;

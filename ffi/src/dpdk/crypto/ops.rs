@@ -98,12 +98,17 @@ impl<T: Bound> Ops<T> {
         let own = unsafe { slot.own.as_mut() };
         with.bind(&mut own.iv, &mut own.aad);
         let (input, output) = with.buffers();
+        // Asked again, a job may lend another vector than before.
+        let Some((head, text)) = input.split_at_checked(start).filter(|(_, text)| text.len() >= text_len)
+        else {
+            return Err((Refusal::Unfit, with));
+        };
         output.clear();
         output.reserve(start + text_len + TAG_LEN);
-        output.extend_from_slice(input.get(..start).unwrap_or_default());
+        output.extend_from_slice(head);
         // Messages of a segment each are by far the most; the pair is the operation's already.
         if let Some(pair) = slot.pair.as_ref().filter(|_| text_len <= SEGMENT_BYTES) {
-            let text = input.get(start..).unwrap_or_default().as_ptr().cast_mut();
+            let text = text.as_ptr().cast_mut();
             let room = output.spare_capacity_mut().as_mut_ptr().cast();
             #[expect(clippy::cast_possible_truncation, reason = "at most SEGMENT_BYTES")]
             let len = text_len as u32;

@@ -2,22 +2,23 @@
 //! no operation, no segment, no ring, and the text is in the cache once.
 //!
 //! The work is done in `poll`, at most [`TURN_BYTES`] of it or one job, so that who polls is not kept long. Until then a
-//! job is as it came. Between the two nothing is the device's: it cannot die with a job.
+//! job is as it came. Between the two nothing is the device's: it cannot die with a job. A job it fails at is lost only if
+//! its text has been touched.
 
 use core::ffi::c_void;
 use core::ptr::NonNull;
 
-use super::super::accel::{BURST_MAX, Refusal};
+use super::super::accel::{BURST_MAX, Refusal, TURN_BYTES};
 use super::super::raw;
 use super::queue::Session;
 use super::{AAD_MAX, Bound, IV_LEN, SealOutcome, Sealed, SessionId, TAG_LEN};
 
-/// Bytes of text that one call works on, unless the first job alone has more.
-const TURN_BYTES: usize = 64 << 10;
 /// The most of one job: who polls would wait too long for more.
 const TEXT_BYTES_MAX: usize = 64 << 10;
 /// What the driver says of a tag that is wrong.
 const FORGED: i32 = libc::EBADMSG;
+/// Bytes by which a text is known to be as it was: a cipher's block. A cipher begins at the front.
+const FRONT: usize = 16;
 
 /// Jobs staged: the first one's place is at `first`, the others' follow in order, around the end.
 pub(super) struct Prompt<T> {
@@ -37,6 +38,8 @@ pub(super) struct Prompt<T> {
 struct Bond {
     nonce: [u8; IV_LEN],
     aad: [u8; AAD_MAX],
+    /// The text's first bytes, as they were; none of a text that has fewer.
+    front: Option<[u8; FRONT]>,
 }
 
 /// A job's place. Written field by field, not moved: a processor waits for bytes that were just written in other pieces
@@ -66,7 +69,7 @@ impl<T: Bound> Prompt<T> {
     pub(super) fn new(device: u8, depth: usize) -> Self {
         let (session, id) = (NonNull::dangling(), SessionId(0));
         let place = || Place { with: None, session, id, seals: false, start: 0, text_len: 0 };
-        let bond = Bond { nonce: [0; IV_LEN], aad: [0; AAD_MAX] };
+        let bond = Bond { nonce: [0; IV_LEN], aad: [0; AAD_MAX], front: None };
         let places = core::iter::repeat_with(place).take(depth.next_power_of_two()).collect();
         Self {
             device,
@@ -109,16 +112,20 @@ impl<T: Bound> Prompt<T> {
     /// See [`CryptoQueue::poll`](super::CryptoQueue::poll).
     #[inline]
     pub(super) fn poll(&mut self, mut each: impl FnMut(Sealed<T>)) -> usize {
-        let (mut done, mut bytes) = (0, 0);
-        while done < BURST_MAX {
+        let (mut done, mut bytes, mut has_lost) = (0, 0, false);
+        // What loses one job may not have another.
+        while done < BURST_MAX && !has_lost {
             let (count, more) = self.run(BURST_MAX - done, bytes);
             if count == 0 {
                 break;
             }
             let places = self.places.get_mut(self.first..self.first + count).unwrap_or_default();
-            for ((place, text), status) in places.iter_mut().zip(&self.desk.text).zip(&self.desk.status) {
+            let desk = self.desk.text.iter().zip(&self.desk.status).zip(&*self.bonds);
+            for (place, ((text, status), bond)) in places.iter_mut().zip(desk) {
                 if let Some(with) = place.with.take() {
-                    each(finish(with, place, text.base.cast(), *status));
+                    let one = finish(with, place, text.base.cast(), *status, bond.front.as_ref());
+                    has_lost |= matches!(one.outcome, SealOutcome::Lost { .. });
+                    each(one);
                 }
             }
             self.first += count;
@@ -152,6 +159,7 @@ impl<T: Bound> Prompt<T> {
             let Some(with) = &mut place.with else { break };
             with.bind(&mut bond.nonce, &mut bond.aad);
             let input = with.buffers().0;
+            bond.front = input.get(place.start..end).and_then(|text| text.first_chunk()).copied();
             let (at, len) = if holds(input, end) {
                 (input.as_mut_ptr().wrapping_add(place.start), place.text_len)
             } else {
@@ -200,7 +208,13 @@ fn holds(input: &Vec<u8>, end: usize) -> bool {
 
 /// The device has been at the job, whose text was at `text`.
 #[inline]
-fn finish<T: Bound>(mut with: T, place: &Place<T>, text: *const u8, status: i32) -> Sealed<T> {
+fn finish<T: Bound>(
+    mut with: T,
+    place: &Place<T>,
+    text: *const u8,
+    status: i32,
+    front: Option<&[u8; FRONT]>,
+) -> Sealed<T> {
     let end = place.end();
     let input = with.buffers().0;
     // Whoever lends us another vector than before gets nothing, not even another's bytes.
@@ -217,9 +231,16 @@ fn finish<T: Bound>(mut with: T, place: &Place<T>, text: *const u8, status: i32)
             input.truncate(end);
             SealOutcome::Done
         }
-        FORGED => SealOutcome::Forged,
-        // Whether it has touched the text nobody knows.
-        _ => SealOutcome::Lost { status: u8::try_from(status).unwrap_or(u8::MAX) },
+        FORGED if !place.seals => SealOutcome::Forged,
+        _ => {
+            let status = u8::try_from(status).unwrap_or(u8::MAX);
+            let now = input.get(place.start..end).and_then(|text| text.first_chunk());
+            if front.is_some() && now == front {
+                SealOutcome::Failed { status }
+            } else {
+                SealOutcome::Lost { status }
+            }
+        }
     };
     Sealed { with, outcome }
 }
@@ -272,19 +293,55 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_fails_has_lost_the_text() {
+    fn a_device_that_fails_has_lost_what_it_may_have_touched() {
         // There is no such device: the library says so of each job.
-        let mut prompt = Prompt::new(u8::MAX, 4);
+        let mut prompt = Prompt::new(u8::MAX, 64);
         let session = Session { raw: NonNull::dangling(), seals: true, aad_len: 0 };
-        for _ in 0..4 {
-            let job = Job(b"text".to_vec(), Vec::new(), 9);
-            assert!(prompt.stage((SessionId(3), &session), (0, 4), job).is_ok());
+        let status = u8::try_from(libc::EINVAL).unwrap();
+        let texts = [&b"sixteen bytes, or"[..], b"too short to say"].map(<[u8]>::to_vec);
+        for (text, len, outcome) in [
+            (&texts[0], 17, SealOutcome::Failed { status }),
+            (&texts[1], 16, SealOutcome::Failed { status }),
+            (&texts[1], 15, SealOutcome::Lost { status }),
+        ] {
+            for _ in 0..40 {
+                let job = Job(text.clone(), Vec::new(), 9);
+                assert!(prompt.stage((SessionId(3), &session), (0, len), job).is_ok());
+            }
+            assert!(prompt.uses(SessionId(3)) && !prompt.uses(SessionId(2)));
+            let mut seen = Vec::new();
+            // What loses a job may not have the next ones.
+            let worked_on = if matches!(outcome, SealOutcome::Lost { .. }) { raw::K_DESK } else { BURST_MAX };
+            assert_eq!(prompt.poll(|one| seen.push((one.outcome, one.with.0))), worked_on);
+            assert_eq!(seen, vec![(outcome, text.clone()); worked_on], "and nothing is claimed to be sealed");
+            assert_eq!(prompt.jobs(), 40 - worked_on);
+            prompt.abandon(|one| assert_eq!(one.outcome, SealOutcome::Abandoned));
         }
-        assert!(prompt.uses(SessionId(3)) && !prompt.uses(SessionId(2)));
-        let mut seen = Vec::new();
-        assert_eq!(prompt.poll(|one| seen.push((one.outcome, one.with.0))), 4);
-        let lost = (SealOutcome::Lost { status: u8::try_from(libc::EINVAL).unwrap() }, b"text".to_vec());
-        assert_eq!((seen, prompt.jobs()), (vec![lost; 4], 0), "and nothing is claimed to be sealed");
+    }
+
+    #[test]
+    fn a_spoilt_text_is_told_from_one_that_is_as_it_was() {
+        let place = |seals| Place::<Job> {
+            with: None,
+            session: NonNull::dangling(),
+            id: SessionId(0),
+            seals,
+            start: 2,
+            text_len: 16,
+        };
+        for seals in [true, false] {
+            let mut text = Vec::with_capacity(64);
+            text.extend_from_slice(&[5; 40]);
+            let at = text.as_ptr().wrapping_add(2);
+            let spoilt =
+                finish(Job(text, Vec::new(), 9), &place(seals), at, FORGED, Some(&[4; FRONT])).outcome;
+            let lost = SealOutcome::Lost { status: u8::try_from(FORGED).unwrap() };
+            assert_eq!(
+                spoilt,
+                if seals { lost } else { SealOutcome::Forged },
+                "a seal has no tag to be wrong"
+            );
+        }
     }
 
     #[test]

@@ -125,7 +125,7 @@ impl<T: Bound> CryptoQueue<T> {
     }
 
     /// Gives what is done to `each`, at most [`BURST_MAX`](super::super::accel::BURST_MAX) jobs. How many came back from
-    /// the device.
+    /// the device. Where this does the work, it is at most 64 KiB, or one job.
     #[inline]
     pub fn poll(&mut self, mut each: impl FnMut(Sealed<T>)) -> usize {
         match &mut self.way {
@@ -141,6 +141,11 @@ impl<T: Bound> CryptoQueue<T> {
             Way::Prompt(prompt) => prompt.abandon(each),
             Way::Ops(ops) => ops.abandon(each),
         }
+    }
+
+    /// True if [`Self::poll`] does the work.
+    pub fn works_in_poll(&self) -> bool {
+        matches!(self.way, Way::Prompt(_))
     }
 
     /// Jobs taken and not given back.
