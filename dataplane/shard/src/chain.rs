@@ -176,6 +176,24 @@ impl Core {
             Unreadable::Malformed => {
                 (&mut self.counters.calls_message_malformed, Status::INTERNAL, "a message is malformed")
             }
+            Unreadable::BadFlag => (
+                &mut self.counters.calls_message_flag,
+                Status::INTERNAL,
+                "a message's compressed-flag is neither 0 nor 1",
+            ),
+            Unreadable::Cut => {
+                (&mut self.counters.calls_message_cut, Status::INTERNAL, "the stream ends inside a message")
+            }
+            Unreadable::Corrupt => (
+                &mut self.counters.calls_message_corrupt,
+                Status::INTERNAL,
+                "a compressed message is damaged or cut short",
+            ),
+            Unreadable::Inflates => (
+                &mut self.counters.calls_message_inflates,
+                Status::RESOURCE_EXHAUSTED,
+                "a compressed message unpacks to more than message_bytes_max",
+            ),
             Unreadable::TooLarge => (
                 &mut self.counters.calls_message_too_large,
                 Status::RESOURCE_EXHAUSTED,
@@ -200,7 +218,7 @@ impl Core {
                 "the call's texts are too long to judge",
             ),
             Unreadable::NotOne => {
-                (&mut self.counters.calls_message_malformed, Status::INTERNAL, "expected exactly one message")
+                (&mut self.counters.calls_message_not_one, Status::INTERNAL, "expected exactly one message")
             }
         };
         *count += 1;

@@ -233,7 +233,7 @@ impl Core {
         }
         let is_all = has_ended && messages.is_between_messages();
         if has_ended && messages.is_cut() {
-            self.fail_unreadable(key, Unreadable::Malformed);
+            self.fail_unreadable(key, Unreadable::Cut);
         } else if is_all && way == Way::ToEndpoint && messages.terms.holds && call.phase == Phase::Arriving {
             self.fail_unreadable(key, Unreadable::NotOne);
         } else if is_all && is_answered {

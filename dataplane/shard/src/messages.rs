@@ -424,7 +424,7 @@ impl Messages {
             return Ok(Some(self.wait(spare)));
         };
         let head: [u8; PREFIX_LEN] = head.try_into().unwrap_or_default();
-        let prefix = Prefix::parse(head).ok_or(Unreadable::Malformed)?;
+        let prefix = Prefix::parse(head).ok_or(Unreadable::BadFlag)?;
         if let Some(seal) = self.terms.opens {
             return self.gather_sealed(prefix, seal, spare);
         }
@@ -457,7 +457,7 @@ impl Messages {
                 }
                 // Packed and empty would be taken for the end.
                 if body.is_empty() {
-                    return Err(Unreadable::Malformed.into());
+                    return Err(Unreadable::Corrupt.into());
                 }
                 self.packed.extend_from_slice(body);
                 self.body = Body::Packed;

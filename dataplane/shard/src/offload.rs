@@ -120,7 +120,7 @@ pub enum JobError {
 /// A completed job with its buffers.
 #[derive(Debug)]
 pub struct Done {
-    /// The job, with the result on success. Of a seal that failed no text is left.
+    /// The job, with the result on success. Nothing may be read of a text that was not sealed or opened.
     pub job: Box<Job>,
     /// How it went.
     pub result: Result<(), JobError>,

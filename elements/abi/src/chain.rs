@@ -125,8 +125,16 @@ pub enum Verdict {
 pub enum Unreadable {
     /// Its bytes are no message of the method's type: INTERNAL.
     Malformed,
+    /// The flag before it is neither 0 nor 1: INTERNAL.
+    BadFlag,
+    /// Its side ends inside it: INTERNAL.
+    Cut,
+    /// Compressed, and damaged or cut short: INTERNAL.
+    Corrupt,
     /// Longer than `message_bytes_max`: RESOURCE_EXHAUSTED.
     TooLarge,
+    /// Unpacked, it would be longer than that: RESOURCE_EXHAUSTED.
+    Inflates,
     /// Compressed in a way nobody here knows: UNIMPLEMENTED.
     UnknownEncoding,
     /// A unary side without its message, or with more than one: INTERNAL.

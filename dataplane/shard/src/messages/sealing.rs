@@ -57,8 +57,8 @@ impl From<Breach> for Unfit {
 impl From<JobError> for Unfit {
     fn from(why: JobError) -> Self {
         match why {
-            JobError::TooLarge => Unreadable::TooLarge.into(),
-            JobError::Corrupt => Unreadable::Malformed.into(),
+            JobError::TooLarge => Unreadable::Inflates.into(),
+            JobError::Corrupt => Unreadable::Corrupt.into(),
             JobError::UnknownKey => Breach::UnknownKey.into(),
             JobError::Forged => Breach::Forged.into(),
             JobError::Replayed => Breach::Replayed.into(),

@@ -163,7 +163,7 @@ fn a_held_message_stays_and_says_whether_there_is_more() {
 fn a_wrong_flag_a_long_message_and_an_unnamed_encoding_are_told_apart() {
     let read = Terms { judges: true, reads: true, ..Terms::default() };
     let step = |bytes: &[u8]| run(read, bytes, 99, |_| {}).map(|_| ()).err();
-    assert_eq!(step(&frame(255, b"a")), Some(Unreadable::Malformed.into()));
+    assert_eq!(step(&frame(255, b"a")), Some(Unreadable::BadFlag.into()));
     assert_eq!(step(&[0, 0, 0, 255, 0]), Some(Unreadable::TooLarge.into()));
     assert_eq!(step(&frame(1, b"a")), Some(Unreadable::UnknownEncoding.into()));
     assert_eq!(step(&frame(0, b"a")), None);

@@ -172,7 +172,7 @@ fn messages_are_packed_before_they_are_sealed_and_leave_as_the_header_says() {
     assert_eq!(pass(judged, &wire, 9, false).unwrap().0, repacked);
     // Packed and empty would look like an end.
     let empty = pass(Terms { decode: gzip, ..sealing(Leave::AsCame) }, &frame(1, b""), 3, false);
-    assert_eq!(empty.err(), Some(Unreadable::Malformed.into()));
+    assert_eq!(empty.err(), Some(Unreadable::Corrupt.into()));
     let unknown = pass(sealing(Leave::AsCame), &frame(1, b"?"), 3, false);
     assert_eq!(unknown.err(), Some(Unreadable::UnknownEncoding.into()));
 }
@@ -256,7 +256,7 @@ fn whatever_is_done_to_sealed_messages_is_noticed() {
             changed[at] ^= 1 << (at % 8);
             match pass(opening(), &changed, 31, false) {
                 Ok((_, opener)) => assert!(opener.is_cut(), "byte {at}"),
-                Err(Unfit::Sealed(_) | Unfit::Unreadable(Unreadable::TooLarge | Unreadable::Malformed)) => {}
+                Err(Unfit::Sealed(_) | Unfit::Unreadable(Unreadable::TooLarge | Unreadable::BadFlag)) => {}
                 Err(other) => unreachable!("byte {at}: {other:?}"),
             }
         }
