@@ -40,7 +40,9 @@ pub use config::{Backend, Config, Limits, Poll};
 pub use counters::{Counters, Snapshot};
 pub use cpu::{Cores, available_cores, pin};
 pub use listen::{BindError, BindErrorKind, ListenerSpec, Listeners};
-pub use net::{Limits as NetLimits, Listener as PortListener, Route};
+pub use net::{
+    Counters as NetCounters, Limits as NetLimits, Listener as PortListener, Route, Snapshot as NetSnapshot,
+};
 pub use placement::Placement;
 pub use ports::{
     DeviceSpec, DpdkMemory, PORTS_MAX, PortError, PortOptions, PortSeats, PortSnapshot, PortSpec, Ports,

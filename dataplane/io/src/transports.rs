@@ -124,6 +124,11 @@ impl Transports {
         self.sockets.counters()
     }
 
+    /// Ports whose link has come up or gone down since this was last asked.
+    pub fn link_changes(&mut self) -> impl Iterator<Item = (&str, bool)> {
+        self.ports.iter_mut().filter_map(Raw::link_change)
+    }
+
     /// What each raw port counts.
     pub fn ports(&self) -> Vec<PortSnapshot> {
         self.ports.iter().map(Raw::snapshot).collect()

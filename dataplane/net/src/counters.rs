@@ -2,17 +2,17 @@
 
 /// Defines the counters once: as fields, and as names for whoever exports them.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($(#[doc = $doc:literal] $name:ident,)*) => {
         /// Totals since the stack was opened.
         #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: u64,)*
+            $(#[doc = $doc] pub $name: u64,)*
         }
 
         impl Counters {
-            /// Every counter by name, in a fixed order.
-            pub fn entries(&self) -> impl Iterator<Item = (&'static str, u64)> {
-                [$((stringify!($name), self.$name),)*].into_iter()
+            /// Name, meaning and value of each, in a fixed order.
+            pub fn entries(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), $doc.trim_ascii_start(), self.$name),)*].into_iter()
             }
         }
     };
@@ -150,6 +150,8 @@ pub struct Snapshot {
     pub rx_buffers_out: u64,
     /// Buffers made so far.
     pub rx_buffers_made: u64,
+    /// 1 if the link is up.
+    pub link_up: u64,
 }
 
 impl Snapshot {

@@ -161,7 +161,13 @@ impl<D: Device> Stack<D> {
             conn_bytes: (size_of::<Conn>() + size_of::<smoltcp::iface::SocketStorage<'static>>()) as u64,
             rx_buffers_out: self.pool.out(),
             rx_buffers_made: self.pool.made(),
+            link_up: self.is_up.into(),
         }
+    }
+
+    /// As the device said when it was last looked at.
+    pub fn is_link_up(&self) -> bool {
+        self.is_up
     }
 
     /// When the stack must be called again although no frame has come: [`shard::Transport::wait`] ends then,

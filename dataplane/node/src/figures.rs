@@ -318,10 +318,15 @@ pub(crate) mod tests {
             sockets: io::Snapshot::default(),
             ports: Vec::new(),
         };
+        let mut shards = vec![one(0), one(1)];
+        let mut net = io::NetSnapshot { conns_open: 5, link_up: 1, ..Default::default() };
+        (net.counters.rx_frames, net.counters.bad_tcp_checksum) = (100, 3);
+        let device = vec![("rx_frames", 100), ("port_rx_missed", 8)];
+        shards[0].ports.push(io::PortSnapshot { name: "fabric".into(), net, device, buffers: Some([64, 9]) });
         Figures {
-            shards: vec![one(0), one(1)],
+            shards,
             log: [10, 1, 0, 2],
-            queues: vec![offload::QueueSnapshot { cpu_jobs: 7, ..Default::default() }; 2],
+            queues: vec![offload::QueueSnapshot { cpu_jobs: 7, device_full: 2, ..Default::default() }; 2],
             seals: Some(offload::SealSnapshot { forged: 3, senders: 2, ..Default::default() }),
             uptime_ns: 2_000_000_000,
             resident_bytes: 8 << 20,

@@ -14,6 +14,7 @@ mod config;
 mod demo;
 mod doctor;
 mod failure;
+mod faults;
 mod figures;
 mod format;
 mod jobs;

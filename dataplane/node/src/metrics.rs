@@ -264,7 +264,6 @@ fn shards(out: &mut Text, figures: &Figures) {
     }
 }
 
-/// What the raw ports of each shard count: the device's totals, TCP/IP's, and what it holds now.
 /// Where jobs ran, and what was sealed and opened.
 fn jobs(out: &mut Text, figures: &Figures) {
     for (at, (name, help, _)) in offload::QueueSnapshot::default().iter().enumerate() {
@@ -286,6 +285,7 @@ fn jobs(out: &mut Text, figures: &Figures) {
     out.sample(name, &[], seals.senders as f64);
 }
 
+/// What the raw ports of each shard count: the device's totals, TCP/IP's, and what it holds now.
 fn ports(out: &mut Text, figures: &Figures) {
     let of_all = || {
         figures
@@ -304,10 +304,11 @@ fn ports(out: &mut Text, figures: &Figures) {
                 }
             }
         };
-    for (counter, _) in first.net.counters.entries() {
-        let help = format!("TCP/IP of raw ports: {}.", counter.replace('_', " "));
-        let value = |port: &io::PortSnapshot| named(port.net.counters.entries(), counter);
-        family(&format!("towpath_port_{counter}_total"), &help, "counter", &value);
+    for (counter, help, _) in first.net.counters.entries() {
+        let entries = |port: &io::PortSnapshot| {
+            port.net.counters.entries().find(|(name, ..)| *name == counter).map(|(.., value)| value)
+        };
+        family(&format!("towpath_port_{counter}_total"), help, "counter", &entries);
     }
     // Ports of different backends count different things.
     let mut device: Vec<&str> =
@@ -320,7 +321,8 @@ fn ports(out: &mut Text, figures: &Figures) {
         family(&format!("towpath_device_{counter}_total"), &help, "counter", &value);
     }
     type Gauge = (&'static str, &'static str, fn(&io::PortSnapshot) -> u64);
-    let gauges: [Gauge; 5] = [
+    let gauges: [Gauge; 6] = [
+        ("towpath_port_link_up", "1 if the port's link is up.", |p| p.net.link_up),
         ("towpath_port_conns_open", "Connections on raw ports.", |p| p.net.conns_open),
         ("towpath_port_half_open", "Connections whose handshake is not over.", |p| p.net.half_open),
         ("towpath_port_neighbours", "Neighbours known or asked for.", |p| p.net.neighbours),
@@ -331,6 +333,13 @@ fn ports(out: &mut Text, figures: &Figures) {
     ];
     for (name, help, value) in gauges {
         family(name, help, "gauge", &|port| Some(value(port)));
+    }
+    let buffers = [
+        ("towpath_device_buffers", "Buffers for frames."),
+        ("towpath_device_buffers_in_use", "Of these, in rings or with whoever works on them."),
+    ];
+    for (place, (name, help)) in buffers.into_iter().enumerate() {
+        family(name, help, "gauge", &|port| port.buffers.and_then(|both| both.get(place).copied()));
     }
 }
 

@@ -229,6 +229,11 @@ impl Node {
         self.ports.lines()
     }
 
+    /// Its raw ports with their listeners.
+    pub(crate) fn port_specs(&self) -> &[io::PortSpec] {
+        &self.port_specs
+    }
+
     /// The taps of its raw ports.
     pub(crate) fn captures(&self) -> Captures {
         let taps = self.ports.taps().map(|(name, taps)| (name.to_owned(), taps.to_vec()));

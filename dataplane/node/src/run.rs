@@ -190,10 +190,31 @@ fn ready_line(node: &Node, report: &io::Report, config: &Config) -> String {
     let ports: String = node.ports().map(|(name, line)| format!(", port {name} ({line})")).collect();
     format!(
         "towpath ready: {}{code}, cores {}{busy}, listening {}{ports}",
-        backend_text(report, config.backend.kernel(), node.backend()),
+        carriers(config, node.port_specs(), &backend_text(report, config.backend.kernel(), node.backend())),
         node.cores().iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         addrs.join(",")
     )
+}
+
+/// What carries listeners, and why: ports that are theirs, and sockets for what is on none.
+fn carriers(config: &Config, ports: &[io::PortSpec], sockets: &str) -> String {
+    let taken = ports.iter().filter(|port| !port.listeners.is_empty());
+    let taken: Vec<String> = taken
+        .map(|port| {
+            let backend = match port.device {
+                io::DeviceSpec::Xdp { .. } => "xdp",
+                io::DeviceSpec::Dpdk { .. } => "dpdk",
+            };
+            let is_named = config.listen.iter().any(|one| one.port.as_ref() == Some(&port.name));
+            let why = if is_named { "a listener names it" } else { "it has a listener's address" };
+            format!("{backend} on port {} ({why})", port.name)
+        })
+        .collect();
+    if taken.is_empty() {
+        return sockets.to_owned();
+    }
+    let sockets = sockets.strip_prefix("backend ").unwrap_or(sockets);
+    format!("backend {}; sockets for what is on no port: {sockets}", taken.join(", "))
 }
 
 /// What was taken and why; `taken` is what the sockets say they became.

@@ -207,6 +207,12 @@ fn run(boot: Boot, inbox: &Receiver<Command>, say: &Sender<Said>) -> Result<(), 
     loop {
         let now = transport.now();
         let turn = shard.turn(now, &mut transport);
+        for (port, is_up) in transport.link_changes() {
+            // A port's link is the same for all shards.
+            if boot.shard == 0 {
+                eprintln!("towpath: port {port}: the link is {}", if is_up { "up" } else { "down" });
+            }
+        }
         loop {
             match inbox.try_recv() {
                 Ok(Command::Snapshot(reply)) => drop(reply.try_send((shard.snapshot(), transport.ports()))),

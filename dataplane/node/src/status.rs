@@ -2,6 +2,7 @@
 
 use shard::{ElementSnapshot, LATENCY_BOUNDS_NS, Snapshot};
 
+use crate::faults::faults;
 use crate::figures::{Figures, ended, quantile_ns};
 use crate::reload::Origin;
 use crate::table::Table;
@@ -25,7 +26,7 @@ pub(crate) fn text(figures: &Figures, origin: &Origin, is_draining: bool) -> Str
         ("methods", methods(&sum)),
         ("endpoints", endpoints(&sum)),
         ("elements", elements(&sum)),
-        ("worth a look", faults(&sum)),
+        ("worth a look", worth_a_look(figures, &sum)),
     ];
     for (title, table) in sections {
         if !table.is_empty() {
@@ -83,9 +84,33 @@ pub(crate) fn json(figures: &Figures, origin: &Origin, is_draining: bool) -> Str
             e.latency_ns
         )
     });
+    let ports =
+        figures.shards.iter().enumerate().flat_map(|(at, one)| one.ports.iter().map(move |p| (at, p)));
+    let ports = ports.map(|(at, port)| {
+        let net = &port.net.counters;
+        format!(
+            "{{\"port\":{},\"shard\":{at},\"link_up\":{},\"connections\":{},\"rx_frames\":{},\"tx_frames\":{},\
+             \"rx_bytes\":{},\"tx_bytes\":{}}}",
+            quoted(&port.name),
+            port.net.link_up == 1,
+            port.net.conns_open,
+            net.rx_frames,
+            net.tx_frames,
+            net.rx_bytes,
+            net.tx_bytes,
+        )
+    });
+    let offload = figures.queues.iter().enumerate().map(|(at, queue)| {
+        let counts: Vec<_> = queue.iter().map(|(name, _, count)| format!("\"{name}\":{count}")).collect();
+        format!("{{\"shard\":{at},{}}}", counts.join(","))
+    });
+    let faults = faults(figures, &sum);
+    let faults =
+        faults.iter().map(|one| format!("{{\"counter\":{},\"count\":{}}}", quoted(&one.counter), one.count));
     format!(
         "{{\"version\":{},\"state\":{},\"uptime_ns\":{},\"resident_bytes\":{},\"generation\":{},\"program\":{{\
-         \"file\":{},\"xxh64\":\"{:016x}\",\"since\":{}}},\"shards\":{},\"elements\":{},\"endpoints\":{}}}\n",
+         \"file\":{},\"xxh64\":\"{:016x}\",\"since\":{}}},\"shards\":{},\"elements\":{},\"endpoints\":{},\
+         \"ports\":{},\"offload\":{},\"worth_a_look\":{}}}\n",
         quoted(env!("CARGO_PKG_VERSION")),
         quoted(if is_draining { "draining" } else { "serving" }),
         figures.uptime_ns,
@@ -97,6 +122,9 @@ pub(crate) fn json(figures: &Figures, origin: &Origin, is_draining: bool) -> Str
         list(shards.collect()),
         list(elements.collect()),
         list(endpoints.collect()),
+        list(ports.collect()),
+        list(offload.collect()),
+        list(faults.collect()),
     )
 }
 
@@ -118,6 +146,7 @@ fn ports(figures: &Figures) -> Table {
     let mut table = Table::new(&[
         "port",
         ">shard",
+        "link",
         ">connections",
         ">frames in",
         ">frames out",
@@ -132,6 +161,7 @@ fn ports(figures: &Figures) -> Table {
             table.row(vec![
                 port.name.clone(),
                 at.to_string(),
+                if port.net.link_up == 1 { "up" } else { "down" }.to_owned(),
                 show_count(port.net.conns_open),
                 show_count(net.rx_frames),
                 show_count(net.tx_frames),
@@ -252,26 +282,10 @@ fn elements(sum: &Snapshot) -> Table {
     table
 }
 
-/// Counters that stand at zero when all is well.
-fn faults(sum: &Snapshot) -> Table {
-    const USUAL: [&str; 5] = [
-        "calls_started",
-        "calls_ended",
-        "connections_accepted",
-        "upstream_connects",
-        "calls_rejected_by_element",
-    ];
-    let is_telling = |name: &str| {
-        ["calls_", "connections_", "upstream_"].iter().any(|p| name.starts_with(p)) && !USUAL.contains(&name)
-    };
+fn worth_a_look(figures: &Figures, sum: &Snapshot) -> Table {
     let mut table = Table::new(&["counter", ">count", "meaning"]);
-    for (name, help, count) in sum.counters.iter().filter(|(name, _, count)| *count > 0 && is_telling(name)) {
-        table.row(vec![(*name).to_owned(), show_count(*count), (*help).to_owned()]);
-    }
-    for (name, help, _, values) in &sum.labelled {
-        for (value, count) in values.iter().filter(|(_, count)| *count > 0) {
-            table.row(vec![format!("{name} {value}"), show_count(*count), (*help).to_owned()]);
-        }
+    for fault in faults(figures, sum) {
+        table.row(vec![fault.counter, show_count(fault.count), fault.meaning]);
     }
     table
 }
@@ -316,18 +330,24 @@ mod tests {
             "\"program\":{\"file\":\"a \\\"b\\\".adn\",\"xxh64\":\"0000000000000001\",\"since\":\"now\"}",
             "{\"shard\":1,\"core\":1,\"generation\":1,",
             "\"element\":\"FaultInjection(0.1)\",\"forwarded\":186,\"rejected\":20,",
+            "\"ports\":[{\"port\":\"fabric\",\"shard\":0,\"link_up\":true,\"connections\":5,",
+            "\"offload\":[{\"shard\":0,\"cpu_jobs\":7,",
+            "{\"counter\":\"port fabric: bad_tcp_checksum\",\"count\":3}",
         ] {
             assert!(json.contains(part), "missing: {part}\n{json}");
         }
         let text = text(&two(), &origin, false);
         for part in [
             "serving for 2.00 s, generation 1, 8.00 MiB resident",
-            "    0     0            0    103          3       0 B   0 B           0.00",
+            "    1     1            0    103          3       0 B   0 B           0.00",
             "frontend  catalog      shop.Catalog/List    200  10.0 %",
             "catalog  127.0.0.1:50051  yes",
             "frontend -> catalog (line 3)  FaultInjection(0.1)        186        20        0  50 ns",
+            "fabric      0  up              5",
             "calls_no_rule                      4  Calls that no rule covers.",
             "downstream_faults rapid_reset      4  What callers did wrong, by fault.",
+            "port fabric: bad_tcp_checksum      3  TCP checksums.",
+            "seal_forged                        3  Envelopes that do not open.",
             "access log: 10 lines, 1 dropped, 0 not written",
         ] {
             assert!(text.contains(part), "missing: {part}\n{text}");

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use dpdk_sys::{Lcore, Mbuf, RxChecksum};
+use dpdk_sys::{Lcore, Mbuf, RxChecksum, Stats};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use shard::{Burst, Device, DeviceInfo, Instant};
 
@@ -77,6 +77,27 @@ impl Queue {
     /// What it has done.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// What it has done, and on the port's first queue what the driver has counted that we could not: by name.
+    pub fn totals(&self) -> Vec<(&'static str, u64)> {
+        let mut totals: Vec<_> = self.counters.snapshot().iter().collect();
+        if self.queue.index() == 0 {
+            let Stats { rx_missed, rx_errors, tx_errors, rx_no_buffer, .. } = self.queue.port_stats();
+            totals.extend([
+                ("port_rx_missed", rx_missed),
+                ("port_rx_errors", rx_errors),
+                ("port_tx_errors", tx_errors),
+                ("port_rx_no_buffer", rx_no_buffer),
+            ]);
+        }
+        totals
+    }
+
+    /// Its buffers: how many there are, and how many are out, in rings or with their owners.
+    pub fn buffers(&self) -> [u64; 2] {
+        let count = self.queue.pool().count();
+        [count.size.into(), count.in_use.into()]
     }
 
     /// Looks for frames and keeps them for the next `rx_burst`: true if there are any.

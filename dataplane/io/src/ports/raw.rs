@@ -23,6 +23,8 @@ pub(crate) struct Raw {
     name: String,
     shard: usize,
     post: Arc<Post>,
+    /// As it was last told. A port begins as if it were up.
+    was_up: bool,
 }
 
 /// The stacks there are.
@@ -54,6 +56,8 @@ pub struct PortSnapshot {
     pub net: net::Snapshot,
     /// The device's totals, by name.
     pub device: Vec<(&'static str, u64)>,
+    /// Its buffers and how many of them are out, where it counts them (DPDK).
+    pub buffers: Option<[u64; 2]>,
 }
 
 impl Raw {
@@ -115,9 +119,20 @@ impl Raw {
             device: match &self.stack {
                 AnyStack::Xdp(stack) => stack.device().inner().counters().iter().collect(),
                 #[cfg(feature = "dpdk")]
-                AnyStack::Dpdk(stack) => stack.device().inner().counters().snapshot().iter().collect(),
+                AnyStack::Dpdk(stack) => stack.device().inner().totals(),
+            },
+            buffers: match &self.stack {
+                AnyStack::Xdp(_) => None,
+                #[cfg(feature = "dpdk")]
+                AnyStack::Dpdk(stack) => Some(stack.device().inner().buffers()),
             },
         }
+    }
+
+    /// Its name, and whether its link is up, if that has changed since it was last asked.
+    pub(crate) fn link_change(&mut self) -> Option<(&str, bool)> {
+        let is_up = any!(&self.stack, stack => stack.is_link_up());
+        (core::mem::replace(&mut self.was_up, is_up) != is_up).then_some((self.name.as_str(), is_up))
     }
 }
 
@@ -168,7 +183,7 @@ impl Seat {
             }
         };
         let stack = stack.map_err(|e| refused(e.to_string()))?;
-        Ok(Raw { stack, is_over_kernel, name: name.to_owned(), shard, post })
+        Ok(Raw { stack, is_over_kernel, name: name.to_owned(), shard, post, was_up: true })
     }
 }
 

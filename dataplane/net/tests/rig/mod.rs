@@ -252,7 +252,7 @@ impl World {
         let mut out = String::new();
         for host in &self.hosts {
             let snapshot = host.stack.snapshot();
-            let moved: Vec<_> = snapshot.counters.entries().filter(|(_, n)| *n > 0).collect();
+            let moved: Vec<_> = snapshot.counters.entries().filter(|(.., n)| *n > 0).collect();
             out += &format!("\n{}: {} open, {moved:?}", host.ip, snapshot.conns_open);
         }
         out
