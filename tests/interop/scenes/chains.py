@@ -212,19 +212,22 @@ def broken_compression_ends_the_call(backend, _):
 
 @scene
 def messages_that_are_none_are_counted_by_what_is_wrong(backend, _):
-    """A flag of 255, a message that the stream's end cuts, a stream of gzip cut short or damaged, a length too large."""
+    """A flag of 255, a message that the stream's end cuts, a stream of gzip cut short or damaged, a length too
+    large, a bomb."""
     import gzip
     packed = gzip.compress(b"plain " * 100)
     damaged = packed[:20] + bytes([packed[20] ^ 0x55]) + packed[21:]
     framed = lambda flag, body, length=None: struct.pack(">BI", flag, len(body) if length is None else length) + body
     server = wire.Backend()
-    with node(backend, "LoadBalancing - Compression", server.endpoint) as towpath_node:
+    extra = "element Plain { request { decompress() } }\n"
+    with towpath.Node(towpath.policy("LoadBalancing - Plain", [server.endpoint], extra), backend) as towpath_node:
         for body, status, counter, text in [
             (framed(255, b"x"), 13, "calls_message_flag", "neither 0 nor 1"),
             (framed(0, b"short", 100), 13, "calls_message_cut", "ends inside a message"),
             (framed(1, packed[:-9]), 13, "calls_message_corrupt", "damaged or cut short"),
             (framed(1, damaged), 13, "calls_message_corrupt", "damaged or cut short"),
-            (framed(0, b"x" * 100, 8 << 20), 8, "calls_message_too_large", "larger than message_bytes_max"),
+            (framed(1, b"x" * 100, 8 << 20), 8, "calls_message_too_large", "larger than message_bytes_max"),
+            (framed(1, gzip.compress(bytes(8 << 20))), 8, "calls_message_inflates", "unpacks to more than"),
         ]:
             before = towpath_node.total(counter)
             with wire.Client(towpath_node.address) as client:
