@@ -38,9 +38,9 @@ pub enum OpenError {
         /// What it may not.
         what: &'static str,
     },
-    /// The memory of a queue is more than the process may lock.
+    /// The memory of a shard's queue is more than the process may lock.
     Memlock {
-        /// Bytes of one queue.
+        /// Bytes of one shard's umem.
         bytes: usize,
     },
     /// The kernel has no AF_XDP.
@@ -136,7 +136,7 @@ impl fmt::Display for OpenError {
             }
             Self::Permission { what } => write!(f, "no permission for {what}")?,
             Self::Memlock { bytes } => {
-                write!(f, "{} MiB of locked memory a queue are above the limit", bytes >> 20)?;
+                write!(f, "{} MiB of locked memory a shard are above the limit", bytes >> 20)?;
             }
             Self::NoSupport => f.write_str("this kernel has no AF_XDP sockets")?,
             Self::ProgramTaken { name } => write!(f, "another XDP program is attached to `{name}`")?,
