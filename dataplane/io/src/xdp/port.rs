@@ -102,7 +102,7 @@ impl PortConfig {
             return config("a port needs at least one address: address = \"10.7.0.2/24\"");
         }
         if self.ports.iter().any(RangeInclusive::is_empty) {
-            return config("a range of ports is empty: first-last, as in \"15001-15999\"");
+            return config("a range of ports is empty: first-last, as in \"61000-65535\"");
         }
         if !self.chunks.is_power_of_two() || self.chunks < CHUNKS_MIN {
             return config("chunks must be a power of two, 8192 or more");
