@@ -101,6 +101,12 @@ fn wrong_devices_are_explained(eal: Eal) {
     let error = Port::open(eal, "net_ring0", &tiny).unwrap_err().to_string();
     assert!(error.contains("cannot set the MTU") && error.contains("takes from "), "{error}");
     let huge = PortOptions { mtu: Some(10_000), ..small() };
+    let open = "net_memif0,role=client,socket=/tmp/towpath-open.sock,socket-abstract=no,zero-copy=yes";
+    for device in [open.to_owned(), format!("vdev:{open}")] {
+        let error = Port::open(eal, &device, &small()).unwrap_err().to_string();
+        assert!(error.contains("leave out zero-copy=yes"), "{error}");
+    }
+    assert!(Port::open(eal, &open.replace("=yes", "=no"), &small()).is_ok());
     let memif = "net_memif0,role=server,socket=/tmp/towpath-jumbo.sock,socket-abstract=no";
     let error = Port::open(eal, memif, &huge).unwrap_err().to_string();
     assert!(error.contains("10000 B") && error.contains(" to 9216"), "{error}");

@@ -254,7 +254,7 @@ impl Socket {
 
 type End = (IpAddr, u16);
 
-/// Sender and receiver of a TCP segment, as a NIC finds them.
+/// Sender and receiver as a NIC finds them: of a TCP segment with their ports, of other IP packets without.
 fn ends(frame: &[u8]) -> Option<(End, End)> {
     let be16 = |at: usize| frame.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]));
     let v4 = |at: usize| Some(Ipv4Addr::from(<[u8; 4]>::try_from(frame.get(at..at + 4)?).ok()?));
@@ -265,6 +265,8 @@ fn ends(frame: &[u8]) -> Option<(End, End)> {
             Some(((v4(26)?.into(), be16(tcp)?), (v4(30)?.into(), be16(tcp + 2)?)))
         }
         (0x86dd, _, 6) => Some(((v6(22)?.into(), be16(54)?), (v6(38)?.into(), be16(56)?))),
+        (0x0800, ..) => Some(((v4(26)?.into(), 0), (v4(30)?.into(), 0))),
+        (0x86dd, ..) => Some(((v6(22)?.into(), 0), (v6(38)?.into(), 0))),
         _ => None,
     }
 }

@@ -28,13 +28,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// On at queue 0 of a port that spreads.
+    /// On at every queue of a port that spreads: NICs hash what has no ports by its addresses, or not at all.
     pub(crate) fn new(steering: &Steering) -> Self {
         let is_on = match steering {
             Steering::Single => false,
-            Steering::Hash { queue, spread } => {
-                *queue == 0 && spread.table.iter().any(|other| other != queue)
-            }
+            Steering::Hash { queue, spread } => spread.table.iter().any(|other| other != queue),
         };
         Self { is_on, frames: VecDeque::new(), spare: Vec::new() }
     }
@@ -65,9 +63,9 @@ pub(crate) enum Origin {
 
 impl<D: Device> Stack<D> {
     /// Hands over copies of the frames that carry no ports (ARP, neighbour discovery, ICMP errors). A port
-    /// that spreads brings them to queue 0 only, but every shard has to know what they say: give each to the
-    /// other shards' [`Stack::inject`]. At most 64 are kept between calls. Nothing is kept elsewhere than at
-    /// queue 0.
+    /// that spreads brings each to one queue, whoever asked for it, but every shard has to know what it says:
+    /// give it to the other shards' [`Stack::inject`], which never shares it again. At most 64 are kept
+    /// between calls.
     pub fn shared_frames(&mut self, mut give: impl FnMut(&[u8])) {
         while let Some(frame) = self.shared.frames.pop_front() {
             give(&frame);

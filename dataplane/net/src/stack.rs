@@ -34,7 +34,7 @@ const STUCK_NS: u64 = 50_000;
 /// TCP/IP over one queue pair of a port.
 ///
 /// Called as [`shard::Transport`] says. A port that spreads by hash brings what has no ports (ARP, neighbour
-/// discovery, ICMP errors) to queue 0: the stack there keeps copies, see [`Stack::shared_frames`].
+/// discovery, ICMP errors) to some queue: the stack there keeps copies, see [`Stack::shared_frames`].
 pub struct Stack<D: Device> {
     pub(crate) out: Outbox<D>,
     pub(crate) iface: Interface,

@@ -97,7 +97,7 @@ fn two_queues_share_a_port_and_what_each_connects_comes_back_to_it() {
         world.add(shard::DeviceInfo { steering, ..info(1) }, Config { seed: u64::from(queue), ..config(1) });
     }
     world.add(info(2), config(2));
-    // ARP comes to queue 0 only.
+    // ARP comes to queue 0.
     let hand_over = |world: &mut World| {
         let mut frames = Vec::new();
         world.hosts[0].stack.shared_frames(|frame| frames.push(frame.to_vec()));
@@ -124,6 +124,45 @@ fn two_queues_share_a_port_and_what_each_connects_comes_back_to_it() {
     world.run(MS);
     let accepted = (world.hosts[0].accepted.len(), world.hosts[1].accepted.len());
     assert!(accepted.0 > 5 && accepted.1 > 5 && accepted.0 + accepted.1 == 50, "{accepted:?}");
+}
+
+#[test]
+fn an_advertisement_that_comes_to_another_queue_reaches_the_one_that_asked() {
+    let key = (0..40_u8).map(|at| at.wrapping_mul(29) ^ 0x5a).collect();
+    let spread = Spread { key, table: vec![0, 1, 1, 0] };
+    let mut world = World::new(Faults { delay_ns: 1000, ..Faults::default() }, 1);
+    for queue in 0..2 {
+        let steering = Steering::Hash { queue, spread: spread.clone() };
+        world.add(shard::DeviceInfo { steering, ..info(1) }, Config { seed: u64::from(queue), ..config(1) });
+    }
+    for last in 2..12 {
+        world.add(info(last), config(last));
+    }
+    // Each neighbour's advertisement comes to the queue its addresses hash to, whoever asked.
+    let asks = |queue| (2..12).map(move |last| (queue, v6(last)));
+    let ids: Vec<_> =
+        asks(0).chain(asks(1)).map(|(queue, to)| (queue, world.hosts[queue].connect(to))).collect();
+    let mut shared = [0, 0];
+    world.until("all connections", |world| {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let mut frames = Vec::new();
+            world.hosts[from].stack.shared_frames(|frame| frames.push(frame.to_vec()));
+            frames.iter().for_each(|frame| world.hosts[to].stack.inject(frame));
+            shared[from] += frames.len();
+        }
+        ids.iter().all(|(queue, id)| world.hosts[*queue].log(*id).connected)
+    });
+    assert!(shared[0] > 0 && shared[1] > 0, "{shared:?}");
+    // What was handed over is not handed back, and nothing else is heard of it.
+    world.run(MS);
+    let rest: usize = (0..2)
+        .map(|queue| {
+            let mut count = 0;
+            world.hosts[queue].stack.shared_frames(|_| count += 1);
+            count
+        })
+        .sum();
+    assert_eq!(rest, 0);
 }
 
 #[test]

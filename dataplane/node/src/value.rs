@@ -73,6 +73,9 @@ pub(crate) fn addr(text: &str) -> Result<Addr, String> {
     if text.parse::<IpAddr>().is_ok() {
         return Err(format!("`{text}` has no port; expected IP:PORT"));
     }
+    if text.starts_with('/') {
+        return Err(format!("`{text}` is no address; did you mean unix:{text}?"));
+    }
     Err(format!("`{text}` is no address; expected IP:PORT or unix:PATH"))
 }
 

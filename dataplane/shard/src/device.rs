@@ -70,7 +70,7 @@ pub struct Checksums {
 pub enum Steering {
     /// One queue has them all.
     Single,
-    /// By a hash of addresses and ports; frames without them (ARP, neighbour discovery) come to queue 0.
+    /// By a hash of addresses and ports; frames without ports (ARP, neighbour discovery) come to any one.
     Hash {
         /// This queue.
         queue: u16,

@@ -30,3 +30,31 @@ pub(super) fn sized(device: &str, mtu: Option<u16>) -> Cow<'_, str> {
         _ => Cow::Borrowed(device),
     }
 }
+
+/// True of a client that would let the server map its pools. The server could then write to a buffer that has an owner
+/// here, whose bytes must not change under it. The bus may be named before the device, or another device wrap it.
+pub(super) fn lends_pools(device: &str) -> bool {
+    let mut values = device.split("zero-copy=").skip(1);
+    // As the driver reads it: anything with a yes in it.
+    device.contains("memif") && values.any(|rest| rest.split(',').next().is_some_and(|v| v.contains("yes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pools_are_not_lent_whatever_the_string_looks_like() {
+        for device in [
+            "net_memif0,zero-copy=yes",
+            "net_memif0,zero-copy=no,role=client,zero-copy=yes",
+            "vdev:net_memif0,role=client,zero-copy=yes",
+            "net_failsafe0,dev(net_memif0,zero-copy=yes)",
+        ] {
+            assert!(lends_pools(device), "{device}");
+        }
+        for device in ["net_memif0", "net_memif0,zero-copy=no,secret=yes", "net_null0,zero-copy=yes"] {
+            assert!(!lends_pools(device), "{device}");
+        }
+    }
+}

@@ -231,6 +231,10 @@ fn attach(device: &str) -> Result<u16, Error> {
     let name = device.split(',').next().unwrap_or(device);
     let text = CString::new(device)
         .map_err(|_| Error::new(device, "open the device", libc::EINVAL, "it contains a NUL".into()))?;
+    if memif::lends_pools(device) {
+        let hint = "leave out zero-copy=yes: the peer could write to buffers that are being read here";
+        return Err(Error::new(device, "open the device", libc::ENOTSUP, hint.to_owned()));
+    }
     if let Some(id) = port_of(&text) {
         if !drivers::is_pci(name) {
             return Err(Error::new(

@@ -1,7 +1,7 @@
 //! What one shard's queue of a port receives for all: ARP, neighbour discovery, ICMP errors.
 //!
-//! A port that spreads flows brings frames without ports to queue 0 alone. Its shard copies them into the
-//! others' boxes; few come, so a box may allocate.
+//! A port that spreads flows brings a frame without ports to one queue, as the NIC likes: queue 0, or one by a
+//! hash of the addresses. The shard there copies it into the others' boxes; few come, so a box may allocate.
 
 use std::sync::OnceLock;
 

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::ops::RangeInclusive;
+use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -14,6 +15,9 @@ use super::{DeviceSpec, PortError, PortOptions, PortSpec, XdpMode};
 use crate::dpdk;
 use crate::tap::{Tap, TapHandle};
 use crate::xdp;
+
+/// A port that nothing comes from is looked at this often.
+const LOOK_AT_LINK: Duration = Duration::from_secs(1);
 
 /// A raw port of one shard.
 pub(crate) struct Raw {
@@ -99,7 +103,8 @@ impl Raw {
             #[cfg(feature = "dpdk")]
             AnyStack::Dpdk(stack) => stack.device().inner().retry_at(),
         };
-        [due, retry].into_iter().flatten().min()
+        // However quiet it is, its link is looked at.
+        [due, retry, Some(now.after(LOOK_AT_LINK))].into_iter().flatten().min()
     }
 
     /// What a sleeping thread may be woken by; `None`: it must look again after a while.

@@ -38,9 +38,9 @@ pub enum OpenError {
         /// What it may not.
         what: &'static str,
     },
-    /// The memory of a queue is more than the process may lock.
+    /// The memory of a shard's queue is more than the process may lock.
     Memlock {
-        /// Bytes of one queue.
+        /// Bytes of one shard's umem.
         bytes: usize,
     },
     /// The kernel has no AF_XDP.
@@ -95,8 +95,8 @@ impl OpenError {
             Self::NotEthernet { .. } => "take an ethernet interface: ip -br link".to_owned(),
             Self::Config { .. } => "see [[port]] in node.toml".to_owned(),
             Self::KernelsAddress { name, address } => format!(
-                "give the port a range of TCP ports (ports = \"15001-15999\"), or take the address from the \
-                 kernel: ip address delete {address} dev {name}"
+                "share it by shared = true in [[port]] (source_ports = \"61000-65535\" are then for its own \
+                 connections), or take it from the kernel: ip address delete {address} dev {name}"
             ),
             Self::Permission { .. } => "run it as root, or: setcap \
                  cap_net_raw,cap_net_admin,cap_bpf,cap_ipc_lock+ep $(command -v towpath)"
@@ -136,7 +136,7 @@ impl fmt::Display for OpenError {
             }
             Self::Permission { what } => write!(f, "no permission for {what}")?,
             Self::Memlock { bytes } => {
-                write!(f, "{} MiB of locked memory a queue are above the limit", bytes >> 20)?;
+                write!(f, "{} MiB of locked memory a shard are above the limit", bytes >> 20)?;
             }
             Self::NoSupport => f.write_str("this kernel has no AF_XDP sockets")?,
             Self::ProgramTaken { name } => write!(f, "another XDP program is attached to `{name}`")?,
@@ -153,3 +153,30 @@ impl fmt::Display for OpenError {
 }
 
 impl std::error::Error for OpenError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_names_keys_that_a_port_has() {
+        let kernels =
+            OpenError::KernelsAddress { name: "eth1".to_owned(), address: IpAddr::from([10, 7, 0, 2]) };
+        let refused = OpenError::ModeRefused {
+            name: "eth1".to_owned(),
+            driver: "veth".to_owned(),
+            mode: Mode::ZeroCopy,
+            error: io::Error::from_raw_os_error(libc::EOPNOTSUPP),
+        };
+        // The keys of `[[port]]` for `xdp`: node's `config/port.rs`.
+        let known =
+            ["name", "backend", "device", "address", "gateway", "route", "mode", "shared", "source_ports"];
+        for hint in [kernels.hint(), refused.hint()] {
+            let keys: Vec<&str> =
+                hint.split(" = ").map(|part| part.rsplit([' ', '(']).next().unwrap_or(part)).collect();
+            let (_, keys) = keys.split_last().unwrap();
+            assert!(!keys.is_empty() && keys.iter().all(|key| known.contains(key)), "{keys:?} of {hint}");
+        }
+        assert!(kernels.hint().contains("shared = true"), "{}", kernels.hint());
+    }
+}

@@ -17,7 +17,8 @@ use super::interface::Interface;
 use super::memory::Mapping;
 use super::neighbours::{Neighbours, join_groups};
 use super::queue::{Parts, Queue};
-use super::socket::{RX_RING, Socket, Umem};
+use super::socket::{Socket, Umem};
+use super::umem::{CHUNKS_MIN, Shares};
 use crate::{Poll, Waker};
 
 /// Bytes before a received frame that the kernel keeps for programs.
@@ -70,8 +71,9 @@ pub struct PortConfig {
     /// TCP ports that are ours where the kernel has the addresses too: those listened on, and those upstream
     /// connections leave from. Empty: the addresses are ours alone.
     pub ports: Vec<RangeInclusive<u16>>,
-    /// Chunks of each queue's umem: a power of two. The kernel pins the umem, 2 KiB a chunk up to an MTU of
-    /// 1774, above that 4 KiB.
+    /// Chunks of each shard's umem, a power of two. It has more if the shard serves more than three receive
+    /// queues: 4096 for each and 4096 for sending, up to 65,536. The kernel pins the umem, 2 KiB a chunk up to
+    /// an MTU of 1774, above that 4 KiB.
     pub chunks: u32,
     /// How a queue waits.
     pub poll: Poll,
@@ -100,9 +102,9 @@ impl PortConfig {
             return config("a port needs at least one address: address = \"10.7.0.2/24\"");
         }
         if self.ports.iter().any(RangeInclusive::is_empty) {
-            return config("a range of ports is empty: first-last, as in \"15001-15999\"");
+            return config("a range of ports is empty: first-last, as in \"61000-65535\"");
         }
-        if !self.chunks.is_power_of_two() || self.chunks < 2 * RX_RING {
+        if !self.chunks.is_power_of_two() || self.chunks < CHUNKS_MIN {
             return config("chunks must be a power of two, 8192 or more");
         }
         if self.ports.is_empty()
@@ -188,7 +190,8 @@ impl Port {
         let layout = Layout::of(config, mtu, in_driver);
         let mut sets = Vec::new();
         for shard in 0..shards {
-            sets.push(layout.sockets(&interface, &map, (shard..rx_queues).step_by(shards as usize))?);
+            let queues: Vec<u32> = (shard..rx_queues).step_by(shards as usize).collect();
+            sets.push(layout.sockets(&interface, &map, &queues)?);
         }
         if had_link {
             await_link(&interface);
@@ -326,21 +329,23 @@ impl<'a> Layout<'a> {
         &self,
         interface: &Interface,
         map: &SocketMap,
-        queues: impl Iterator<Item = u32>,
+        queues: &[u32],
     ) -> Result<(Mapping, Vec<Socket>), OpenError> {
-        let bytes = self.config.chunks as usize * self.chunk_len;
+        let shares = Shares::new(self.config.chunks, u32::try_from(queues.len()).unwrap_or(u32::MAX));
+        let bytes = shares.chunks as usize * self.chunk_len;
         let memory = Mapping::anonymous(bytes).map_err(|e| OpenError::of("mapping a umem", e))?;
         let chunk_size = u32::try_from(self.chunk_len).unwrap_or(u32::MAX);
         let mut sockets: Vec<Socket> = Vec::new();
-        for queue in queues {
+        for &queue in queues {
             let umem = match sockets.first() {
                 Some(first) => Umem::Of(first),
                 None => Umem::Own(&memory, chunk_size),
             };
-            let socket = Socket::open(&umem).map_err(|error| match error.raw_os_error() {
-                Some(libc::ENOBUFS) => OpenError::Memlock { bytes },
-                _ => OpenError::of("opening an AF_XDP socket", error),
-            })?;
+            let socket =
+                Socket::open(&umem, shares.rx_chunks).map_err(|error| match error.raw_os_error() {
+                    Some(libc::ENOBUFS) => OpenError::Memlock { bytes },
+                    _ => OpenError::of("opening an AF_XDP socket", error),
+                })?;
             socket.bind(&umem, interface.index(), queue, self.mode).map_err(|error| {
                 match error.raw_os_error() {
                     Some(libc::EBUSY) => OpenError::QueueTaken { name: interface.name().to_owned(), queue },

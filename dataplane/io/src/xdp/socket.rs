@@ -15,14 +15,14 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 use super::memory::Mapping;
 use super::ring::{Consumer, Desc, Entry, Layout, Producer};
-use super::umem::{Frame, Pool};
+use super::umem::{Frame, Pool, TX_RESERVE};
 
 /// Entries of the fill and receive rings: a burst of the kernel's that comes while we are off the core.
 pub(super) const RX_RING: u32 = 4096;
 /// Entries of the transmit and completion rings.
-const TX_RING: u32 = 2048;
+pub(super) const TX_RING: u32 = 2048;
 /// Chunks are given to the kernel this many at a time.
-const FILL_MIN: u32 = 32;
+pub(super) const FILL_MIN: u32 = 32;
 /// Calls of the kernel for one transmit burst: in copy mode each sends at most 32 frames.
 const KICKS_MAX: usize = 4;
 
@@ -36,6 +36,8 @@ pub(super) struct Socket {
     tx: Producer<Desc>,
     /// Chunks the kernel has for receiving: in the fill ring, in its hands, or in the receive ring.
     rx_chunks: u32,
+    /// Its share of the umem: more than that the kernel never has for receiving.
+    rx_chunks_max: u32,
     /// Chunks the kernel has for sending.
     tx_chunks: u32,
     /// The last call of the kernel left frames unsent.
@@ -51,8 +53,8 @@ pub(super) enum Umem<'a> {
 }
 
 impl Socket {
-    /// A socket with its rings, not bound.
-    pub(super) fn open(umem: &Umem<'_>) -> io::Result<Self> {
+    /// A socket with its rings, not bound, that receives into so many chunks at a time.
+    pub(super) fn open(umem: &Umem<'_>, rx_chunks_max: u32) -> io::Result<Self> {
         let fd = rustix::net::socket_with(AddressFamily::XDP, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
         if let Umem::Own(memory, chunk_size) = umem {
             let registration = XdpUmemReg {
@@ -82,6 +84,7 @@ impl Socket {
             rx: Consumer::new(rx_map, &rx),
             tx: Producer::new(tx_map, &tx),
             rx_chunks: 0,
+            rx_chunks_max,
             tx_chunks: 0,
             stuck: false,
         })
@@ -119,13 +122,17 @@ impl Socket {
         sockopt::xdp_statistics(&self.fd).ok()
     }
 
-    /// Gives the kernel chunks to receive into, as many as it takes and there are.
+    /// Gives the kernel chunks to receive into: this socket's share, but none of those kept for sending.
     pub(super) fn refill(&mut self, pool: &Pool) {
-        let room = self.fill.room(FILL_MIN);
+        let missing = self.rx_chunks_max.saturating_sub(self.rx_chunks);
+        if missing < FILL_MIN {
+            return;
+        }
+        let room = self.fill.room(missing).min(missing);
         if room < FILL_MIN {
             return;
         }
-        for _ in 0..room {
+        for _ in 0..room.min(pool.free().saturating_sub(TX_RESERVE)) {
             let Some(addr) = pool.take() else { break };
             self.fill.push(addr);
             self.rx_chunks += 1;

@@ -14,6 +14,36 @@ use std::rc::Rc;
 
 use super::memory::Mapping;
 use super::ring::Desc;
+use super::socket::{FILL_MIN, RX_RING, TX_RING};
+
+/// Chunks that are never given away for receiving, so that there is one to send from.
+pub(super) const TX_RESERVE: u32 = 2048;
+/// The smallest umem: one socket's rings, and the reserve.
+pub(super) const CHUNKS_MIN: u32 = RX_RING + TX_RING + TX_RESERVE;
+/// A umem grows to this for its sockets to have full rings; with more of them each has less.
+const CHUNKS_FULL: u32 = 65_536;
+/// What a socket has at least, however many there are.
+const RX_CHUNKS_MIN: u32 = 2 * FILL_MIN;
+
+/// How the chunks of one queue are dealt out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Shares {
+    /// All of them.
+    pub(super) chunks: u32,
+    /// The most each socket receives into.
+    pub(super) rx_chunks: u32,
+}
+
+impl Shares {
+    /// For so many receive queues, with at least `chunks`. Every socket's share, a full transmit ring (all
+    /// frames leave by one socket) and the reserve fit at once.
+    pub(super) fn new(chunks: u32, sockets: u32) -> Self {
+        let (sockets, others) = (sockets.max(1), TX_RING + TX_RESERVE);
+        let dealt = chunks.max(CHUNKS_FULL) - others;
+        let rx_chunks = (dealt / sockets).clamp(RX_CHUNKS_MIN, RX_RING);
+        Self { chunks: chunks.max(sockets.saturating_mul(rx_chunks).saturating_add(others)), rx_chunks }
+    }
+}
 
 /// Ends the free list.
 const NONE: u32 = u32::MAX;
@@ -168,6 +198,19 @@ mod tests {
 
     fn pool(chunks: usize) -> Rc<Pool> {
         Rc::new(Pool::new(Mapping::anonymous(chunks * 2048).unwrap(), 2048))
+    }
+
+    #[test]
+    fn every_socket_has_its_share_and_the_rest_is_for_sending() {
+        let of = |sockets| {
+            let Shares { chunks, rx_chunks } = Shares::new(16_384, sockets);
+            assert!(sockets * rx_chunks + TX_RING + TX_RESERVE <= chunks, "{sockets}: {chunks}, {rx_chunks}");
+            (chunks, rx_chunks)
+        };
+        assert_eq!([of(1), of(3), of(4)], [(16_384, 4096), (16_384, 4096), (20_480, 4096)]);
+        assert_eq!([of(15), of(16), of(64)], [(65_536, 4096), (65_536, 3840), (65_536, 960)]);
+        assert_eq!(of(2048), (135_168, 64), "no queue is deaf");
+        assert_eq!(Shares::new(CHUNKS_MIN, 1), Shares { chunks: 8192, rx_chunks: 4096 });
     }
 
     #[test]
