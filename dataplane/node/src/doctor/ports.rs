@@ -12,8 +12,8 @@ const XDP_CAPABILITIES: [(&str, CapabilitySet); 3] = [
     ("cap_net_raw", CapabilitySet::NET_RAW),
     ("cap_bpf", CapabilitySet::BPF),
 ];
-/// Locked memory of one AF_XDP queue: 16,384 chunks of 4 KiB, and its rings.
-const XDP_QUEUE_BYTES: u64 = 72 << 20;
+/// Locked memory of a shard's AF_XDP queues: at most 65,536 chunks of 2 KiB, and their rings.
+const XDP_QUEUE_BYTES: u64 = 136 << 20;
 /// Where distributions put what pkg-config reads.
 const PKG_CONFIG: [&str; 6] = [
     "usr/lib/x86_64-linux-gnu/pkgconfig",
@@ -56,7 +56,7 @@ pub(super) fn xdp(facts: &Facts, s: &mut Section) {
     let is_locked = facts.memlock.is_some_and(|bytes| bytes < XDP_QUEUE_BYTES);
     if is_locked && !facts.capabilities.contains(CapabilitySet::IPC_LOCK) {
         let found = format!(
-            "{} of locked memory; a queue takes {}",
+            "{} of locked memory; the queues of a shard take up to {}",
             show_bytes(facts.memlock.unwrap_or(0)),
             show_bytes(XDP_QUEUE_BYTES)
         );
