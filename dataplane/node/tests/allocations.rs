@@ -38,9 +38,20 @@ fn listening(name: &str) -> Listener {
     Listener { name: name.into(), unix_path: None, destination: None, protocol: Protocol::H2 }
 }
 
+/// What the chain does with messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Nothing: no caller asks for gzip.
+    Plain,
+    /// Answers are packed.
+    Packed,
+    /// They are sealed and opened.
+    Sealed,
+}
+
 /// The seed chain; or two in a row, sealed between, where the shard is both nodes and calls itself.
-fn application(echo: &Addr, wire: &Addr, is_sealed: bool) -> String {
-    if !is_sealed {
+fn application(echo: &Addr, wire: &Addr, kind: Kind) -> String {
+    if kind != Kind::Sealed {
         return format!(
             "service frontend\nservice catalog {{ endpoints: [\"{echo}\"] }}\n\
              frontend -> catalog: LoadBalancing - Logging - Compression - FaultInjection(0.1)\n"
@@ -65,7 +76,7 @@ fn queue() -> offload::Cpu {
 }
 
 /// Calls counted, and what the shard's thread allocated meanwhile.
-fn run(backend: Backend, message_bytes: u32, is_sealed: bool) -> (u64, u64) {
+fn run(backend: Backend, message_bytes: u32, kind: Kind) -> (u64, u64) {
     let stop = Arc::new(AtomicBool::new(false));
     let echo_at = Listeners::bind(&[any_port()]).unwrap();
     let echo_addr = echo_at.local_addrs()[0].1.clone();
@@ -87,6 +98,11 @@ fn run(backend: Backend, message_bytes: u32, is_sealed: bool) -> (u64, u64) {
             conns: 4,
             pace: Pace::Closed { streams: 16 },
             message_bytes,
+            headers: if kind == Kind::Packed {
+                vec![("grpc-accept-encoding".into(), "gzip".into())]
+            } else {
+                Vec::new()
+            },
             warm_up: Duration::ZERO,
             run: Duration::from_secs(60),
             ..LoadConfig::default()
@@ -94,7 +110,7 @@ fn run(backend: Backend, message_bytes: u32, is_sealed: bool) -> (u64, u64) {
         Load::new(sockets, load, Arc::new(Live::new())).unwrap().run(&load_stop);
     });
 
-    let source = application(&echo_addr, &wire, is_sealed);
+    let source = application(&echo_addr, &wire, kind);
     let mut compiled =
         lang::compile("seed.adn", &source, &lang::NoFiles, &lang::Overrides::default()).unwrap();
     compiled.link(&mut lang::state::Store::new(1), &mut jit::Jit::new());
@@ -108,7 +124,7 @@ fn run(backend: Backend, message_bytes: u32, is_sealed: bool) -> (u64, u64) {
         ports: Vec::new(),
         listeners: vec![
             listening("pods"),
-            Listener { destination: is_sealed.then(|| "inner".into()), ..listening("wire") },
+            Listener { destination: (kind == Kind::Sealed).then(|| "inner".into()), ..listening("wire") },
         ],
         limits: Limits::DEFAULT,
         seed: 7,
@@ -129,6 +145,9 @@ fn run(backend: Backend, message_bytes: u32, is_sealed: bool) -> (u64, u64) {
     let before = logged.load(Ordering::Relaxed);
     let counts = allocation_counter::measure(|| turn_until(before + 20_000));
     let calls = logged.load(Ordering::Relaxed) - before;
+    let packed =
+        shard.snapshot().counters.iter().find(|(name, ..)| *name == "messages_compressed").unwrap().2;
+    assert_eq!(packed > calls / 2, kind == Kind::Packed, "{packed} messages packed");
     stop.store(true, Ordering::Relaxed);
     load.join().unwrap();
     echo.join().unwrap();
@@ -139,18 +158,21 @@ fn run(backend: Backend, message_bytes: u32, is_sealed: bool) -> (u64, u64) {
 fn a_warm_shard_allocates_nothing_per_call() {
     let made = allocation_counter::measure(|| drop(std::hint::black_box(vec![0_u8; 10])));
     assert_eq!(made.count_total, 1, "the counter counts");
-    for (backend, is_sealed) in
-        [(Backend::Uring, false), (Backend::Epoll, false), (Backend::Uring, true), (Backend::Epoll, true)]
-    {
-        for message_bytes in [32, 1024] {
-            let (calls, allocations) = run(backend, message_bytes, is_sealed);
-            let sealed = if is_sealed { ", sealed over two nodes" } else { "" };
-            println!("{backend:?}, {message_bytes} B{sealed}: {allocations} allocations in {calls} calls");
+    for backend in [Backend::Uring, Backend::Epoll] {
+        for (message_bytes, kind) in [
+            (32, Kind::Plain),
+            (1024, Kind::Plain),
+            (2048, Kind::Packed),
+            (32, Kind::Sealed),
+            (1024, Kind::Sealed),
+        ] {
+            let (calls, allocations) = run(backend, message_bytes, kind);
+            println!("{backend:?}, {message_bytes} B, {kind:?}: {allocations} allocations in {calls} calls");
             // A slot used for the first time, or a burst larger than any before, grows a list once; per call
             // there is nothing.
             assert!(
                 allocations * 100 <= calls,
-                "{backend:?}, {message_bytes} B: {allocations} in {calls} calls"
+                "{backend:?}, {message_bytes} B, {kind:?}: {allocations} in {calls} calls"
             );
         }
     }
