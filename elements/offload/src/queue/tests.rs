@@ -195,6 +195,18 @@ fn chains(kind: Kind, compression: &str, crypto: &str, copies: bool) -> bool {
     }
 }
 
+/// What Python's zlib makes of a stream with gzip's wrapper or zlib's; `None` without a Python.
+fn python_unpacks(packed: &[u8]) -> Option<Vec<u8>> {
+    let script = "import sys, zlib; i, o = sys.stdin.buffer, sys.stdout.buffer; o.write(zlib.decompress(i.read(), 47))";
+    let mut python = std::process::Command::new("python3");
+    let piped = std::process::Stdio::piped;
+    let mut python = python.args(["-c", script]).stdin(piped()).stdout(piped()).spawn().ok()?;
+    python.stdin.take()?.write_all(packed).unwrap();
+    let output = python.wait_with_output().unwrap();
+    assert!(output.status.success());
+    Some(output.stdout)
+}
+
 /// A message with a nonce and associated data of its own.
 struct Vector {
     input: Vec<u8>,
@@ -278,6 +290,7 @@ fn deflate(bed: &mut Bed, device: &str, copies: bool) {
         for how in [Gzip, Deflate] {
             let ours = bed.run(Work::Compress(how), &plain).0.unwrap();
             assert!(oracle_unpacks(how, &ours) == plain, "{device} {how:?} {name}");
+            assert!(python_unpacks(&ours).is_none_or(|seen| seen == plain), "{device} {how:?} {name}");
             let back = bed.run(Work::Decompress(how, plain.len()), &oracle_packs(how, &plain)).0;
             assert!(back == Ok(plain.clone()), "{device} {how:?} {name}");
         }
@@ -460,25 +473,39 @@ fn no_allocation(bed: &mut Bed) {
         is_final: false,
         encoding: None,
     };
-    let (plain, mut burst, mut done) = (text(3000), Burst::new(), Burst::new());
-    let key = JobKey { call: 1, generation: 1, is_request: true };
-    let mut jobs: Vec<_> = [Work::Compress(Gzip), Work::Seal(seal)]
-        .into_iter()
-        .cycle()
-        .take(16)
-        .map(|work| Box::new(Job { key, work, input: plain.clone(), output: Vec::with_capacity(8192) }))
+    let plain = text(3000);
+    let envelope = bed.run(Work::Seal(seal), &plain).0.unwrap();
+    let kinds = [
+        (Work::Compress(Gzip), plain.clone()),
+        (Work::Decompress(Gzip, plain.len()), oracle_packs(Gzip, &plain)),
+        (Work::Seal(seal), [&[0; Seal::HEAD], &plain[..]].concat()),
+        (Work::Open(seal), envelope),
+    ];
+    let mut jobs: Vec<_> = (0..16)
+        .map(|call| {
+            let key = JobKey { call, generation: 1, is_request: true };
+            let [input, output] = [Vec::with_capacity(8192), Vec::with_capacity(8192)];
+            Box::new(Job { key, work: Work::Compress(Gzip), input, output })
+        })
         .collect();
+    let (mut burst, mut done) = (Burst::new(), Burst::new());
     let mut pass = |rounds: u32| {
         for _ in 0..rounds {
             for mut job in jobs.drain(..) {
+                let (work, input) = &kinds[job.key.call as usize % kinds.len()];
+                job.work = *work;
+                job.input.clear();
+                job.input.extend_from_slice(input);
                 job.output.clear();
-                job.input.truncate(plain.len());
                 burst.push(job).unwrap();
             }
             assert_eq!(bed.queue.submit(&mut burst), 16);
             while jobs.len() < 16 {
                 bed.queue.poll(&mut done);
-                jobs.extend(done.drain().map(|done| done.job));
+                for done in done.drain() {
+                    assert_eq!(done.result, Ok(()));
+                    jobs.push(done.job);
+                }
             }
         }
     };
