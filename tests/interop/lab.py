@@ -5,6 +5,7 @@ is one line of settings.
     lab.py       root; a node with DPDK; exit status 1 when anything failed, 77 when it cannot run here
 """
 
+import json
 import os
 import re
 import shutil
@@ -95,6 +96,55 @@ def one_node(python):
         ended(server)
 
 
+def over_ipv6(python):
+    """The same programs, application and settings, with IPv6's addresses: neighbours are asked for by ICMPv6."""
+    home = Path(tempfile.mkdtemp(prefix="towpath-lab-"))
+    try:
+        for role, number in (("client", 1), ("node", 2), ("server", 3)):
+            bounded(["ip", "-n", f"{NAME}-{role}", "addr", "add", f"fd07::{number}/64", "dev", "fabric0", "nodad"], 10)
+        new = lambda text: re.sub(r"10\.7\.0\.(\d+)(:\d+|/24)?", to_ipv6, text)
+        (home / "lab.adn").write_text(new((EXAMPLES / "lab.adn").read_text()))
+        server = start("server", [python, "-u", EXAMPLES / "server.py", "[fd07::3]:50051"], "listening on")
+        try:
+            for config in ("xdp", "dpdk"):
+                (home / f"{config}.toml").write_text(new((EXAMPLES / f"{config}.toml").read_text()))
+                child = node("node", home / "lab.adn", home / f"{config}.toml")
+                try:
+                    print(f"  {config:<8} {greeted(python, '[fd07::10]:15001')}, over IPv6", flush=True)
+                finally:
+                    ended(child)
+        finally:
+            ended(server)
+    finally:
+        shutil.rmtree(home)
+
+
+def to_ipv6(found):
+    """`10.7.0.9` is `fd07::9`, with its port or its network."""
+    number, tail = found.group(1), found.group(2) or ""
+    return f"[fd07::{number}]{tail}" if tail.startswith(":") else f"fd07::{number}" + tail.replace("/24", "/64")
+
+
+def loads():
+    """pktgen at both ends: calls over raw ports to an echo on a raw port, and all answered."""
+    pktgen = Path(towpath.binary()).with_name("pktgen")
+    for backend, device in (("xdp", "fabric0"), ("dpdk", "net_af_packet0,iface=fabric0")):
+        port = ["--backend", backend, "--device", device, "--address"]
+        listen = ["--listen", "10.7.0.13:50051", *port, "10.7.0.13/24"]
+        server = start("server", [pktgen, "echo", *listen], r"pktgen echo: ready on ")
+        try:
+            call = ["--to", "10.7.0.13:50051", "--method", "/lab.Echo/Echo", "--conns", "4", "--streams", "8"]
+            bounds = ["--count", "5000", "--for", "20s", "--wait", "5s", "--json", "-"]
+            command = inside("client", pktgen, "call", *call, *bounds, *port, "10.7.0.11/24")
+            status, said = bounded(command, 60, env=ENV)
+            figures = json.loads(said[said.find("{") :]) if status == 0 else {}
+            if figures.get("failed") != 0 or figures["calls"] < 5000:
+                raise Wrong(f"pktgen call over {backend} ended with {status}:\n{said[-1500:]}")
+            print(f"  {backend:<8} {figures['calls']} calls from pktgen to pktgen, none failed", flush=True)
+        finally:
+            ended(server)
+
+
 def on_devices(text):
     """Settings with the one line that the example has commented out; pinned, so that small jobs go there too."""
     line = re.compile(r"^# (offload = \{.*) \}$", re.M)
@@ -168,6 +218,8 @@ def main():
         if status != 0:
             raise Wrong(f"the lab did not come up:\n{said}")
         one_node(program.server[0])
+        over_ipv6(program.server[0])
+        loads()
         for place in ("cpu", "dpdk"):
             two_nodes(program, place)
     except (Wrong, NotReady, tools.Missing) as wrong:
