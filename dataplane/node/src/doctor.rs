@@ -210,7 +210,12 @@ fn backends(facts: &Facts) -> Section {
         Some(refusal) => s.line(Mark::Bad, "uring", &refusal.reason, &refusal.hint),
     }
     if probe.features.iter().any(|feature| !feature.works) {
-        s.line(Mark::Note, "  missing", &names(false), "");
+        s.line(
+            Mark::Note,
+            "  missing",
+            &names(false),
+            "a kernel of that release; until then it goes without",
+        );
     }
     s.line(Mark::Good, "epoll", "works", "");
     ports::xdp(facts, &mut s);

@@ -82,9 +82,12 @@ pub(super) fn dpdk(facts: &Facts, s: &mut Section) {
         None => "DPDK is not installed".to_owned(),
     };
     match (facts.has_dpdk, version.is_some()) {
-        (_, true) if is_old => {
-            s.line(Mark::Bad, "dpdk", &format!("{installed}: too old"), "DPDK 22.11 or later")
-        }
+        (_, true) if is_old => s.line(
+            Mark::Bad,
+            "dpdk",
+            &format!("{installed}: too old"),
+            "DPDK 22.11 or later: Debian 12's, Ubuntu 23.04's, or https://core.dpdk.org/download",
+        ),
         (true, _) => s.line(Mark::Good, "dpdk", &format!("in this build; {installed}"), ""),
         (false, true) => {
             let mend = "cargo build --release --features dpdk";
@@ -93,6 +96,35 @@ pub(super) fn dpdk(facts: &Facts, s: &mut Section) {
         (false, false) => {
             let mend = format!("{INSTALL}; cargo build --release --features dpdk");
             s.line(Mark::Note, "dpdk", &format!("not in this build; {installed}"), &mend);
+        }
+    }
+}
+
+/// Which drivers DPDK has: what device strings may begin with, and what `[offload]` may name.
+fn drivers(facts: &Facts, s: &mut Section) {
+    let has_it = |folder: &&&str| facts.has(&format!("{folder}/libdpdk.pc"));
+    let Some(place) = PKG_CONFIG.iter().find(has_it).and_then(|folder| folder.strip_suffix("/pkgconfig"))
+    else {
+        return;
+    };
+    let folders = facts.list(&format!("{place}/dpdk"));
+    let files: Vec<_> = folders.iter().flat_map(|one| facts.list(&format!("{place}/dpdk/{one}"))).collect();
+    let of = |kind: &str| {
+        let name = |file: &'_ String| {
+            Some(file.strip_prefix("librte_")?.strip_prefix(kind)?.strip_suffix(".so")?.to_owned())
+        };
+        let names: Vec<String> = files.iter().filter_map(name).collect();
+        names.join(", ")
+    };
+    for (what, kind) in [("NIC drivers", "net_"), ("compressdevs", "compress_"), ("cryptodevs", "crypto_")] {
+        match of(kind) {
+            names if names.is_empty() => {
+                s.line(Mark::Note, what, "none of DPDK's", "sudo apt-get install librte-meta-all");
+            }
+            // One driver may have several kinds of devices.
+            names => {
+                s.line(Mark::Good, what, &names.replace("ipsec_mb", "ipsec_mb (aesni_gcm, aesni_mb)"), "")
+            }
         }
     }
 }
@@ -122,7 +154,7 @@ pub(super) fn section(facts: &Facts) -> Section {
                 Mark::Note,
                 "drivers",
                 &format!("{found}; no vfio-pci, and no modules for this kernel"),
-                "",
+                "a kernel with CONFIG_VFIO_PCI, or its package of modules; backend = \"xdp\" needs none",
             );
         }
     }
@@ -144,6 +176,7 @@ pub(super) fn section(facts: &Facts) -> Section {
                     /dev/hugepages, with LimitMEMLOCK=infinity";
         s.line(Mark::Note, "permissions", "not root", mend);
     }
+    drivers(facts, &mut s);
     s
 }
 

@@ -80,6 +80,11 @@ fn server() -> Tree {
     tree.file("proc/mounts", "none /dev/hugepages hugetlbfs rw 0 0\n");
     tree.folder("sys/kernel/iommu_groups/7");
     tree.file("usr/lib/x86_64-linux-gnu/pkgconfig/libdpdk.pc", "Name: DPDK\nVersion: 22.11.5\n");
+    for driver in
+        ["net_ice.so", "net_memif.so", "net_memif.so.23", "compress_isal.so", "crypto_qat.so", "bus_pci.so"]
+    {
+        tree.file(&format!("usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0/librte_{driver}"), "");
+    }
     tree
 }
 
@@ -96,6 +101,9 @@ fn a_server_that_is_ready_has_nothing_to_mend() {
     let report = Report::of(&facts);
     for what in ["xdp", "dpdk", "hugepages", "drivers", "IOMMU", "permissions"] {
         assert_eq!(line(&report, what).0, Mark::Good, "{what}: {}", line(&report, what).1);
+    }
+    for (kind, names) in [("NIC drivers", "ice, memif"), ("compressdevs", "isal"), ("cryptodevs", "qat")] {
+        assert_eq!(line(&report, kind), (Mark::Good, format!("{names} → ")));
     }
     assert_eq!(line(&report, "hugepages").1, "512 × 2 MiB on node1 (500 free) → ");
 
@@ -153,6 +161,7 @@ fn whatever_is_missing_comes_with_the_command_that_mends_it() {
 
     tree.file("usr/lib64/pkgconfig/libdpdk.pc", "Version: 20.11.3\n");
     expect(&facts, "dpdk", Mark::Bad, &["20.11.3", "too old", "22.11"]);
+    expect(&facts, "cryptodevs", Mark::Note, &["librte-meta-all"]);
     tree.file("sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages", "64\n");
     expect(&facts, "hugepages", Mark::Note, &["64 × 2 MiB", "not mounted", "mount -t hugetlbfs"]);
 
