@@ -117,13 +117,16 @@ pub(crate) fn explain(args: &Explain) -> Outcome<()> {
     let compiled = app.compile()?;
     let report = lang::explain::Report::of(&compiled);
     let Some(call) = call else {
-        if args.json {
-            print(&format!("{}\n", report.json()));
-            return Ok(());
-        }
-        print(&report.text());
-        if config.offload.devices().iter().any(Option::is_some) {
-            print(&format!("\n{}", Jobs::measured(&config.offload, config.dpdk_memory)?));
+        let has_devices = config.offload.devices().iter().any(Option::is_some);
+        let placement = || Jobs::measured(&config.offload, config.dpdk_memory);
+        match (args.json, has_devices) {
+            (false, false) => print(&report.text()),
+            (false, true) => print(&format!("{}\n{}", report.text(), placement()?.text())),
+            (true, false) => print(&format!("{}\n", report.json())),
+            (true, true) => {
+                let (json, placement) = (report.json(), placement()?.json());
+                print(&format!("{},\"offload\":{placement}}}\n", json.strip_suffix('}').unwrap_or(&json)));
+            }
         }
         return Ok(());
     };

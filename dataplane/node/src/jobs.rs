@@ -50,13 +50,13 @@ impl Jobs {
         Ok(Self { keys, placement: Arc::new(placement), counters: Vec::new(), devices })
     }
 
-    /// What jobs cost on the CPU and on the devices, measured now, as [`Self::placement_text`] has it.
+    /// What jobs cost on the CPU and on the devices, measured now.
     ///
     /// # Errors
     /// One line about the device that cannot be used.
-    pub(crate) fn measured(wanted: &Offload, memory: io::DpdkMemory) -> Outcome<String> {
+    pub(crate) fn measured(wanted: &Offload, memory: io::DpdkMemory) -> Outcome<Placement> {
         let (_devices, placement) = open_devices(wanted, memory, &[], 1)?;
-        Ok(placement.text())
+        Ok(placement)
     }
 
     /// The next shard's part.

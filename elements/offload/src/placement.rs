@@ -90,7 +90,25 @@ impl Placement {
         let len = work.text_len(input_bytes);
         let at = SIZES.iter().position(|size| *size >= len).unwrap_or(SIZES.len() - 1);
         let cost = row.and_then(|row| row.get(at)).copied().unwrap_or_default();
+        self.is_device(cost)
+    }
+
+    fn is_device(&self, cost: Cost) -> bool {
         cost.device_ns.is_some_and(|device_ns| self.choice == Choice::Pinned || device_ns < cost.cpu_ns)
+    }
+
+    /// The same as [`Self::text`] for programs: a JSON list of what each kind of job costs at each size, nanoseconds, and
+    /// whether the device takes it.
+    pub fn json(&self) -> String {
+        let kinds = Kind::ALL.into_iter().zip(self.costs.iter().flatten()).map(|(kind, row)| {
+            let sizes = SIZES.iter().zip(row).map(|(bytes, cost)| {
+                let device = cost.device_ns.map_or_else(|| "null".to_owned(), |ns| ns.to_string());
+                let (cpu, takes) = (cost.cpu_ns, self.is_device(*cost));
+                format!("{{\"bytes\":{bytes},\"cpu_ns\":{cpu},\"device_ns\":{device},\"device\":{takes}}}")
+            });
+            format!("{{\"kind\":\"{}\",\"sizes\":[{}]}}", kind.name(), sizes.collect::<Vec<_>>().join(","))
+        });
+        format!("[{}]", kinds.collect::<Vec<_>>().join(","))
     }
 
     /// Which sizes of a kind of job are the device's, in words: a job goes by the next size that was timed.
@@ -197,6 +215,14 @@ mod tests {
         let device: Vec<bool> = sizes.iter().map(|size| measured.prefers_device(&compress, *size)).collect();
         assert_eq!(device, [false, false, false, false, true, true, false, false], "it takes no chains");
         assert!(!measured.prefers_device(&Work::Decompress(Gzip, 9), 1 << 20), "no device does it");
+        assert!(
+            measured.json().starts_with(
+                "[{\"kind\":\"compress\",\"sizes\":[{\"bytes\":256,\"cpu_ns\":100,\"device_ns\":400,\"device\":false},"
+            ) && measured.json().contains("{\"bytes\":16384,\"cpu_ns\":800,\"device_ns\":403,\"device\":true}")
+                && measured.json().contains("{\"bytes\":262144,\"cpu_ns\":3200,\"device_ns\":null,\"device\":false}]}"),
+            "{}",
+            measured.json()
+        );
         let pinned = placement(Choice::Pinned);
         assert!(pinned.prefers_device(&compress, 1) && !pinned.prefers_device(&compress, 1 << 20));
         assert!(pinned.text().contains("device, pinned, where it can\n"), "{}", pinned.text());

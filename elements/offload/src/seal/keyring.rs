@@ -160,7 +160,7 @@ impl Keyring {
     }
 
     /// One key, which seals.
-    #[cfg(feature = "dpdk")]
+    #[cfg(any(test, feature = "dpdk"))]
     pub(crate) fn of(id: u32, bytes: &[u8]) -> Self {
         Self { keys: vec![NamedKey { id, bytes: Zeroizing::new(bytes.to_vec()) }], sealing: 0 }
     }
