@@ -6,9 +6,10 @@ use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{IpProtocol, IpRepr, TcpPacket};
 
-use crate::conn::Stage;
-use crate::neighbours::Due;
+use crate::conn::{Conn, Stage};
+use crate::neighbours::{Due, Neighbours, SEARCH_NS};
 use crate::outbox::{Gate, Link};
+use crate::parse::Mac;
 use crate::stack::{Stack, shard_instant, tcp_instant};
 
 /// Segments of one connection in one turn; what is left goes with the next.
@@ -19,6 +20,24 @@ const WAITING_NS: u64 = 1_000_000_000;
 const AGAIN_NS: u64 = 1_000_000;
 /// A time-wait socket with less than this to go still has something to acknowledge.
 const TIME_WAIT_QUIET_NS: u64 = 1_000_000_000;
+
+impl Conn {
+    /// The ethernet address its packets go to, if there is one; asks for it if need be.
+    fn way(&mut self, neighbours: &mut Neighbours, index: u32, now: Instant) -> Option<Mac> {
+        if let Stage::HalfOpen(_) = self.stage {
+            return self.way_back;
+        }
+        let known = neighbours.mac(self.hop, &mut self.hop_place, now);
+        if known.is_some() {
+            self.way_back = None;
+            return known;
+        }
+        if !self.waits {
+            self.waits = neighbours.wait(self.hop, index, self.way_back.is_none(), now);
+        }
+        self.way_back
+    }
+}
 
 impl<D: Device> Stack<D> {
     /// The end of a turn that began `now`: timers, then every connection with something to send, then one burst.
@@ -43,17 +62,14 @@ impl<D: Device> Stack<D> {
     fn send(&mut self, index: u32, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
         conn.dirty = false;
-        let Some(tcp) = &mut conn.tcp else {
+        if conn.tcp.is_none() {
             if conn.stage == Stage::Closing {
                 self.free(index, now);
             }
             return;
-        };
-        let mac = self.neighbours.mac(conn.hop, &mut conn.hop_place, now);
-        if mac.is_none() && !conn.waits {
-            conn.waits = self.neighbours.wait(conn.hop, index, now);
         }
-        let before = tcp.state();
+        let mac = conn.way(&mut self.neighbours, index, now);
+        let before = conn.state();
         let link = mac.map(|mac| Link::of(mac, conn.flow.remote));
         conn.sent.probes = conn.window == 0;
         let is_due = link.is_some() && conn.again_at().is_some_and(|at| at <= now);
@@ -95,7 +111,7 @@ impl<D: Device> Stack<D> {
         if has_more {
             self.mark_dirty(index);
         }
-        self.set_timer(index, [at, again_at].into_iter().flatten().min(), now);
+        self.set_timer(index, [at, again_at].into_iter().flatten().min(), mac.is_some(), now);
     }
 
     /// Has a connection's socket send its first unacknowledged segment again.
@@ -157,10 +173,15 @@ impl<D: Device> Stack<D> {
     }
 
     /// Sees to it that the connection is looked at when it next has to be.
-    fn set_timer(&mut self, index: u32, at: Option<Instant>, now: Instant) {
+    fn set_timer(&mut self, index: u32, at: Option<Instant>, can_send: bool, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
-        let least = now.after_ns(if conn.waits { WAITING_NS } else { AGAIN_NS });
-        let at = at.map(|at| at.max(least));
+        let least_ns = match (can_send, conn.waits) {
+            (true, _) => AGAIN_NS,
+            (false, true) => WAITING_NS,
+            // The table is full.
+            (false, false) => SEARCH_NS,
+        };
+        let at = at.map(|at| at.max(now.after_ns(least_ns)));
         conn.due = [at, conn.deadline].into_iter().flatten().min();
         if let Some(due) = conn.due
             && conn.alarm.is_none_or(|alarm| due < alarm)
@@ -189,19 +210,20 @@ impl<D: Device> Stack<D> {
 
     fn miss_deadline(&mut self, index: u32, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
+        let can_send = !conn.is_mute();
         match conn.stage {
             Stage::HalfOpen(_) => {
                 self.counters.half_open_expired += 1;
                 self.free(index, now);
             }
             Stage::Connecting => {
-                let why = if conn.waits { Why::Unreachable } else { Why::TimedOut };
+                let why = if conn.is_mute() { Why::Unreachable } else { Why::TimedOut };
                 conn.end.get_or_insert(why);
                 self.mark_ready(index);
             }
             Stage::Closing => match &mut conn.tcp {
                 // All that was accepted has arrived; the peer may keep its own end open without us.
-                Some(tcp) if tcp.state() != State::FinWait2 && !conn.waits => tcp.get_mut().abort(),
+                Some(tcp) if tcp.state() != State::FinWait2 && can_send => tcp.get_mut().abort(),
                 _ => self.free(index, now),
             },
             Stage::Open => {}
@@ -230,6 +252,7 @@ impl<D: Device> Stack<D> {
             return;
         }
         match conn.stage {
+            _ if conn.way_back.is_some() => {}
             Stage::HalfOpen(_) | Stage::Closing => self.free(index, now),
             Stage::Connecting => {
                 conn.end.get_or_insert(Why::Unreachable);

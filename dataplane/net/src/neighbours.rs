@@ -6,7 +6,9 @@
 //! ```
 //!
 //! An address stays in use while it is asked again, so a connection never waits for a confirmation. Only
-//! answers to questions of ours may push another entry out; who asks for us is learnt while there is room.
+//! questions of ours may push another entry out; who asks for us is learnt while there is room. A quarter of
+//! the places is kept for connections that cannot send without: callers, who can, take none of them, however
+//! many they are.
 
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -26,6 +28,8 @@ const ASK_NS: u64 = 200 * MS;
 const ASKS_MAX: u8 = 5;
 /// An entry nobody has needed for so long may make room for another.
 const UNUSED_NS: u64 = 10_000 * MS;
+/// A full table is searched for such an entry no more often than this.
+pub(crate) const SEARCH_NS: u64 = 20 * MS;
 
 #[derive(Debug)]
 struct Entry {
@@ -47,6 +51,8 @@ pub(crate) struct Neighbours {
     places: HashMap<IpAddr, u32>,
     max: usize,
     next: Option<Instant>,
+    /// When the table was last searched in vain for an entry that may go.
+    searched: Option<Instant>,
 }
 
 /// What is due.
@@ -68,7 +74,7 @@ impl Place {
 
 impl Neighbours {
     pub(crate) fn new(max: u32) -> Self {
-        Self { entries: Vec::new(), places: HashMap::new(), max: max as usize, next: None }
+        Self { entries: Vec::new(), places: HashMap::new(), max: max as usize, next: None, searched: None }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -113,11 +119,12 @@ impl Neighbours {
         }
     }
 
-    /// A connection needs `ip`, which is not known. False if the table has no room for the question.
-    pub(crate) fn wait(&mut self, ip: IpAddr, conn: u32, now: Instant) -> bool {
+    /// A connection needs `ip`, which is not known; `is_mute` if it cannot send before. False if the table has
+    /// no room for the question.
+    pub(crate) fn wait(&mut self, ip: IpAddr, conn: u32, is_mute: bool, now: Instant) -> bool {
         let place = match self.places.get(&ip) {
             Some(place) => *place,
-            None => match self.insert(ip, now, true) {
+            None => match self.ask_for(ip, is_mute, now) {
                 Some(place) => place,
                 None => return false,
             },
@@ -143,7 +150,9 @@ impl Neighbours {
     ) -> Result<(), NoRoom> {
         let place = match self.places.get(&ip) {
             Some(place) => *place,
-            None => self.insert(ip, now, false).ok_or(NoRoom)?,
+            // Nobody has needed what was only heard: it goes first.
+            None if self.entries.len() < self.room(false) => self.insert(ip, Instant(0)).ok_or(NoRoom)?,
+            None => return Err(NoRoom),
         };
         if let Some(entry) = self.entries.get_mut(place as usize) {
             entry.mac = Some(mac);
@@ -192,18 +201,32 @@ impl Neighbours {
         }
     }
 
-    fn insert(&mut self, ip: IpAddr, now: Instant, evicts: bool) -> Option<u32> {
-        if self.entries.len() >= self.max {
+    /// Entries there may be before one is added.
+    fn room(&self, is_mute: bool) -> usize {
+        if is_mute { self.max } else { self.max - self.max / 4 }
+    }
+
+    /// A place for an address to be asked for, if need be another's.
+    fn ask_for(&mut self, ip: IpAddr, is_mute: bool, now: Instant) -> Option<u32> {
+        if self.entries.len() >= self.room(is_mute) {
+            if self.searched.is_some_and(|at| now.since_ns(at) < SEARCH_NS) {
+                return None;
+            }
             let is_idle = |entry: &Entry| entry.waiting.is_empty() && now.since_ns(entry.used) >= UNUSED_NS;
-            let oldest = self.entries.iter().enumerate().filter(|(_, entry)| is_idle(entry));
-            let (place, _) = oldest.min_by_key(|(_, entry)| entry.used).filter(|_| evicts)?;
+            let idle = self.entries.iter().enumerate().filter(|(_, entry)| is_idle(entry));
+            let Some((place, _)) = idle.min_by_key(|(_, entry)| entry.used) else {
+                self.searched = Some(now);
+                return None;
+            };
             self.remove(place);
         }
+        self.insert(ip, now)
+    }
+
+    fn insert(&mut self, ip: IpAddr, used: Instant) -> Option<u32> {
         let place = u32::try_from(self.entries.len()).ok()?;
-        // Nobody has needed what was only heard: it goes first.
-        let used = if evicts { now } else { Instant(0) };
-        let waiting = Vec::new();
-        self.entries.push(Entry { ip, mac: None, confirmed: now, used, asks: 0, ask_at: None, waiting });
+        let (confirmed, waiting) = (Instant(0), Vec::new());
+        self.entries.push(Entry { ip, mac: None, confirmed, used, asks: 0, ask_at: None, waiting });
         self.places.insert(ip, place);
         Some(place)
     }
@@ -250,7 +273,7 @@ mod tests {
     fn many_are_asked_at_once_and_each_answer_frees_its_own() {
         let mut table = Neighbours::new(100);
         for last in 1..=20 {
-            assert!(table.wait(ip(last), u32::from(last), at(0)));
+            assert!(table.wait(ip(last), u32::from(last), true, at(0)));
         }
         assert_eq!(asks(&mut table, at(0)).len(), 20);
         assert_eq!(asks(&mut table, at(0)).len(), 0);
@@ -267,7 +290,7 @@ mod tests {
     #[test]
     fn who_never_answers_is_gone_after_a_second() {
         let mut table = Neighbours::new(100);
-        table.wait(ip(1), 77, at(0));
+        table.wait(ip(1), 77, true, at(0));
         let mut asked = 0;
         let mut now = at(0);
         let waiting = loop {
@@ -307,8 +330,25 @@ mod tests {
         }
         assert_eq!(table.learn(ip(4), MAC, at(60_000), &mut Vec::new()), Err(NoRoom));
         table.mac(ip(2), &mut Place::NOWHERE.clone(), at(60_000));
-        assert!(table.wait(ip(5), 1, at(60_000)), "a question may");
+        assert!(table.wait(ip(5), 1, true, at(60_000)), "a question may");
         assert!(table.knows(ip(2)) && table.knows(ip(5)));
         assert_eq!(table.len(), 3);
+    }
+
+    #[test]
+    fn a_quarter_is_kept_for_who_cannot_send_and_a_full_table_is_seldom_searched() {
+        let mut table = Neighbours::new(8);
+        for last in 1..=7 {
+            assert_eq!(table.wait(ip(last), 0, false, at(0)), last <= 6);
+        }
+        assert_eq!(table.learn(ip(7), MAC, at(0), &mut Vec::new()), Err(NoRoom));
+        assert!(table.wait(ip(8), 0, true, at(0)) && table.wait(ip(9), 0, true, at(0)));
+        for last in 1..=6 {
+            table.learn(ip(last), MAC, at(1), &mut Vec::new()).unwrap();
+        }
+        assert!(!table.wait(ip(10), 0, true, at(9_990)));
+        assert!(!table.wait(ip(10), 0, true, at(10_009)), "not searched again");
+        assert!(table.wait(ip(10), 0, true, at(10_010)));
+        assert_eq!(table.len(), 8);
     }
 }

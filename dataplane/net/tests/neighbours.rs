@@ -1,0 +1,107 @@
+//! Neighbours that do not answer, answer late or are too many, and what connections make of it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::cast_possible_truncation, reason = "tests know their numbers")]
+
+mod rig;
+
+use std::net::IpAddr;
+
+use net::hub::Faults;
+
+use rig::frames::{ACK, SYN, Tcp};
+use rig::{MS, PORT, SECOND, World, config, info, mac, v4};
+
+fn syn(from: (IpAddr, u16), source: [u8; 6]) -> Tcp {
+    Tcp {
+        macs: [mac(2), source],
+        from,
+        to: (v4(2), PORT),
+        seq: 1000,
+        ack: 0,
+        flags: SYN,
+        window: 1000,
+        options: Vec::new(),
+        payload: Vec::new(),
+    }
+}
+
+/// Hosts 1 and 2 on 10.7.0.0/`prefix_len`.
+fn wide_pair(prefix_len: u8) -> World {
+    let mut world = World::new(Faults { delay_ns: 10_000, ..Faults::default() }, 1);
+    for last in 1..=2 {
+        let mut wide = config(last);
+        wide.addresses[0].1 = prefix_len;
+        world.add(info(last), wide);
+    }
+    world
+}
+
+#[test]
+fn syns_take_no_places_from_what_we_ask_for_ourselves() {
+    let mut world = wide_pair(20);
+    for at in 0..4000_u16 {
+        let from = IpAddr::from([10, 7, 1 + (at / 250) as u8 % 14, 1 + (at % 250) as u8]);
+        world.hub.send(&syn((from, 4000), mac(99)).frame());
+        if at % 2 == 1 {
+            world.run(MS);
+        }
+    }
+    let flooded = world.hosts[1].stack.snapshot();
+    assert!(flooded.half_open > 100 && flooded.neighbours <= 1, "{} neighbours", flooded.neighbours);
+    assert_eq!(flooded.counters.neighbours_asked, 0, "nobody is asked for before the handshake is done");
+    let id = world.hosts[1].connect(v4(1));
+    world
+        .until("an end", |world| world.hosts[1].log(id).connected || world.hosts[1].log(id).failed.is_some());
+    assert!(world.hosts[1].log(id).connected, "{}", world.report());
+}
+
+#[test]
+fn a_handshake_is_answered_by_the_way_it_came() {
+    let mut world = wide_pair(24);
+    world.hub.record();
+    let has_echo = |frames: &[Vec<u8>], payload: &[u8]| {
+        let segments = frames.iter().filter_map(|frame| Tcp::read(frame));
+        segments.filter(|tcp| tcp.macs[0] == mac(99)).any(|tcp| tcp.payload == payload)
+    };
+    let mut tcp = syn((v4(50), 4000), mac(99));
+    world.hub.send(&tcp.frame());
+    world.run(MS);
+    let answers: Vec<_> = world.hub.record();
+    assert!(answers.iter().all(|frame| frame[12..14] != [8, 6]), "no ARP");
+    let answer = answers.iter().filter_map(|frame| Tcp::read(frame)).next_back().unwrap();
+    assert_eq!((answer.macs[0], answer.flags), (mac(99), SYN | ACK));
+    (tcp.seq, tcp.ack, tcp.flags, tcp.payload) = (1001, answer.seq.wrapping_add(1), ACK, b"ping".to_vec());
+    world.hosts[1].echo = true;
+    world.hub.send(&tcp.frame());
+    world.run(MS);
+    let frames = world.hub.record();
+    assert!(frames.iter().any(|frame| frame[12..14] == [8, 6]), "asked for once it is a connection");
+    assert!(has_echo(&frames, b"ping"), "which does not wait for the answer");
+    // It never answers, and its connection goes on.
+    world.run(5 * SECOND);
+    world.hub.record();
+    (tcp.seq, tcp.payload) = (1005, b"pong".to_vec());
+    world.hub.send(&tcp.frame());
+    world.run(MS);
+    assert!(has_echo(&world.hub.record(), b"pong"));
+}
+
+#[test]
+fn who_finds_no_place_in_the_table_does_not_ask_for_one_all_the_time() {
+    let mut world = World::new(Faults::default(), 1);
+    let mut few = config(1);
+    few.limits.neighbours_max = 4;
+    world.add(info(1), few);
+    let ids: Vec<_> = (100..120).map(|last| world.hosts[0].connect(v4(last))).collect();
+    let (end, mut turns) = (world.now() + SECOND, 0);
+    while world.now() < end {
+        world.step(end);
+        turns += 1;
+    }
+    assert!(turns < 200, "{turns} turns in a second");
+    assert_eq!(world.hosts[0].stack.snapshot().neighbours, 4);
+    world.run(10 * SECOND);
+    assert!(ids.iter().all(|id| world.hosts[0].log(*id).failed.is_some()));
+    world.assert_empty();
+}
