@@ -121,6 +121,13 @@ impl Conn {
         self.waits && self.way_back.is_none()
     }
 
+    /// The question for `ip` has ended: true if this connection waited for that, which it no longer does.
+    pub(crate) fn waited_for(&mut self, ip: IpAddr) -> bool {
+        let waited = self.waits && self.hop == ip;
+        self.waits &= !waited;
+        waited
+    }
+
     /// Received bytes the shard has not been given.
     pub(crate) fn unread(&self) -> usize {
         self.tcp.as_ref().map_or(0, |tcp| tcp.get().recv_queue())

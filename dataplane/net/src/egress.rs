@@ -1,5 +1,7 @@
 //! Segments out: what connections have to send, when their timers are due, and who their neighbours are.
 
+use core::net::IpAddr;
+
 use shard::{Device, Instant, Why};
 use smoltcp::iface::PollResult;
 use smoltcp::phy::ChecksumCapabilities;
@@ -238,17 +240,17 @@ impl<D: Device> Stack<D> {
                         self.pen().ask(source, ip, known);
                     }
                 }
-                Due::Gone(waiting) => {
+                Due::Gone(ip, waiting) => {
                     self.counters.neighbours_failed += 1;
-                    waiting.into_iter().for_each(|index| self.lose_neighbour(index, now));
+                    waiting.into_iter().for_each(|index| self.lose_neighbour(index, ip, now));
                 }
             }
         }
     }
 
-    fn lose_neighbour(&mut self, index: u32, now: Instant) {
+    fn lose_neighbour(&mut self, index: u32, ip: IpAddr, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
-        if !core::mem::take(&mut conn.waits) {
+        if !conn.waited_for(ip) {
             return;
         }
         match conn.stage {

@@ -218,10 +218,9 @@ impl<D: Device> Stack<D> {
             self.counters.neighbours_refused += 1;
         }
         for index in freed.drain(..) {
-            if let Some(conn) = self.slots.slot_mut(index) {
-                conn.waits = false;
+            if self.slots.slot_mut(index).is_some_and(|conn| conn.waited_for(ip)) {
+                self.mark_dirty(index);
             }
-            self.mark_dirty(index);
         }
         self.freed = freed;
     }

@@ -40,7 +40,8 @@ struct Entry {
     /// Questions asked since the last answer, and when the next one is due.
     asks: u8,
     ask_at: Option<Instant>,
-    /// Connections that cannot send until there is an answer.
+    /// Slots of connections that wait for the answer. Some may have other owners by now: whoever acts on
+    /// this makes sure that the owner waits, and for this address.
     waiting: Vec<u32>,
 }
 
@@ -60,8 +61,8 @@ pub(crate) struct Neighbours {
 pub(crate) enum Due {
     /// Ask for this address: everybody, or the one that had it.
     Ask(IpAddr, Option<Mac>),
-    /// It did not answer; these were waiting for it.
-    Gone(Vec<u32>),
+    /// It did not answer; the owners of these slots were waiting for it.
+    Gone(IpAddr, Vec<u32>),
 }
 
 /// A remembered place in the table; only a hint.
@@ -189,9 +190,9 @@ impl Neighbours {
             (entry.asks, entry.ask_at) = (0, Some(now));
             return self.poll(now);
         }
-        let waiting = core::mem::take(&mut entry.waiting);
+        let (ip, waiting) = (entry.ip, core::mem::take(&mut entry.waiting));
         self.remove(place);
-        Some(Due::Gone(waiting))
+        Some(Due::Gone(ip, waiting))
     }
 
     /// The link was down: whoever is there has to say so again, and is asked when needed.
@@ -263,7 +264,7 @@ mod tests {
         while let Some(due) = table.poll(now) {
             match due {
                 Due::Ask(ip, mac) => out.push((ip, mac)),
-                Due::Gone(_) => panic!("gone"),
+                Due::Gone(..) => panic!("gone"),
             }
         }
         out
@@ -296,7 +297,8 @@ mod tests {
         let waiting = loop {
             match table.poll(now) {
                 Some(Due::Ask(..)) => asked += 1,
-                Some(Due::Gone(waiting)) => break waiting,
+                Some(Due::Gone(gone, waiting)) if gone == ip(1) => break waiting,
+                Some(Due::Gone(..)) => panic!("another"),
                 None => now = table.next().unwrap(),
             }
         };

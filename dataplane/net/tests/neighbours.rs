@@ -8,6 +8,7 @@ mod rig;
 use std::net::IpAddr;
 
 use net::hub::Faults;
+use shard::{Transport, Why};
 
 use rig::frames::{ACK, SYN, Tcp};
 use rig::{MS, PORT, SECOND, World, config, info, mac, v4};
@@ -104,4 +105,24 @@ fn who_finds_no_place_in_the_table_does_not_ask_for_one_all_the_time() {
     world.run(10 * SECOND);
     assert!(ids.iter().all(|id| world.hosts[0].log(*id).failed.is_some()));
     world.assert_empty();
+}
+
+#[test]
+fn a_slots_next_owner_does_not_inherit_a_neighbour_that_is_gone() {
+    let mut world = wide_pair(24);
+    let first = world.hosts[0].connect(v4(77));
+    world.run(900 * MS);
+    world.hosts[0].stack.reset(first);
+    world.hub.set_faults(Faults { loss_permille: 1000, ..Faults::default() });
+    let second = world.hosts[0].connect(v4(2));
+    assert_eq!(first.index, second.index);
+    world.run(300 * MS);
+    assert_eq!(world.hosts[0].counters().neighbours_failed, 1, "the first one's");
+    assert_eq!(world.hosts[0].log(second).failed, None, "the second waits for another");
+    world.hub.set_faults(Faults::default());
+    world.until("an end", |world| world.hosts[0].log(second).connected);
+    // And one whose own neighbour is gone is told so.
+    let third = world.hosts[0].connect(v4(78));
+    world.run(1100 * MS);
+    assert_eq!(world.hosts[0].log(third).failed, Some(Why::Unreachable));
 }
