@@ -20,6 +20,8 @@ const SEGMENTS_MAX: usize = 64;
 const WAITING_NS: u64 = 1_000_000_000;
 /// smoltcp would act at once but has not: the least time until it is asked again.
 const AGAIN_NS: u64 = 1_000_000;
+/// Between looks at neighbours to be asked, while the link is down.
+const LINK_NS: u64 = 200_000_000;
 /// A time-wait socket with less than this to go still has something to acknowledge.
 const TIME_WAIT_QUIET_NS: u64 = 1_000_000_000;
 
@@ -44,19 +46,37 @@ impl Conn {
 impl<D: Device> Stack<D> {
     /// The end of a turn that began `now`: timers, then every connection with something to send, then one burst.
     pub fn send_all(&mut self, now: Instant) {
-        self.out.is_stuck = false;
+        // What was left behind goes first: without room for that there is none for more.
+        self.out.is_stuck = !self.out.flush();
+        let looks = self.backoff.looks(now);
         self.expire(now);
         self.time_wait.expire(now);
+        // Before those whose segments may fill the port.
+        self.ask_neighbours(now);
         let mut dirty = core::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
-            self.send(index, now);
+        let mut done = 0;
+        for index in &dirty {
+            if self.out.is_stuck && !looks {
+                break;
+            }
+            self.send(*index, now);
+            done += 1;
         }
-        // What could not be sent is dirty again; the list keeps its memory.
+        // Whoever had no turn comes first in the next, and then who is dirty again; the list keeps its memory.
+        dirty.drain(..done);
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
         self.ask_neighbours(now);
-        if !self.out.flush() {
-            self.out.is_stuck = true;
+        self.out.is_stuck |= !self.out.flush();
+        if self.out.is_stuck {
+            let taken = self.counters.tx_frames.saturating_sub(self.out.pending() as u64);
+            self.backoff.note(taken, now);
+            self.neighbours.put_off(self.backoff.until(now));
+        } else {
+            self.backoff.end();
+        }
+        if !self.is_up {
+            self.neighbours.put_off(now.after_ns(LINK_NS));
         }
     }
 
@@ -233,11 +253,18 @@ impl<D: Device> Stack<D> {
     }
 
     fn ask_neighbours(&mut self, now: Instant) {
-        while let Some(due) = self.neighbours.poll(now) {
+        // A question that does not leave must not count as one without an answer.
+        while !self.out.is_stuck
+            && self.is_up
+            && let Some(due) = self.neighbours.poll(now)
+        {
             match due {
                 Due::Ask(ip, known) => {
                     if let Some(source) = self.rules.routes.source(ip) {
                         self.pen().ask(source, ip, known);
+                    }
+                    if self.out.is_stuck {
+                        self.neighbours.take_back(ip);
                     }
                 }
                 Due::Gone(ip, waiting) => {

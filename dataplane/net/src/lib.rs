@@ -28,6 +28,7 @@
 extern crate alloc;
 
 mod amend;
+mod backoff;
 mod config;
 mod conn;
 mod counters;

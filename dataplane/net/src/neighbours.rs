@@ -195,8 +195,23 @@ impl Neighbours {
         Some(Due::Gone(ip, waiting))
     }
 
+    /// Nobody can be asked before `until`.
+    pub(crate) fn put_off(&mut self, until: Instant) {
+        self.next = self.next.map(|next| next.max(until));
+    }
+
+    /// The last question for `ip` was not sent.
+    pub(crate) fn take_back(&mut self, ip: IpAddr) {
+        let entry = self.places.get(&ip).and_then(|place| self.entries.get_mut(*place as usize));
+        if let Some(entry) = entry {
+            entry.asks = entry.asks.saturating_sub(1);
+        }
+    }
+
     /// The link was down: whoever is there has to say so again, and is asked when needed.
     pub(crate) fn doubt_all(&mut self) {
+        // What was put off is due.
+        self.next = self.next.map(|_| Instant(0));
         for entry in &mut self.entries {
             entry.confirmed = Instant(0);
         }

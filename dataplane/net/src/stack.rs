@@ -12,6 +12,7 @@ use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant as TcpInstant;
 use smoltcp::wire::HardwareAddress;
 
+use crate::backoff::Backoff;
 use crate::conn::{Conn, Stage};
 use crate::emit::Pen;
 use crate::icmp::Shared;
@@ -28,15 +29,13 @@ use crate::time_wait::TimeWait;
 use crate::timers::Timers;
 use crate::{Config, ConfigError, Counters, Limits, Snapshot};
 
-/// A port without room is tried again after this.
-const STUCK_NS: u64 = 50_000;
-
 /// TCP/IP over one queue pair of a port.
 ///
 /// Called as [`shard::Transport`] says. A port that spreads by hash brings what has no ports (ARP, neighbour
 /// discovery, ICMP errors) to queue 0: the stack there keeps copies, see [`Stack::shared_frames`].
 pub struct Stack<D: Device> {
     pub(crate) out: Outbox<D>,
+    pub(crate) backoff: Backoff,
     pub(crate) iface: Interface,
     /// No socket at all: what is given this set draws a RST.
     pub(crate) nobody: SocketSet<'static>,
@@ -98,6 +97,7 @@ impl<D: Device> Stack<D> {
         iface.set_any_ip(true);
         let mut stack = Self {
             out,
+            backoff: Backoff::default(),
             iface,
             nobody: SocketSet::new(Vec::new()),
             rules,
@@ -167,7 +167,7 @@ impl<D: Device> Stack<D> {
     /// When the stack must be called again although no frame has come: [`shard::Transport::wait`] ends then,
     /// and so must any other wait.
     pub fn next_due(&self) -> Option<Instant> {
-        let stuck = self.out.is_stuck.then(|| self.out.device.now().after_ns(STUCK_NS));
+        let stuck = self.out.is_stuck.then(|| self.backoff.until(self.out.device.now()));
         [self.timers.next(), self.neighbours.next(), stuck].into_iter().flatten().min()
     }
 

@@ -7,7 +7,7 @@ mod rig;
 
 use net::hub::Faults;
 use net::{Config, ConfigError, Listener, Route, Stack};
-use shard::{ListenerId, Spread, Steering, Transport};
+use shard::{ListenerId, Spread, Steering, Transport, Why};
 
 use rig::frames::checksum;
 use rig::{MS, PORT, SECOND, World, config, info, mac, pattern, v4, v6};
@@ -180,6 +180,64 @@ fn a_full_queue_holds_back_but_loses_nothing() {
     world.hosts[0].stack.close(ours);
     world.hosts[1].stack.close(theirs);
     world.assert_empty();
+}
+
+#[test]
+fn a_port_that_takes_nothing_is_tried_less_and_less_often() {
+    let mut world = pair();
+    world.hosts[1].echo = true;
+    let ids: Vec<_> = (0..50).map(|_| world.connection(v4(2)).0).collect();
+    // More than a burst: some of it stays behind.
+    world.hosts[0].stack.device_mut().tx_room = 0;
+    ids.iter().for_each(|id| world.hosts[0].send(*id, b"stuck"));
+    let (end, mut turns) = (world.now() + 2 * SECOND, 0);
+    while world.now() < end {
+        world.step(end);
+        turns += 1;
+    }
+    assert!(turns < 1000, "{turns} turns in two seconds");
+    world.hosts[0].stack.device_mut().tx_room = usize::MAX;
+    let begun = world.now();
+    world.until("all echoes", |world| ids.iter().all(|id| world.hosts[0].log(*id).data == b"stuck"));
+    assert!(world.now() - begun < 100 * MS, "{} ms", (world.now() - begun) / MS);
+}
+
+#[test]
+fn a_port_that_takes_nothing_keeps_nobody_waiting_for_ever() {
+    let mut world = pair();
+    let (ours, _) = world.connection(v4(2));
+    let begins = world.hosts[0].connect(v4(77));
+    world.hub.set_faults(Faults { loss_permille: 1000, ..Faults::default() });
+    world.hosts[0].stack.device_mut().tx_room = 0;
+    world.run(70 * SECOND);
+    assert_eq!(world.hosts[0].log(ours).reset, Some(Why::TimedOut));
+    assert_eq!(world.hosts[0].log(begins).failed, Some(Why::Unreachable));
+    world.hosts[0].stack.device_mut().tx_room = usize::MAX;
+    world.hub.set_faults(Faults::default());
+    world.assert_empty();
+}
+
+#[test]
+fn questions_that_never_left_do_not_count() {
+    let mut world = pair();
+    // Until the announcements have passed.
+    world.run(MS);
+    world.hosts[0].stack.device_mut().tx_room = 0;
+    let stuck = world.hosts[0].connect(v4(2));
+    world.run(1200 * MS);
+    world.hosts[0].stack.device_mut().tx_room = usize::MAX;
+    world.run(500 * MS);
+    assert!(world.hosts[0].log(stuck).connected, "{}", world.report());
+    world.hub.set_up(false);
+    world.run(MS);
+    let asked = world.hosts[0].counters().neighbours_asked;
+    let cut_off = world.hosts[0].connect(v6(2));
+    world.run(1200 * MS);
+    assert_eq!(world.hosts[0].counters().neighbours_asked, asked);
+    world.hub.set_up(true);
+    world.run(500 * MS);
+    assert!(world.hosts[0].log(cut_off).connected, "{}", world.report());
+    assert_eq!(world.hosts[0].counters().neighbours_failed, 0);
 }
 
 #[test]
