@@ -173,7 +173,7 @@ impl<D: Device> Stack<D> {
             return self.refuse(frame, mac, segment, now);
         }
         loop {
-            match self.backlog.admit(flow.remote, now) {
+            match self.backlog.admit(&flow, segment.seq, now) {
                 Admission::Yes => break,
                 Admission::Instead(oldest) => {
                     let is_half_open = |conn: &mut Conn| matches!(conn.stage, Stage::HalfOpen(_));

@@ -34,6 +34,7 @@ mod conn;
 mod counters;
 mod egress;
 mod emit;
+mod familiar;
 pub mod hub;
 mod icmp;
 mod ingress;

@@ -106,7 +106,7 @@ impl<D: Device> Stack<D> {
             slots: Slots::new(),
             flows: HashMap::new(),
             sockets: Sockets::new(&limits),
-            backlog: Backlog::new(config.listeners, &limits),
+            backlog: Backlog::new(config.listeners, &limits, config.seed),
             time_wait: TimeWait::new(limits.time_wait_max),
             neighbours: Neighbours::new(limits.neighbours_max),
             ports: Ports::new(config.ports, config.seed),
