@@ -66,6 +66,8 @@ pub struct Stack<D: Device> {
     pub(crate) shared: Shared,
     pub(crate) rsts: Rate,
     pub(crate) echoes: Rate,
+    pub(crate) answers: Rate,
+    pub(crate) errors: Rate,
     pub(crate) counters: Counters,
     pub(crate) is_up: bool,
 }
@@ -120,6 +122,8 @@ impl<D: Device> Stack<D> {
             freed: Vec::new(),
             rsts: Rate::new(limits.rsts_per_second, now),
             echoes: Rate::new(limits.echoes_per_second, now),
+            answers: Rate::new(limits.neighbour_answers_per_second, now),
+            errors: Rate::new(limits.icmp_errors_per_second, now),
             limits,
             counters,
             is_up: true,
