@@ -8,11 +8,13 @@ use core::ops::Range;
 use shard::{Device, Instant, Steering, Why};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, Icmpv4Packet, Icmpv6Packet, Icmpv6Repr, NdiscRepr, RawHardwareAddress,
+    ArpOperation, ArpPacket, ArpRepr, Icmpv4Packet, Icmpv6Packet, Icmpv6Repr, NdiscNeighborFlags, NdiscRepr,
+    RawHardwareAddress,
 };
 
 use crate::conn::Stage;
 use crate::emit::ND_HOP_LIMIT;
+use crate::neighbours::Word;
 use crate::parse::{Bad, ETHERNET, Flow, Mac, be32, mac_at, v4_at, v6_at};
 use crate::stack::Stack;
 
@@ -114,7 +116,9 @@ impl<D: Device> Stack<D> {
             self.pen().answer_arp(target, mac, theirs);
         }
         if !is_probe {
-            self.learn(sender, mac, is_request, now);
+            // A gratuitous answer goes to everybody, one to us to our address.
+            let word = Word { is_solicited: operation == ArpOperation::Reply && is_ours, overrides: true };
+            self.learn(sender, mac, is_request, word, now);
         }
         self.share(frame, origin);
         Ok(())
@@ -197,16 +201,26 @@ impl<D: Device> Stack<D> {
                     self.pen().answer_solicit(*target_addr, mac, theirs);
                 }
                 if let Some(mac) = given(lladdr) {
-                    self.learn(from, mac, true, now);
+                    // RFC 4861 section 7.2.3.
+                    let word = Word { is_solicited: false, overrides: true };
+                    self.learn(from, mac, true, word, now);
                 }
             }
-            NdiscRepr::NeighborAdvert { target_addr, lladdr, .. } => {
+            NdiscRepr::NeighborAdvert { flags, target_addr, lladdr } => {
                 // An answer to a question put to one neighbour need not repeat its address.
                 let mac = given(lladdr).unwrap_or(mac);
                 if self.rules.routes.is_martian(IpAddr::V6(*target_addr)) {
                     return Err(Bad::Neighbour);
                 }
-                self.learn(IpAddr::V6(*target_addr), mac, false, now);
+                let word = Word {
+                    is_solicited: flags.contains(NdiscNeighborFlags::SOLICITED),
+                    overrides: flags.contains(NdiscNeighborFlags::OVERRIDE),
+                };
+                // RFC 4861 section 7.1.2: an answer goes to who has asked.
+                if word.is_solicited && frame[0] & 1 != 0 {
+                    return Err(Bad::Neighbour);
+                }
+                self.learn(IpAddr::V6(*target_addr), mac, false, word, now);
             }
             _ => {
                 self.counters.icmp_ignored += 1;
@@ -229,13 +243,13 @@ impl<D: Device> Stack<D> {
 
     /// `ip` is at `mac`. News only of neighbours that matter: those in the table, and those that `ask` for
     /// us and so are about to speak to us.
-    fn learn(&mut self, ip: IpAddr, mac: Mac, asks: bool, now: Instant) {
+    fn learn(&mut self, ip: IpAddr, mac: Mac, asks: bool, word: Word, now: Instant) {
         let is_welcome = self.neighbours.knows(ip) || (asks && self.rules.routes.is_near(ip));
         if !is_welcome {
             return;
         }
         let mut freed = core::mem::take(&mut self.freed);
-        if self.neighbours.learn(ip, mac, now, &mut freed).is_err() {
+        if self.neighbours.learn(ip, mac, word, now, &mut freed).is_err() {
             self.counters.neighbours_refused += 1;
         }
         for index in freed.drain(..) {

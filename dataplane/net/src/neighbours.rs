@@ -22,6 +22,8 @@ use crate::parse::Mac;
 const MS: u64 = 1_000_000;
 /// A neighbour not confirmed for so long is asked again when it is next needed.
 const FRESH_NS: u64 = 30_000 * MS;
+/// And one whose address nobody has confirmed, unless its connections do before (RFC 4861 section 10).
+const DELAY_NS: u64 = 5_000 * MS;
 /// Between questions.
 const ASK_NS: u64 = 200 * MS;
 /// Questions before a neighbour counts as gone.
@@ -43,6 +45,20 @@ struct Entry {
     /// Slots of connections that wait for the answer. Some may have other owners by now: whoever acts on
     /// this makes sure that the owner waits, and for this address.
     waiting: Vec<u32>,
+}
+
+/// When a neighbour would have been confirmed that is to be asked soon: RFC 4861's STALE and DELAY in one.
+fn doubtful(now: Instant) -> Instant {
+    Instant(now.0.saturating_sub(FRESH_NS - DELAY_NS))
+}
+
+/// What a neighbour's word is worth; the flags S and O of RFC 4861. ARP overrides always.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Word {
+    /// An answer to us: the neighbour hears us.
+    pub(crate) is_solicited: bool,
+    /// It may replace another address.
+    pub(crate) overrides: bool,
 }
 
 /// The table.
@@ -140,12 +156,12 @@ impl Neighbours {
         true
     }
 
-    /// `ip` is at `mac`: somebody said so, `solicited` if it was to us and in answer to a question. Gives the
-    /// connections that waited for it. False if the table is full.
+    /// `ip` is at `mac`: somebody said so. Gives the slots of connections that waited for it.
     pub(crate) fn learn(
         &mut self,
         ip: IpAddr,
         mac: Mac,
+        word: Word,
         now: Instant,
         freed: &mut Vec<u32>,
     ) -> Result<(), NoRoom> {
@@ -155,12 +171,23 @@ impl Neighbours {
             None if self.entries.len() < self.room(false) => self.insert(ip, Instant(0)).ok_or(NoRoom)?,
             None => return Err(NoRoom),
         };
-        if let Some(entry) = self.entries.get_mut(place as usize) {
-            entry.mac = Some(mac);
-            entry.confirmed = now;
-            (entry.asks, entry.ask_at) = (0, None);
-            freed.append(&mut entry.waiting);
+        let Some(entry) = self.entries.get_mut(place as usize) else { return Ok(()) };
+        // RFC 4861 section 7.2.5.
+        let is_other = entry.mac.is_some_and(|known| known != mac);
+        if is_other && !word.overrides {
+            entry.confirmed = entry.confirmed.min(doubtful(now));
+            return Ok(());
         }
+        let is_news = entry.mac.replace(mac) != Some(mac);
+        if word.is_solicited {
+            entry.confirmed = now;
+        } else if is_news {
+            entry.confirmed = doubtful(now);
+        }
+        if word.is_solicited || is_news {
+            (entry.asks, entry.ask_at) = (0, None);
+        }
+        freed.append(&mut entry.waiting);
         Ok(())
     }
 
@@ -265,6 +292,7 @@ mod tests {
     use super::*;
 
     const MAC: Mac = [2, 0, 0, 0, 0, 9];
+    const ANSWER: Word = Word { is_solicited: true, overrides: true };
 
     fn ip(last: u8) -> IpAddr {
         IpAddr::from([10, 7, 0, last])
@@ -294,7 +322,7 @@ mod tests {
         assert_eq!(asks(&mut table, at(0)).len(), 20);
         assert_eq!(asks(&mut table, at(0)).len(), 0);
         let mut freed = Vec::new();
-        table.learn(ip(7), MAC, at(1), &mut freed).unwrap();
+        table.learn(ip(7), MAC, ANSWER, at(1), &mut freed).unwrap();
         assert_eq!(freed, [7]);
         let mut hint = Place::NOWHERE;
         assert_eq!(table.mac(ip(7), &mut hint, at(1)), Some(MAC));
@@ -325,7 +353,7 @@ mod tests {
     #[test]
     fn a_stale_neighbour_is_asked_alone_while_its_address_stays_in_use() {
         let mut table = Neighbours::new(100);
-        table.learn(ip(1), MAC, at(0), &mut Vec::new()).unwrap();
+        table.learn(ip(1), MAC, ANSWER, at(0), &mut Vec::new()).unwrap();
         let mut hint = Place::NOWHERE;
         assert_eq!(table.mac(ip(1), &mut hint, at(29_000)), Some(MAC));
         assert_eq!(table.next(), None);
@@ -335,17 +363,50 @@ mod tests {
         assert_eq!(table.mac(ip(1), &mut hint, at(60_000)), Some(MAC));
         assert_eq!(asks(&mut table, at(60_000)), [(ip(1), Some(MAC))]);
         assert_eq!(table.mac(ip(1), &mut hint, at(60_100)), Some(MAC));
-        table.learn(ip(1), MAC, at(60_150), &mut Vec::new()).unwrap();
+        table.learn(ip(1), MAC, ANSWER, at(60_150), &mut Vec::new()).unwrap();
         assert!(asks(&mut table, at(61_000)).is_empty());
+    }
+
+    #[test]
+    fn rfc4861_section_7_2_5_what_a_word_is_worth() {
+        const OTHER: Mac = [2, 0, 0, 0, 0, 8];
+        let word = |is_solicited, overrides| Word { is_solicited, overrides };
+        // Said of a neighbour at MAC, confirmed at 100 s: where it is then, and when it is asked again.
+        let cases = [
+            (word(false, false), OTHER, MAC, 105),
+            (word(true, false), OTHER, MAC, 105),
+            (word(false, true), OTHER, OTHER, 105),
+            (word(true, true), OTHER, OTHER, 140),
+            (word(false, true), MAC, MAC, 130),
+            (word(true, false), MAC, MAC, 140),
+        ];
+        for (word, said, mac, asked) in cases {
+            let mut table = Neighbours::new(1);
+            let mut learn = |mac, word, at| table.learn(ip(1), mac, word, at, &mut Vec::new()).unwrap();
+            learn(MAC, ANSWER, at(100_000));
+            learn(said, word, at(if asked == 140 { 110_000 } else { 100_000 }));
+            let mut hint = Place::NOWHERE;
+            assert_eq!(table.mac(ip(1), &mut hint, at(asked * 1000)), Some(mac));
+            assert_eq!(table.next(), None, "{word:?} {said:?}");
+            assert_eq!(table.mac(ip(1), &mut hint, at(asked * 1000 + 1)), Some(mac));
+            assert_eq!(asks(&mut table, at(asked * 1000 + 1)), [(ip(1), Some(mac))], "{word:?} {said:?}");
+        }
+        // Of one that is not known anything is welcome.
+        let mut table = Neighbours::new(1);
+        table.wait(ip(1), 7, true, at(0));
+        let mut freed = Vec::new();
+        table.learn(ip(1), MAC, word(false, false), at(1), &mut freed).unwrap();
+        assert_eq!((freed, asks(&mut table, at(10)).len()), (alloc::vec![7], 0));
+        assert_eq!(table.mac(ip(1), &mut Place::NOWHERE.clone(), at(10)), Some(MAC));
     }
 
     #[test]
     fn hearsay_never_pushes_anybody_out() {
         let mut table = Neighbours::new(3);
         for last in 1..=3 {
-            table.learn(ip(last), MAC, at(0), &mut Vec::new()).unwrap();
+            table.learn(ip(last), MAC, ANSWER, at(0), &mut Vec::new()).unwrap();
         }
-        assert_eq!(table.learn(ip(4), MAC, at(60_000), &mut Vec::new()), Err(NoRoom));
+        assert_eq!(table.learn(ip(4), MAC, ANSWER, at(60_000), &mut Vec::new()), Err(NoRoom));
         table.mac(ip(2), &mut Place::NOWHERE.clone(), at(60_000));
         assert!(table.wait(ip(5), 1, true, at(60_000)), "a question may");
         assert!(table.knows(ip(2)) && table.knows(ip(5)));
@@ -358,10 +419,10 @@ mod tests {
         for last in 1..=7 {
             assert_eq!(table.wait(ip(last), 0, false, at(0)), last <= 6);
         }
-        assert_eq!(table.learn(ip(7), MAC, at(0), &mut Vec::new()), Err(NoRoom));
+        assert_eq!(table.learn(ip(7), MAC, ANSWER, at(0), &mut Vec::new()), Err(NoRoom));
         assert!(table.wait(ip(8), 0, true, at(0)) && table.wait(ip(9), 0, true, at(0)));
         for last in 1..=6 {
-            table.learn(ip(last), MAC, at(1), &mut Vec::new()).unwrap();
+            table.learn(ip(last), MAC, ANSWER, at(1), &mut Vec::new()).unwrap();
         }
         assert!(!table.wait(ip(10), 0, true, at(9_990)));
         assert!(!table.wait(ip(10), 0, true, at(10_009)), "not searched again");

@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use net::hub::Faults;
 use shard::{Transport, Why};
 
-use rig::frames::{ACK, SYN, Tcp};
-use rig::{MS, PORT, SECOND, World, config, info, mac, v4};
+use rig::frames::{ACK, SYN, Tcp, discovery};
+use rig::{MS, PORT, SECOND, World, config, info, mac, v4, v6};
 
 fn syn(from: (IpAddr, u16), source: [u8; 6]) -> Tcp {
     Tcp {
@@ -125,4 +125,33 @@ fn a_slots_next_owner_does_not_inherit_a_neighbour_that_is_gone() {
     let third = world.hosts[0].connect(v4(78));
     world.run(1100 * MS);
     assert_eq!(world.hosts[0].log(third).failed, Some(Why::Unreachable));
+}
+
+/// RFC 4861 section 7.2.5.
+#[test]
+fn an_advertisement_without_override_moves_no_neighbour() {
+    const SOLICITED: u8 = 0x40;
+    const OVERRIDE: u8 = 0x20;
+    let mut world = wide_pair(24);
+    world.hosts[1].echo = true;
+    let (id, _) = world.connection(v6(2));
+    let mut sent = Vec::new();
+    // Where the next message goes after host 2 was said to be at `mac`; nobody is there.
+    let mut goes_to = |world: &mut World, flags, mac| {
+        world.hub.send(&discovery(136, flags, v6(2), v6(1), v6(2), mac));
+        world.run(MS);
+        world.hub.record();
+        sent.extend_from_slice(b"where?");
+        world.hosts[0].send(id, b"where?");
+        world.hosts[0].turn();
+        let frames = world.hub.record();
+        let to = frames.iter().filter_map(|frame| Tcp::read(frame)).next_back().unwrap().macs[0];
+        world.hub.send(&discovery(136, SOLICITED | OVERRIDE, v6(2), v6(1), v6(2), 2));
+        world.until("the echo", |world| world.hosts[0].log(id).data == sent);
+        to
+    };
+    assert_eq!(goes_to(&mut world, SOLICITED, 66), mac(2));
+    assert_eq!(goes_to(&mut world, 0, 66), mac(2));
+    assert_eq!(goes_to(&mut world, OVERRIDE, 66), mac(66));
+    assert_eq!(goes_to(&mut world, OVERRIDE | SOLICITED, 66), mac(66));
 }
