@@ -38,8 +38,8 @@ pub(crate) struct Conn {
     /// The neighbour its packets go to, and where that stood last.
     pub(crate) hop: IpAddr,
     pub(crate) hop_place: Place,
-    /// Where its SYN came from: the way back until the neighbour is known. So a SYN, which anybody can forge,
-    /// asks for nobody, and who has shown with the handshake that this way leads to him waits for no answer.
+    /// Where its SYN came from: the way back as long as the neighbour is not known. So a SYN, which anybody can
+    /// forge, asks for nobody, and who has shown with the handshake that this way leads to him waits for no answer.
     pub(crate) way_back: Option<Mac>,
     pub(crate) stage: Stage,
     /// What ended it, to be told once what was received before has been told.

@@ -29,7 +29,7 @@ impl Conn {
     /// The ethernet address its packets go to, if there is one; asks for it if need be.
     fn way(&mut self, neighbours: &mut Neighbours, index: u32, now: Instant) -> Option<Mac> {
         if let Stage::HalfOpen(_) = self.stage {
-            return self.way_back;
+            return neighbours.confirmed(self.hop, now).or(self.way_back);
         }
         let known = neighbours.mac(self.hop, &mut self.hop_place, now);
         if known.is_some() {

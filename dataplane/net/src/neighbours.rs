@@ -125,6 +125,12 @@ impl Neighbours {
         Some(mac)
     }
 
+    /// The ethernet address of `ip`, if it was confirmed lately. Asking for this keeps no entry in use.
+    pub(crate) fn confirmed(&self, ip: IpAddr, now: Instant) -> Option<Mac> {
+        let entry = self.entries.get(*self.places.get(&ip)? as usize)?;
+        entry.mac.filter(|_| now.since_ns(entry.confirmed) <= FRESH_NS)
+    }
+
     /// A segment of a connection came from `mac`: if that is its neighbour, the neighbour is there.
     pub(crate) fn confirm(&mut self, ip: IpAddr, hint: Place, mac: Mac, now: Instant) {
         if let Some(entry) = self.entries.get_mut(hint.0 as usize)

@@ -89,6 +89,24 @@ fn a_handshake_is_answered_by_the_way_it_came() {
 }
 
 #[test]
+fn a_handshake_from_elsewhere_than_its_neighbour_is_known_to_be_goes_to_the_neighbour() {
+    let mut world = wide_pair(24);
+    let (ours, _) = world.connection(v4(2));
+    let answered_to = |world: &mut World, port| {
+        world.hub.record();
+        world.hub.send(&syn((v4(1), port), mac(99)).frame());
+        world.run(MS);
+        let frames = world.hub.record();
+        let mut segments = frames.iter().filter_map(|frame| Tcp::read(frame));
+        segments.find(|tcp| tcp.flags == SYN | ACK).unwrap().macs[0]
+    };
+    assert_eq!(answered_to(&mut world, 4000), mac(1), "who pretends to be a neighbour learns nothing");
+    world.hosts[0].stack.reset(ours);
+    world.run(40 * SECOND);
+    assert_eq!(answered_to(&mut world, 4001), mac(99), "a neighbour long unheard of may have moved");
+}
+
+#[test]
 fn who_finds_no_place_in_the_table_does_not_ask_for_one_all_the_time() {
     let mut world = World::new(Faults::default(), 1);
     let mut few = config(1);
