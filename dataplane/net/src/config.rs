@@ -94,6 +94,10 @@ pub struct Limits {
     pub rsts_per_second: u32,
     /// ICMP echo answers a second.
     pub echoes_per_second: u32,
+    /// Answers a second to ARP requests and neighbour solicitations.
+    pub neighbour_answers_per_second: u32,
+    /// ICMP errors a second that are handed to other shards.
+    pub icmp_errors_per_second: u32,
 }
 
 impl Default for Limits {
@@ -116,6 +120,8 @@ impl Default for Limits {
             time_wait_max: 16_384,
             rsts_per_second: 1000,
             echoes_per_second: 1000,
+            neighbour_answers_per_second: 1000,
+            icmp_errors_per_second: 1000,
         }
     }
 }

@@ -7,7 +7,7 @@ use smoltcp::socket::tcp::State;
 
 use crate::neighbours::Place;
 use crate::outbox::Sent;
-use crate::parse::Flow;
+use crate::parse::{Flow, Mac};
 use crate::recovery::Recovery;
 use crate::sockets::TcpSocket;
 
@@ -38,6 +38,9 @@ pub(crate) struct Conn {
     /// The neighbour its packets go to, and where that stood last.
     pub(crate) hop: IpAddr,
     pub(crate) hop_place: Place,
+    /// Where its SYN came from: the way back as long as the neighbour is not known. So a SYN, which anybody can
+    /// forge, asks for nobody, and who has shown with the handshake that this way leads to him waits for no answer.
+    pub(crate) way_back: Option<Mac>,
     pub(crate) stage: Stage,
     /// What ended it, to be told once what was received before has been told.
     pub(crate) end: Option<Why>,
@@ -85,6 +88,7 @@ impl Conn {
             flow,
             hop,
             hop_place: Place::NOWHERE,
+            way_back: None,
             stage,
             end: None,
             deadline: None,
@@ -110,6 +114,18 @@ impl Conn {
 
     pub(crate) fn state(&self) -> State {
         self.tcp.as_ref().map_or(State::Closed, TcpSocket::state)
+    }
+
+    /// True if it cannot send before its neighbour answers.
+    pub(crate) fn is_mute(&self) -> bool {
+        self.waits && self.way_back.is_none()
+    }
+
+    /// The question for `ip` has ended: true if this connection waited for that, which it no longer does.
+    pub(crate) fn waited_for(&mut self, ip: IpAddr) -> bool {
+        let waited = self.waits && self.hop == ip;
+        self.waits &= !waited;
+        waited
     }
 
     /// Received bytes the shard has not been given.

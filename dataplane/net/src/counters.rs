@@ -105,14 +105,20 @@ counters! {
     icmp_unreachable,
     /// "Packet too big", which is not acted upon.
     icmp_too_big,
-    /// Other ICMP messages.
+    /// Other ICMP messages, and errors about nothing of ours.
     icmp_ignored,
     /// ARP requests and neighbour solicitations sent.
     neighbours_asked,
     /// Neighbours that did not answer.
     neighbours_failed,
+    /// ARP requests and neighbour solicitations answered.
+    neighbour_answers,
+    /// ARP requests and neighbour solicitations not answered because there were too many.
+    neighbour_answers_suppressed,
     /// Neighbours not learnt because the table was full.
     neighbours_refused,
+    /// Frames kept for other shards.
+    shared,
     /// Frames kept for other shards and dropped because nobody took them.
     shared_dropped,
     /// Closed flows forgotten before their time because there were too many.

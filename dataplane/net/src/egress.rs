@@ -1,14 +1,17 @@
 //! Segments out: what connections have to send, when their timers are due, and who their neighbours are.
 
+use core::net::IpAddr;
+
 use shard::{Device, Instant, Why};
 use smoltcp::iface::PollResult;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{IpProtocol, IpRepr, TcpPacket};
 
-use crate::conn::Stage;
-use crate::neighbours::Due;
+use crate::conn::{Conn, Stage};
+use crate::neighbours::{Due, Neighbours, SEARCH_NS};
 use crate::outbox::{Gate, Link};
+use crate::parse::Mac;
 use crate::stack::{Stack, shard_instant, tcp_instant};
 
 /// Segments of one connection in one turn; what is left goes with the next.
@@ -17,25 +20,63 @@ const SEGMENTS_MAX: usize = 64;
 const WAITING_NS: u64 = 1_000_000_000;
 /// smoltcp would act at once but has not: the least time until it is asked again.
 const AGAIN_NS: u64 = 1_000_000;
+/// Between looks at neighbours to be asked, while the link is down.
+const LINK_NS: u64 = 200_000_000;
 /// A time-wait socket with less than this to go still has something to acknowledge.
 const TIME_WAIT_QUIET_NS: u64 = 1_000_000_000;
+
+impl Conn {
+    /// The ethernet address its packets go to, if there is one; asks for it if need be.
+    fn way(&mut self, neighbours: &mut Neighbours, index: u32, now: Instant) -> Option<Mac> {
+        if let Stage::HalfOpen(_) = self.stage {
+            return neighbours.confirmed(self.hop, now).or(self.way_back);
+        }
+        let known = neighbours.mac(self.hop, &mut self.hop_place, now);
+        if known.is_some() {
+            self.way_back = None;
+            return known;
+        }
+        if !self.waits {
+            self.waits = neighbours.wait(self.hop, index, self.way_back.is_none(), now);
+        }
+        self.way_back
+    }
+}
 
 impl<D: Device> Stack<D> {
     /// The end of a turn that began `now`: timers, then every connection with something to send, then one burst.
     pub fn send_all(&mut self, now: Instant) {
-        self.out.is_stuck = false;
+        // What was left behind goes first: without room for that there is none for more.
+        self.out.is_stuck = !self.out.flush();
+        let looks = self.backoff.looks(now);
         self.expire(now);
         self.time_wait.expire(now);
+        // Before those whose segments may fill the port.
+        self.ask_neighbours(now);
         let mut dirty = core::mem::take(&mut self.dirty);
-        for index in dirty.drain(..) {
-            self.send(index, now);
+        let mut done = 0;
+        for index in &dirty {
+            if self.out.is_stuck && !looks {
+                break;
+            }
+            self.send(*index, now);
+            done += 1;
         }
-        // What could not be sent is dirty again; the list keeps its memory.
+        // Whoever had no turn comes first in the next, and then who is dirty again; the list keeps its memory.
+        dirty.drain(..done);
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
         self.ask_neighbours(now);
-        if !self.out.flush() {
-            self.out.is_stuck = true;
+        self.out.is_stuck |= !self.out.flush();
+        if self.out.is_stuck {
+            let taken = self.counters.tx_frames.saturating_sub(self.out.pending() as u64);
+            self.backoff.note(taken, now);
+            self.neighbours.put_off(self.backoff.until(now));
+        } else {
+            self.backoff.end();
+        }
+        if !self.is_up {
+            self.neighbours.put_off(now.after_ns(LINK_NS));
         }
     }
 
@@ -43,17 +84,14 @@ impl<D: Device> Stack<D> {
     fn send(&mut self, index: u32, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
         conn.dirty = false;
-        let Some(tcp) = &mut conn.tcp else {
+        if conn.tcp.is_none() {
             if conn.stage == Stage::Closing {
                 self.free(index, now);
             }
             return;
-        };
-        let mac = self.neighbours.mac(conn.hop, &mut conn.hop_place, now);
-        if mac.is_none() && !conn.waits {
-            conn.waits = self.neighbours.wait(conn.hop, index, now);
         }
-        let before = tcp.state();
+        let mac = conn.way(&mut self.neighbours, index, now);
+        let before = conn.state();
         let link = mac.map(|mac| Link::of(mac, conn.flow.remote));
         conn.sent.probes = conn.window == 0;
         let is_due = link.is_some() && conn.again_at().is_some_and(|at| at <= now);
@@ -95,7 +133,7 @@ impl<D: Device> Stack<D> {
         if has_more {
             self.mark_dirty(index);
         }
-        self.set_timer(index, [at, again_at].into_iter().flatten().min(), now);
+        self.set_timer(index, [at, again_at].into_iter().flatten().min(), mac.is_some(), now);
     }
 
     /// Has a connection's socket send its first unacknowledged segment again.
@@ -157,10 +195,15 @@ impl<D: Device> Stack<D> {
     }
 
     /// Sees to it that the connection is looked at when it next has to be.
-    fn set_timer(&mut self, index: u32, at: Option<Instant>, now: Instant) {
+    fn set_timer(&mut self, index: u32, at: Option<Instant>, can_send: bool, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
-        let least = now.after_ns(if conn.waits { WAITING_NS } else { AGAIN_NS });
-        let at = at.map(|at| at.max(least));
+        let least_ns = match (can_send, conn.waits) {
+            (true, _) => AGAIN_NS,
+            (false, true) => WAITING_NS,
+            // The table is full.
+            (false, false) => SEARCH_NS,
+        };
+        let at = at.map(|at| at.max(now.after_ns(least_ns)));
         conn.due = [at, conn.deadline].into_iter().flatten().min();
         if let Some(due) = conn.due
             && conn.alarm.is_none_or(|alarm| due < alarm)
@@ -189,19 +232,20 @@ impl<D: Device> Stack<D> {
 
     fn miss_deadline(&mut self, index: u32, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
+        let can_send = !conn.is_mute();
         match conn.stage {
             Stage::HalfOpen(_) => {
                 self.counters.half_open_expired += 1;
                 self.free(index, now);
             }
             Stage::Connecting => {
-                let why = if conn.waits { Why::Unreachable } else { Why::TimedOut };
+                let why = if conn.is_mute() { Why::Unreachable } else { Why::TimedOut };
                 conn.end.get_or_insert(why);
                 self.mark_ready(index);
             }
             Stage::Closing => match &mut conn.tcp {
                 // All that was accepted has arrived; the peer may keep its own end open without us.
-                Some(tcp) if tcp.state() != State::FinWait2 && !conn.waits => tcp.get_mut().abort(),
+                Some(tcp) if tcp.state() != State::FinWait2 && can_send => tcp.get_mut().abort(),
                 _ => self.free(index, now),
             },
             Stage::Open => {}
@@ -209,27 +253,35 @@ impl<D: Device> Stack<D> {
     }
 
     fn ask_neighbours(&mut self, now: Instant) {
-        while let Some(due) = self.neighbours.poll(now) {
+        // A question that does not leave must not count as one without an answer.
+        while !self.out.is_stuck
+            && self.is_up
+            && let Some(due) = self.neighbours.poll(now)
+        {
             match due {
                 Due::Ask(ip, known) => {
                     if let Some(source) = self.rules.routes.source(ip) {
                         self.pen().ask(source, ip, known);
                     }
+                    if self.out.is_stuck {
+                        self.neighbours.take_back(ip);
+                    }
                 }
-                Due::Gone(waiting) => {
+                Due::Gone(ip, waiting) => {
                     self.counters.neighbours_failed += 1;
-                    waiting.into_iter().for_each(|index| self.lose_neighbour(index, now));
+                    waiting.into_iter().for_each(|index| self.lose_neighbour(index, ip, now));
                 }
             }
         }
     }
 
-    fn lose_neighbour(&mut self, index: u32, now: Instant) {
+    fn lose_neighbour(&mut self, index: u32, ip: IpAddr, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
-        if !core::mem::take(&mut conn.waits) {
+        if !conn.waited_for(ip) {
             return;
         }
         match conn.stage {
+            _ if conn.way_back.is_some() => {}
             Stage::HalfOpen(_) | Stage::Closing => self.free(index, now),
             Stage::Connecting => {
                 conn.end.get_or_insert(Why::Unreachable);

@@ -8,11 +8,13 @@ use core::ops::Range;
 use shard::{Device, Instant, Steering, Why};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    ArpOperation, ArpPacket, ArpRepr, Icmpv4Packet, Icmpv6Packet, Icmpv6Repr, NdiscRepr, RawHardwareAddress,
+    ArpOperation, ArpPacket, ArpRepr, Icmpv4Packet, Icmpv6Packet, Icmpv6Repr, NdiscNeighborFlags, NdiscRepr,
+    RawHardwareAddress,
 };
 
 use crate::conn::Stage;
 use crate::emit::ND_HOP_LIMIT;
+use crate::neighbours::Word;
 use crate::parse::{Bad, ETHERNET, Flow, Mac, be32, mac_at, v4_at, v6_at};
 use crate::stack::Stack;
 
@@ -39,9 +41,6 @@ impl Shared {
 
     /// Keeps a copy; true if an older one had to go.
     fn keep(&mut self, frame: &[u8]) -> bool {
-        if !self.is_on {
-            return false;
-        }
         let is_full = self.frames.len() >= SHARED_MAX;
         let oldest = if is_full { self.frames.pop_front() } else { self.spare.pop() };
         let mut copy = oldest.unwrap_or_default();
@@ -107,12 +106,17 @@ impl<D: Device> Stack<D> {
         if !is_ours && !is_announced {
             return Err(Bad::NotForUs);
         }
-        if operation == ArpOperation::Request && is_ours && origin == Origin::Wire {
+        let is_request = operation == ArpOperation::Request && is_ours;
+        if is_request && origin == Origin::Wire {
+            if !self.may_answer(now) {
+                return Ok(());
+            }
             self.pen().answer_arp(target, mac, theirs);
         }
-        let is_request = operation == ArpOperation::Request && is_ours;
         if !is_probe {
-            self.learn(sender, mac, is_request, now);
+            // A gratuitous answer goes to everybody, one to us to our address.
+            let word = Word { is_solicited: operation == ArpOperation::Reply && is_ours, overrides: true };
+            self.learn(sender, mac, is_request, word, now);
         }
         self.share(frame, origin);
         Ok(())
@@ -155,8 +159,13 @@ impl<D: Device> Stack<D> {
                 }
             }
             Kind::Unreachable(why) => {
-                self.share(frame, origin);
-                self.take_unreachable(message.get(8..).unwrap_or_default(), why);
+                let heeded = self.take_unreachable(message.get(8..).unwrap_or_default(), why);
+                match (heeded, origin) {
+                    (Heeded::Yes, _) => self.counters.icmp_unreachable += 1,
+                    (Heeded::Elsewhere, Origin::Wire) if self.errors.take(now) => self.share(frame, origin),
+                    (_, Origin::Wire) => self.counters.icmp_ignored += 1,
+                    (_, Origin::Copy) => {}
+                }
             }
             Kind::TooBig => self.counters.icmp_too_big += 1,
             Kind::Echo | Kind::Other => self.counters.icmp_ignored += 1,
@@ -184,79 +193,112 @@ impl<D: Device> Stack<D> {
                     return Err(Bad::NotForUs);
                 }
                 if let (Origin::Wire, IpAddr::V6(theirs)) = (origin, from) {
+                    if !self.may_answer(now) {
+                        return Ok(());
+                    }
                     self.pen().answer_solicit(*target_addr, mac, theirs);
                 }
                 if let Some(mac) = given(lladdr) {
-                    self.learn(from, mac, true, now);
+                    // RFC 4861 section 7.2.3.
+                    let word = Word { is_solicited: false, overrides: true };
+                    self.learn(from, mac, true, word, now);
                 }
             }
-            NdiscRepr::NeighborAdvert { target_addr, lladdr, .. } => {
+            NdiscRepr::NeighborAdvert { flags, target_addr, lladdr } => {
                 // An answer to a question put to one neighbour need not repeat its address.
                 let mac = given(lladdr).unwrap_or(mac);
                 if self.rules.routes.is_martian(IpAddr::V6(*target_addr)) {
                     return Err(Bad::Neighbour);
                 }
-                self.learn(IpAddr::V6(*target_addr), mac, false, now);
+                let word = Word {
+                    is_solicited: flags.contains(NdiscNeighborFlags::SOLICITED),
+                    overrides: flags.contains(NdiscNeighborFlags::OVERRIDE),
+                };
+                // RFC 4861 section 7.1.2: an answer goes to who has asked.
+                if word.is_solicited && frame[0] & 1 != 0 {
+                    return Err(Bad::Neighbour);
+                }
+                self.learn(IpAddr::V6(*target_addr), mac, false, word, now);
             }
-            _ => self.counters.icmp_ignored += 1,
+            _ => {
+                self.counters.icmp_ignored += 1;
+                return Ok(());
+            }
         }
         self.share(frame, origin);
         Ok(())
     }
 
+    /// Whether a question for an address of ours is answered: not if there are too many, for each costs every
+    /// shard of the port something.
+    fn may_answer(&mut self, now: Instant) -> bool {
+        let may = self.answers.take(now);
+        let counters = &mut self.counters;
+        *(if may { &mut counters.neighbour_answers } else { &mut counters.neighbour_answers_suppressed }) +=
+            1;
+        may
+    }
+
     /// `ip` is at `mac`. News only of neighbours that matter: those in the table, and those that `ask` for
     /// us and so are about to speak to us.
-    fn learn(&mut self, ip: IpAddr, mac: Mac, asks: bool, now: Instant) {
+    fn learn(&mut self, ip: IpAddr, mac: Mac, asks: bool, word: Word, now: Instant) {
         let is_welcome = self.neighbours.knows(ip) || (asks && self.rules.routes.is_near(ip));
         if !is_welcome {
             return;
         }
         let mut freed = core::mem::take(&mut self.freed);
-        if self.neighbours.learn(ip, mac, now, &mut freed).is_err() {
+        if self.neighbours.learn(ip, mac, word, now, &mut freed).is_err() {
             self.counters.neighbours_refused += 1;
         }
         for index in freed.drain(..) {
-            if let Some(conn) = self.slots.slot_mut(index) {
-                conn.waits = false;
+            if self.slots.slot_mut(index).is_some_and(|conn| conn.waited_for(ip)) {
+                self.mark_dirty(index);
             }
-            self.mark_dirty(index);
         }
         self.freed = freed;
     }
 
     fn share(&mut self, frame: &[u8], origin: Origin) {
-        if origin == Origin::Wire && self.shared.keep(frame) {
-            self.counters.shared_dropped += 1;
+        if origin == Origin::Wire && self.shared.is_on {
+            self.counters.shared += 1;
+            self.counters.shared_dropped += u64::from(self.shared.keep(frame));
         }
     }
 
     /// Somebody on the way says that a packet of ours, which begins with `quoted`, goes nowhere. Only a
     /// connect heeds it, and only if the quoted segment is the one it sent: RFC 5927 section 4.
-    fn take_unreachable(&mut self, quoted: &[u8], why: Why) {
-        let Some((local, remote, tcp)) = quoted_ends(quoted) else {
-            self.counters.icmp_ignored += 1;
-            return;
-        };
+    fn take_unreachable(&mut self, quoted: &[u8], why: Why) -> Heeded {
+        let Some((local, remote, tcp)) = quoted_ends(quoted) else { return Heeded::No };
         let port = |at: usize| tcp.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
-        let flow = self.rules.routes.local(local).map(|local| Flow {
-            remote,
-            remote_port: port(2),
-            local,
-            local_port: port(0),
-        });
-        let index = flow.and_then(|flow| self.flows.get(&flow).copied());
-        let conn = index.and_then(|index| self.slots.slot_mut(index));
-        match (index, conn) {
-            (Some(index), Some(conn))
-                if conn.stage == Stage::Connecting && conn.sent.seq == be32(tcp, 4) && conn.end.is_none() =>
-            {
-                conn.end = Some(why);
-                self.counters.icmp_unreachable += 1;
-                self.mark_ready(index);
-            }
-            _ => self.counters.icmp_ignored += 1,
+        let Some(place) = self.rules.routes.local(local) else { return Heeded::No };
+        let flow = Flow { remote, remote_port: port(2), local: place, local_port: port(0) };
+        let Some(index) = self.flows.get(&flow).copied() else {
+            let is_elsewhere = self.ports.has(flow.local_port)
+                && match &self.steering {
+                    Steering::Single => false,
+                    Steering::Hash { queue, spread } => {
+                        spread.queue((remote, flow.remote_port), (local, flow.local_port)) != Some(*queue)
+                    }
+                };
+            return if is_elsewhere { Heeded::Elsewhere } else { Heeded::No };
+        };
+        let Some(conn) = self.slots.slot_mut(index) else { return Heeded::No };
+        if conn.stage != Stage::Connecting || conn.sent.seq != be32(tcp, 4) || conn.end.is_some() {
+            return Heeded::No;
         }
+        conn.end = Some(why);
+        self.mark_ready(index);
+        Heeded::Yes
     }
+}
+
+/// Whether an error has ended a connect.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Heeded {
+    Yes,
+    No,
+    /// It may be about one of another shard.
+    Elsewhere,
 }
 
 /// What an ICMP message is to us.

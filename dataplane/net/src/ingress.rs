@@ -173,7 +173,7 @@ impl<D: Device> Stack<D> {
             return self.refuse(frame, mac, segment, now);
         }
         loop {
-            match self.backlog.admit(flow.remote, now) {
+            match self.backlog.admit(&flow, segment.seq, now) {
                 Admission::Yes => break,
                 Admission::Instead(oldest) => {
                     let is_half_open = |conn: &mut Conn| matches!(conn.stage, Stage::HalfOpen(_));
@@ -200,6 +200,7 @@ impl<D: Device> Stack<D> {
         }
         let mut conn = Conn::new(Some(tcp), flow, hop, Stage::HalfOpen(listener));
         conn.deadline = Some(now.after(self.limits.half_open_timeout));
+        conn.way_back = Some(mac);
         let id = self.insert(conn);
         self.backlog.enter(flow.remote, id, now);
         let slots = &mut self.slots;

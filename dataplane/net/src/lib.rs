@@ -28,11 +28,13 @@
 extern crate alloc;
 
 mod amend;
+mod backoff;
 mod config;
 mod conn;
 mod counters;
 mod egress;
 mod emit;
+mod familiar;
 pub mod hub;
 mod icmp;
 mod ingress;

@@ -2,7 +2,8 @@
 //!
 //! There are no SYN cookies: a SYN takes a socket. So there are at most `half_open_max` of them, at most
 //! `half_open_source_max` from one source, and when they are all taken a new SYN takes the place of the one
-//! that has waited longest, once that has had time for an honest round trip.
+//! that has waited longest, once that has had time for an honest round trip. A quarter of the places is kept
+//! for those who are more likely honest: see `familiar`.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -11,10 +12,14 @@ use core::net::IpAddr;
 use hashbrown::HashMap;
 use shard::{ConnId, Instant, ListenerId};
 
+use crate::familiar::Familiar;
+use crate::parse::Flow;
 use crate::{Limits, Listener};
 
 /// How long a handshake may take undisturbed.
 const GRACE_NS: u64 = 250_000_000;
+/// Of the kept places one source has at most this part of what it may have in all.
+const KEPT_SHARE: u32 = 16;
 
 /// Listeners and the backlog they share.
 #[derive(Debug)]
@@ -23,6 +28,7 @@ pub(crate) struct Backlog {
     /// In order of arrival; entries whose handshake is over stay until they are met.
     queue: VecDeque<(Instant, ConnId)>,
     sources: HashMap<u128, u32>,
+    familiar: Familiar,
     count: u32,
     max: u32,
     source_max: u32,
@@ -50,11 +56,12 @@ fn source(ip: IpAddr) -> u128 {
 }
 
 impl Backlog {
-    pub(crate) fn new(listeners: Vec<Listener>, limits: &Limits) -> Self {
+    pub(crate) fn new(listeners: Vec<Listener>, limits: &Limits, seed: u64) -> Self {
         Self {
             listeners,
             queue: VecDeque::new(),
             sources: HashMap::new(),
+            familiar: Familiar::new(seed),
             count: 0,
             max: limits.half_open_max,
             source_max: limits.half_open_source_max,
@@ -80,12 +87,20 @@ impl Backlog {
         self.count
     }
 
-    /// Whether a SYN from `ip` may have a socket.
-    pub(crate) fn admit(&mut self, ip: IpAddr, now: Instant) -> Admission {
-        if self.sources.get(&source(ip)).is_some_and(|count| *count >= self.source_max) {
+    /// Whether a SYN may have a socket.
+    pub(crate) fn admit(&mut self, flow: &Flow, seq: u32, now: Instant) -> Admission {
+        let source = source(flow.remote);
+        let has = self.sources.get(&source).copied().unwrap_or(0);
+        if has >= self.source_max {
             return Admission::SourceFull;
         }
-        if self.count < self.max {
+        if self.count < self.max - self.max / 4 {
+            return Admission::Yes;
+        }
+        if self.count < self.max
+            && has < self.source_max.div_ceil(KEPT_SHARE)
+            && (self.familiar.knows(source) || self.familiar.has_seen(flow, seq, now))
+        {
             return Admission::Yes;
         }
         match self.queue.front() {
@@ -94,7 +109,10 @@ impl Backlog {
                 self.queue.pop_front();
                 Admission::Instead(conn)
             }
-            _ => Admission::Full,
+            _ => {
+                self.familiar.note(flow, seq);
+                Admission::Full
+            }
         }
     }
 
@@ -103,6 +121,12 @@ impl Backlog {
         self.count += 1;
         *self.sources.entry(source(ip)).or_insert(0) += 1;
         self.queue.push_back((now, conn));
+    }
+
+    /// A handshake is complete.
+    pub(crate) fn accept(&mut self, ip: IpAddr) {
+        self.familiar.remember(source(ip));
+        self.leave(ip);
     }
 
     /// A handshake is over, one way or another.
@@ -133,27 +157,62 @@ mod tests {
         ConnId { index, generation: 0 }
     }
 
+    fn flow(remote: IpAddr) -> Flow {
+        Flow { remote, remote_port: 4000, local: 0, local_port: 80 }
+    }
+
+    fn admit(backlog: &mut Backlog, ip: IpAddr, at: u64) -> Admission {
+        backlog.admit(&flow(ip), 1, Instant(at))
+    }
+
     #[test]
     fn a_source_has_its_share_and_the_longest_waiting_gives_way() {
-        let limits = Limits { half_open_max: 4, half_open_source_max: 2, ..Limits::default() };
-        let mut backlog = Backlog::new(Vec::new(), &limits);
+        // One of the five is kept.
+        let limits = Limits { half_open_max: 5, half_open_source_max: 2, ..Limits::default() };
+        let mut backlog = Backlog::new(Vec::new(), &limits, 0);
         let ip = |last: u8| IpAddr::from([10, 7, 0, last]);
         for at in 0..4 {
             let from = ip(1 + at / 2);
-            assert_eq!(backlog.admit(from, Instant(0)), Admission::Yes);
+            assert_eq!(admit(&mut backlog, from, 0), Admission::Yes);
             backlog.enter(from, conn(u32::from(at)), Instant(0));
         }
-        assert_eq!(backlog.admit(ip(1), Instant(0)), Admission::SourceFull);
-        assert_eq!(backlog.admit(ip(3), Instant(0)), Admission::Full);
-        assert_eq!(backlog.admit(ip(3), Instant(GRACE_NS)), Admission::Instead(conn(0)));
+        assert_eq!(admit(&mut backlog, ip(1), 0), Admission::SourceFull);
+        assert_eq!(admit(&mut backlog, ip(3), 0), Admission::Full);
+        assert_eq!(admit(&mut backlog, ip(3), GRACE_NS), Admission::Instead(conn(0)));
         backlog.leave(ip(1));
-        assert_eq!(backlog.admit(ip(3), Instant(GRACE_NS)), Admission::Yes);
-        assert_eq!(backlog.admit(ip(1), Instant(GRACE_NS)), Admission::Yes);
+        assert_eq!(admit(&mut backlog, ip(3), GRACE_NS), Admission::Yes);
+        assert_eq!(admit(&mut backlog, ip(1), GRACE_NS), Admission::Yes);
         // One host has a whole /64.
         let v6 = |host: u16| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, host]);
         backlog.enter(v6(1), conn(9), Instant(0));
         backlog.enter(v6(2), conn(10), Instant(0));
-        assert_eq!(backlog.admit(v6(3), Instant(0)), Admission::SourceFull);
+        assert_eq!(admit(&mut backlog, v6(3), 0), Admission::SourceFull);
+    }
+
+    #[test]
+    fn who_was_here_or_comes_again_has_kept_places_but_not_all_of_them() {
+        const SECOND: u64 = 1_000_000_000;
+        let limits = Limits { half_open_max: 16, half_open_source_max: 32, ..Limits::default() };
+        let mut backlog = Backlog::new(Vec::new(), &limits, 0);
+        let ip = |last: u8| IpAddr::from([10, 7, 0, last]);
+        backlog.enter(ip(200), conn(200), Instant(0));
+        backlog.accept(ip(200));
+        let now = SECOND;
+        for last in 1..=12 {
+            assert_eq!(admit(&mut backlog, ip(last), now), Admission::Yes);
+            backlog.enter(ip(last), conn(last.into()), Instant(2 * SECOND));
+        }
+        assert_eq!(admit(&mut backlog, ip(100), now), Admission::Instead(conn(200)), "which is over");
+        assert_eq!(admit(&mut backlog, ip(100), now), Admission::Full);
+        assert_eq!(admit(&mut backlog, ip(100), now), Admission::Full, "a duplicate is not a second SYN");
+        assert_eq!(admit(&mut backlog, ip(100), now + SECOND), Admission::Yes);
+        assert_eq!(admit(&mut backlog, ip(101), now + SECOND), Admission::Full);
+        for _ in 0..2 {
+            assert_eq!(admit(&mut backlog, ip(200), now), Admission::Yes);
+            backlog.enter(ip(200), conn(201), Instant(2 * SECOND));
+        }
+        assert_eq!(admit(&mut backlog, ip(200), now), Admission::Full, "no more for one source");
+        assert_eq!(admit(&mut backlog, ip(100), now + SECOND), Admission::Yes);
     }
 
     #[test]
@@ -164,7 +223,7 @@ mod tests {
             port,
         };
         let all = alloc::vec![listener(1, "0.0.0.0", 80), listener(2, "10.7.0.2", 80), listener(3, "::", 80)];
-        let mut backlog = Backlog::new(all, &Limits::default());
+        let mut backlog = Backlog::new(all, &Limits::default(), 0);
         let find = |backlog: &Backlog, ip: &str| backlog.listener(ip.parse().unwrap(), 80);
         assert_eq!(find(&backlog, "10.7.0.2"), Some(ListenerId(2)));
         assert_eq!(find(&backlog, "10.7.0.3"), Some(ListenerId(1)));

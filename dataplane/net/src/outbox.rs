@@ -80,6 +80,11 @@ impl<D: Device> Outbox<D> {
         self.burst.is_empty()
     }
 
+    /// Frames in the burst.
+    pub(crate) fn pending(&self) -> usize {
+        self.burst.len()
+    }
+
     /// A frame of `len` bytes behind its ethernet header, written by `write`; lost and counted if the port
     /// has no buffer or no room.
     pub(crate) fn send<R>(

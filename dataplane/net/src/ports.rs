@@ -17,6 +17,11 @@ impl Ports {
         Self { range, state: seed }
     }
 
+    /// True if connections of ours may come from `port`.
+    pub(crate) fn has(&self, port: u16) -> bool {
+        self.range.contains(&port)
+    }
+
     /// A port for a connection from `local` to `remote` that `is_free`; `None` if there is none.
     pub(crate) fn choose(
         &mut self,

@@ -12,6 +12,7 @@ use smoltcp::socket::tcp::State;
 use smoltcp::time::Instant as TcpInstant;
 use smoltcp::wire::HardwareAddress;
 
+use crate::backoff::Backoff;
 use crate::conn::{Conn, Stage};
 use crate::emit::Pen;
 use crate::icmp::Shared;
@@ -28,15 +29,13 @@ use crate::time_wait::TimeWait;
 use crate::timers::Timers;
 use crate::{Config, ConfigError, Counters, Limits, Snapshot};
 
-/// A port without room is tried again after this.
-const STUCK_NS: u64 = 50_000;
-
 /// TCP/IP over one queue pair of a port.
 ///
 /// Called as [`shard::Transport`] says. A port that spreads by hash brings what has no ports (ARP, neighbour
 /// discovery, ICMP errors) to some queue: the stack there keeps copies, see [`Stack::shared_frames`].
 pub struct Stack<D: Device> {
     pub(crate) out: Outbox<D>,
+    pub(crate) backoff: Backoff,
     pub(crate) iface: Interface,
     /// No socket at all: what is given this set draws a RST.
     pub(crate) nobody: SocketSet<'static>,
@@ -67,6 +66,8 @@ pub struct Stack<D: Device> {
     pub(crate) shared: Shared,
     pub(crate) rsts: Rate,
     pub(crate) echoes: Rate,
+    pub(crate) answers: Rate,
+    pub(crate) errors: Rate,
     pub(crate) counters: Counters,
     pub(crate) is_up: bool,
 }
@@ -98,6 +99,7 @@ impl<D: Device> Stack<D> {
         iface.set_any_ip(true);
         let mut stack = Self {
             out,
+            backoff: Backoff::default(),
             iface,
             nobody: SocketSet::new(Vec::new()),
             rules,
@@ -106,7 +108,7 @@ impl<D: Device> Stack<D> {
             slots: Slots::new(),
             flows: HashMap::new(),
             sockets: Sockets::new(&limits),
-            backlog: Backlog::new(config.listeners, &limits),
+            backlog: Backlog::new(config.listeners, &limits, config.seed),
             time_wait: TimeWait::new(limits.time_wait_max),
             neighbours: Neighbours::new(limits.neighbours_max),
             ports: Ports::new(config.ports, config.seed),
@@ -120,6 +122,8 @@ impl<D: Device> Stack<D> {
             freed: Vec::new(),
             rsts: Rate::new(limits.rsts_per_second, now),
             echoes: Rate::new(limits.echoes_per_second, now),
+            answers: Rate::new(limits.neighbour_answers_per_second, now),
+            errors: Rate::new(limits.icmp_errors_per_second, now),
             limits,
             counters,
             is_up: true,
@@ -173,7 +177,7 @@ impl<D: Device> Stack<D> {
     /// When the stack must be called again although no frame has come: [`shard::Transport::wait`] ends then,
     /// and so must any other wait.
     pub fn next_due(&self) -> Option<Instant> {
-        let stuck = self.out.is_stuck.then(|| self.out.device.now().after_ns(STUCK_NS));
+        let stuck = self.out.is_stuck.then(|| self.backoff.until(self.out.device.now()));
         [self.timers.next(), self.neighbours.next(), stuck].into_iter().flatten().min()
     }
 

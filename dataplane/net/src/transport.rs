@@ -140,7 +140,7 @@ impl<D: Device> Stack<D> {
                 conn.stage = Stage::Open;
                 conn.deadline = None;
                 let (ip, port) = (conn.flow.remote, conn.flow.remote_port);
-                self.backlog.leave(ip);
+                self.backlog.accept(ip);
                 self.counters.accepts += 1;
                 Some(Event::Accepted(id, listener, Peer { addr: Some((ip, port)), uid: None }))
             }

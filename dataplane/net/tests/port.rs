@@ -7,9 +7,9 @@ mod rig;
 
 use net::hub::Faults;
 use net::{Config, ConfigError, Listener, Route, Stack};
-use shard::{ListenerId, Spread, Steering, Transport};
+use shard::{ListenerId, Spread, Steering, Transport, Why};
 
-use rig::frames::checksum;
+use rig::frames::{Tcp, checksum, solicit, unreachable};
 use rig::{MS, PORT, SECOND, World, config, info, mac, pattern, v4, v6};
 
 fn pair() -> World {
@@ -66,6 +66,88 @@ fn echo_requests_are_answered_up_to_a_rate() {
     let counters = world.hosts[1].counters();
     assert!(counters.echoes < 200 && counters.echoes_suppressed > 2800, "{}", world.report());
     assert_eq!(counters.bad_icmp, 1);
+}
+
+#[test]
+fn questions_for_our_address_are_answered_up_to_a_rate() {
+    let mut world = pair();
+    world.run(MS);
+    let ours = [10, 7, 0, 2];
+    let arp =
+        [&[0xff; 6][..], &mac(9), &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac(9), &[10, 7, 0, 9], &[0; 6], &ours]
+            .concat();
+    let solicit = solicit(v6(9), v6(2));
+    for question in [arp, solicit] {
+        let before = world.hosts[1].counters();
+        world.hub.record();
+        for _ in 0..3000 {
+            world.hub.send(&question);
+        }
+        world.run(100 * MS);
+        let answers = world.hub.record().iter().filter(|frame| frame[6..12] == mac(2)).count();
+        let after = world.hosts[1].counters();
+        assert!((100..220).contains(&answers), "{answers}");
+        assert_eq!(after.neighbour_answers - before.neighbour_answers, answers as u64);
+        assert_eq!(
+            after.neighbour_answers_suppressed - before.neighbour_answers_suppressed,
+            3000 - answers as u64
+        );
+        world.run(SECOND);
+    }
+}
+
+#[test]
+fn errors_are_handed_on_only_if_they_may_be_about_a_connect_of_another_queue() {
+    let key = (0..40_u8).map(|at| at.wrapping_mul(29) ^ 0x5a).collect();
+    let spread = Spread { key, table: vec![0, 1, 1, 0] };
+    let mut world = World::new(Faults::default(), 1);
+    for queue in 0..2 {
+        let steering = Steering::Hash { queue, spread: spread.clone() };
+        world.add(shard::DeviceInfo { steering, ..info(1) }, Config { seed: u64::from(queue), ..config(1) });
+    }
+    world.add(info(2), config(2));
+    let shared = |world: &mut World| {
+        let mut frames = Vec::new();
+        world.hosts[0].turn();
+        world.hosts[0].stack.shared_frames(|frame| frames.push(frame.to_vec()));
+        frames
+    };
+    world.run(MS);
+    world.hosts[2].connect(v4(1));
+    world.run(MS);
+    shared(&mut world).iter().for_each(|frame| world.hosts[1].stack.inject(frame));
+    world.hub.record();
+    let id = world.hosts[1].connect(v4(2));
+    world.hosts[1].turn();
+    let syn = world.hub.record().into_iter().find(|frame| Tcp::read(frame).is_some()).unwrap();
+    let before = world.hosts[0].counters();
+    let mut quotes = vec![syn[14..].to_vec(); 4];
+    quotes[0][12..16].copy_from_slice(&[10, 7, 0, 200]);
+    quotes[1][20..22].copy_from_slice(&80_u16.to_be_bytes());
+    // A port of the range whose answers come to the queue that has the error.
+    let is_own = |port: &u16| spread.queue((v4(2), PORT), (v4(1), *port)) == Some(0);
+    let port = (40_000..50_000).find(is_own).unwrap();
+    quotes[2][20..22].copy_from_slice(&port.to_be_bytes());
+    quotes[3].truncate(20 + 7);
+    for quote in &quotes {
+        world.hub.send(&unreachable(quote));
+    }
+    assert!(shared(&mut world).is_empty());
+    assert_eq!(world.hosts[0].counters().icmp_ignored - before.icmp_ignored, 4);
+    // Of the right kind, but too many: at most a tenth of a second's.
+    for _ in 0..20 {
+        for _ in 0..30 {
+            world.hub.send(&unreachable(&syn[14..]));
+        }
+        let frames = shared(&mut world);
+        frames.iter().for_each(|frame| world.hosts[1].stack.inject(frame));
+    }
+    let after = world.hosts[0].counters();
+    assert_eq!((after.shared - before.shared, after.icmp_ignored - before.icmp_ignored), (100, 4 + 500));
+    assert_eq!(world.hosts[1].counters().icmp_ignored, 0, "counted where they came");
+    world.hosts[1].turn();
+    assert_eq!(world.hosts[1].log(id).failed, Some(Why::Refused));
+    assert_eq!(world.hosts[1].counters().icmp_unreachable, 1);
 }
 
 #[test]
@@ -219,6 +301,64 @@ fn a_full_queue_holds_back_but_loses_nothing() {
     world.hosts[0].stack.close(ours);
     world.hosts[1].stack.close(theirs);
     world.assert_empty();
+}
+
+#[test]
+fn a_port_that_takes_nothing_is_tried_less_and_less_often() {
+    let mut world = pair();
+    world.hosts[1].echo = true;
+    let ids: Vec<_> = (0..50).map(|_| world.connection(v4(2)).0).collect();
+    // More than a burst: some of it stays behind.
+    world.hosts[0].stack.device_mut().tx_room = 0;
+    ids.iter().for_each(|id| world.hosts[0].send(*id, b"stuck"));
+    let (end, mut turns) = (world.now() + 2 * SECOND, 0);
+    while world.now() < end {
+        world.step(end);
+        turns += 1;
+    }
+    assert!(turns < 1000, "{turns} turns in two seconds");
+    world.hosts[0].stack.device_mut().tx_room = usize::MAX;
+    let begun = world.now();
+    world.until("all echoes", |world| ids.iter().all(|id| world.hosts[0].log(*id).data == b"stuck"));
+    assert!(world.now() - begun < 100 * MS, "{} ms", (world.now() - begun) / MS);
+}
+
+#[test]
+fn a_port_that_takes_nothing_keeps_nobody_waiting_for_ever() {
+    let mut world = pair();
+    let (ours, _) = world.connection(v4(2));
+    let begins = world.hosts[0].connect(v4(77));
+    world.hub.set_faults(Faults { loss_permille: 1000, ..Faults::default() });
+    world.hosts[0].stack.device_mut().tx_room = 0;
+    world.run(70 * SECOND);
+    assert_eq!(world.hosts[0].log(ours).reset, Some(Why::TimedOut));
+    assert_eq!(world.hosts[0].log(begins).failed, Some(Why::Unreachable));
+    world.hosts[0].stack.device_mut().tx_room = usize::MAX;
+    world.hub.set_faults(Faults::default());
+    world.assert_empty();
+}
+
+#[test]
+fn questions_that_never_left_do_not_count() {
+    let mut world = pair();
+    // Until the announcements have passed.
+    world.run(MS);
+    world.hosts[0].stack.device_mut().tx_room = 0;
+    let stuck = world.hosts[0].connect(v4(2));
+    world.run(1200 * MS);
+    world.hosts[0].stack.device_mut().tx_room = usize::MAX;
+    world.run(500 * MS);
+    assert!(world.hosts[0].log(stuck).connected, "{}", world.report());
+    world.hub.set_up(false);
+    world.run(MS);
+    let asked = world.hosts[0].counters().neighbours_asked;
+    let cut_off = world.hosts[0].connect(v6(2));
+    world.run(1200 * MS);
+    assert_eq!(world.hosts[0].counters().neighbours_asked, asked);
+    world.hub.set_up(true);
+    world.run(500 * MS);
+    assert!(world.hosts[0].log(cut_off).connected, "{}", world.report());
+    assert_eq!(world.hosts[0].counters().neighbours_failed, 0);
 }
 
 #[test]

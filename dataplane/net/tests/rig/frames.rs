@@ -17,6 +17,38 @@ pub(crate) fn checksum(parts: &[&[u8]]) -> u16 {
     !(sum as u16)
 }
 
+/// Host 2 says to host 1 that nobody listens where the quoted packet was to go.
+pub(crate) fn unreachable(quote: &[u8]) -> Vec<u8> {
+    let mut message = [&[3, 3, 0, 0, 0, 0, 0, 0][..], quote].concat();
+    let sum = checksum(&[&message]).to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    let total = (20 + message.len() as u16).to_be_bytes();
+    let mut ip = vec![0x45, 0, total[0], total[1], 0, 0, 0, 0, 64, 1, 0, 0, 10, 7, 0, 2, 10, 7, 0, 1];
+    let sum = checksum(&[&ip]).to_be_bytes();
+    ip[10..12].copy_from_slice(&sum);
+    [&super::mac(1)[..], &super::mac(2), &[8, 0], &ip, &message].concat()
+}
+
+/// Neighbour discovery: a message of `kind` from one address to another, about `target`, with the ethernet
+/// address of host `mac`.
+pub(crate) fn discovery(kind: u8, flags: u8, from: IpAddr, to: IpAddr, target: IpAddr, mac: u8) -> Vec<u8> {
+    let octets = |ip: IpAddr| if let IpAddr::V6(ip) = ip { ip.octets() } else { panic!("no IPv6 address") };
+    let (from, to, target) = (octets(from), octets(to), octets(target));
+    let option = if kind == 135 { 1 } else { 2 };
+    let lladdr = super::mac(mac);
+    let mut message = [&[kind, 0, 0, 0, flags, 0, 0, 0][..], &target, &[option, 1], &lladdr].concat();
+    let len = message.len() as u8;
+    let sum = checksum(&[&from, &to, &[0, 0, 0, len, 0, 0, 0, 58], &message]).to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    let header = [0x60, 0, 0, 0, 0, len, 58, 255];
+    [&super::mac(to[15])[..], &lladdr, &[0x86, 0xdd], &header, &from, &to, &message].concat()
+}
+
+/// A neighbour solicitation of host 9's, sent to the one it asks for.
+pub(crate) fn solicit(from: IpAddr, target: IpAddr) -> Vec<u8> {
+    discovery(135, 0, from, target, target, 9)
+}
+
 /// A TCP segment in all its headers, checksums right.
 #[derive(Clone, Debug)]
 pub(crate) struct Tcp {
