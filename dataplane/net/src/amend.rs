@@ -24,9 +24,9 @@ impl Conn {
     /// Takes note of the segment that begins the peer's side.
     ///
     /// The window in a SYN is not scaled (RFC 7323 section 2.2), but smoltcp 0.14 remembers ours as if it were
-    /// (`remote_last_win` in its `dispatch`): until the first segment without SYN is out it notes bytes as
-    /// received for which its ring has no room. It would hand over what it never had, or panic in
-    /// `RingBuffer::enqueue_unallocated`; and anybody can make it do so. [`Self::exceeds`] keeps such bytes from it.
+    /// (`remote_last_win` in its `dispatch`): until it has told another it notes bytes as received for which its
+    /// ring has no room. It would hand over what it never had, or panic in `RingBuffer::enqueue_unallocated`; and
+    /// anybody can make it do so. [`Self::exceeds`] keeps such bytes from it.
     pub(crate) fn greet(&mut self, segment: &Segment, tcp: &mut [u8], mss_max: u32) {
         let Some(socket) = self.tcp.as_ref().map(TcpSocket::get) else { return };
         if !matches!(socket.state(), State::Listen | State::SynSent) || segment.flags & SYN == 0 {
@@ -35,8 +35,8 @@ impl Conn {
         let size = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
         let room = size(socket.recv_capacity()).min(u32::from(u16::MAX));
         self.unread_seq = segment.seq.wrapping_add(1);
-        self.ring_end = Some(self.unread_seq.wrapping_add(room));
         self.sent.limit = segment.seq.wrapping_add(room);
+        self.sent.has_syn_window = true;
         let header = tcp.get(..tcp.len().saturating_sub(segment.payload_len)).unwrap_or_default();
         let options = Options::of(header, segment.ack);
         if options.scale.is_none() {
@@ -49,13 +49,15 @@ impl Conn {
     }
 
     /// True if a segment reaches beyond the receive ring while smoltcp does not see it: see [`Self::greet`].
-    pub(crate) fn exceeds(&mut self, segment: &Segment) -> bool {
-        if self.ring_end.is_some() && self.sent.flags & (SYN | ACK) == ACK {
-            self.ring_end = None;
+    pub(crate) fn exceeds(&self, segment: &Segment) -> bool {
+        if !self.sent.has_syn_window || segment.payload_len == 0 {
+            return false;
         }
-        let len = u32::try_from(segment.payload_len).unwrap_or(u32::MAX);
-        let end = segment.seq.wrapping_add(len);
-        self.ring_end.is_some_and(|ring_end| len > 0 && end.wrapping_sub(ring_end).cast_signed() > 0)
+        let size = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let ring_bytes = self.tcp.as_ref().map_or(0, |tcp| tcp.get().recv_capacity());
+        let ring_end = self.unread_seq.wrapping_add(size(ring_bytes));
+        let end = segment.seq.wrapping_add(size(segment.payload_len));
+        end.wrapping_sub(ring_end).cast_signed() > 0
     }
 
     /// Brings a segment that was overtaken up to date: its acknowledgement and window become those of the

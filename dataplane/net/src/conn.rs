@@ -52,8 +52,6 @@ pub(crate) struct Conn {
     pub(crate) sent: Sent,
     /// What of it was lost.
     pub(crate) recovery: Recovery,
-    /// Where the receive ring ends, as long as the last segment sent was a SYN: see [`Conn::exceeds`].
-    pub(crate) ring_end: Option<u32>,
     /// Bytes ever accepted from the shard, modulo 2^32.
     pub(crate) accepted: u32,
     /// The number of the first received byte that the shard was not given.
@@ -92,7 +90,6 @@ impl Conn {
             alarm: None,
             sent: Sent::default(),
             recovery: Recovery::default(),
-            ring_end: None,
             accepted: 0,
             unread_seq: 0,
             window: 0,

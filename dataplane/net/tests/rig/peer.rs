@@ -67,6 +67,28 @@ impl HandMade {
 
     /// The same, but so many SYN-ACKs are lost.
     pub(crate) fn open_losing(manner: Manner, lost: usize) -> Self {
+        let mut peer = Self::knock(manner);
+        (0..=lost).for_each(|_| peer.meet());
+        peer.enter();
+        peer
+    }
+
+    /// The same, but the peer draws an acknowledgement before it ends the handshake, which takes two SYN-ACKs.
+    pub(crate) fn open_asking(manner: Manner) -> Self {
+        let mut peer = Self::knock(manner);
+        peer.meet();
+        let mut old = peer.segment(ACK, 0);
+        old.seq = old.seq.wrapping_sub(1);
+        peer.put(&old);
+        assert_eq!(peer.next(MS).unwrap().flags, ACK);
+        peer.put(&old);
+        peer.meet();
+        peer.enter();
+        peer
+    }
+
+    /// A stack, and a SYN to it.
+    fn knock(manner: Manner) -> Self {
         let mut world = World::new(Faults::default(), manner.seed);
         let mut config = config(1);
         config.seed = manner.seed;
@@ -105,22 +127,28 @@ impl HandMade {
         syn.window = u16::MAX;
         peer.world.hub.send(&syn.frame());
         peer.seq = peer.seq.wrapping_add(1);
-        for _ in 0..=lost {
-            let answer = loop {
-                peer.pass(10 * MS);
-                if let Some(tcp) = peer.inbox.pop_front() {
-                    break tcp;
-                }
-            };
-            assert_eq!(answer.flags & (SYN | ACK), SYN | ACK);
-            peer.first = answer.seq.wrapping_add(1);
-        }
-        peer.say(0);
-        peer.pass(MS);
-        peer.id = peer.world.hosts[0].accepted[0].0;
-        peer.frames = 0;
-        peer.wakes = 0;
         peer
+    }
+
+    /// Awaits the stack's SYN.
+    fn meet(&mut self) {
+        let answer = loop {
+            self.pass(10 * MS);
+            if let Some(tcp) = self.inbox.pop_front() {
+                break tcp;
+            }
+        };
+        assert_eq!(answer.flags & (SYN | ACK), SYN | ACK);
+        self.first = answer.seq.wrapping_add(1);
+    }
+
+    /// Ends the handshake.
+    fn enter(&mut self) {
+        self.say(0);
+        self.pass(MS);
+        self.id = self.world.hosts[0].accepted[0].0;
+        self.frames = 0;
+        self.wakes = 0;
     }
 
     /// A segment of its own, that acknowledges so many bytes.
