@@ -201,6 +201,7 @@ impl<D: Device> Stack<D> {
         let mut conn = Conn::new(Some(tcp), flow, hop, Stage::HalfOpen(listener));
         conn.deadline = Some(now.after(self.limits.half_open_timeout));
         let id = self.insert(conn);
+        self.begin_flow((local, flow.local_port), (flow.remote, flow.remote_port), now);
         self.backlog.enter(flow.remote, id, now);
         let slots = &mut self.slots;
         self.backlog.tidy(|id| slots.conn_mut(id).is_some_and(|c| matches!(c.stage, Stage::HalfOpen(_))));

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use net::Secret;
 use net::hub::Faults;
 use shard::{ConnId, Instant, Transport};
 
@@ -20,7 +21,7 @@ pub(crate) struct Manner {
     pub(crate) window: u16,
     /// Its own first sequence number.
     pub(crate) isn: u32,
-    /// The stack's seed, which chooses its first sequence number.
+    /// The stack's secret, which chooses its first sequence number.
     pub(crate) seed: u64,
 }
 
@@ -91,7 +92,7 @@ impl HandMade {
     fn knock(manner: Manner) -> Self {
         let mut world = World::new(Faults::default(), manner.seed);
         let mut config = config(1);
-        config.seed = manner.seed;
+        config.secret = Secret::from_seed(manner.seed);
         world.add(info(1), config);
         world.hub.record();
         let mut peer = Self {

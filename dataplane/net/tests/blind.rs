@@ -1,0 +1,78 @@
+//! Attackers who see nothing of a connection and guess: their segments are forged, and right in all but the numbers.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![allow(clippy::cast_possible_truncation, reason = "tests know their numbers")]
+
+mod rig;
+
+use net::hub::Faults;
+use shard::Transport;
+
+use rig::frames::{ACK, SYN, Tcp};
+use rig::{MS, SECOND, World, v4};
+
+/// smoltcp's generator as it is after drawing `last`, if its seed is known.
+fn follow(mut state: u64, last: u32) -> Option<u64> {
+    for _ in 0..1000 {
+        state = state.wrapping_mul(0xbb2e_fcec_3c39_611d).wrapping_add(0x7590_ef39);
+        if (state >> (29 - (state >> 61))) as u32 == last {
+            return Some(state);
+        }
+    }
+    None
+}
+
+/// First sequence numbers of host 1 that it tells host 0, one for each connection.
+fn isns(world: &mut World, count: usize) -> Vec<u32> {
+    world.hub.record();
+    (0..count).for_each(|_| _ = world.connection(v4(2)));
+    let frames = world.hub.record();
+    let segments = frames.iter().filter_map(|frame| Tcp::read(frame));
+    segments.filter(|tcp| tcp.flags == SYN | ACK).map(|tcp| tcp.seq).collect()
+}
+
+/// Who knows the state of a generator from some numbers knows the others: so they do not come from one.
+#[test]
+fn first_sequence_numbers_say_nothing_of_the_next() {
+    let mut world = World::pair(Faults::default(), 1);
+    let isns = isns(&mut world, 50);
+    assert_eq!(isns.len(), 50);
+    let mut guessed = 0;
+    for pair in isns.windows(2) {
+        // Host 1's seed is 2. Two numbers in a row would give it away as well.
+        let state = follow(2, pair[0]);
+        guessed += usize::from(state.is_some_and(|state| follow(state, pair[1]).is_some()));
+        // Nor are they near each other.
+        let apart = pair[1].wrapping_sub(pair[0]).cast_signed().unsigned_abs();
+        assert!(apart > 1 << 16, "{apart}");
+    }
+    assert_eq!(guessed, 0, "of 49");
+}
+
+/// A connection between the same ends begins beyond the numbers of the one before, however that ended.
+#[test]
+fn the_same_ends_begin_anew_beyond_their_old_numbers() {
+    let mut world = World::pair(Faults::default(), 1);
+    let mut last = None;
+    for _ in 0..20 {
+        world.hub.record();
+        let to = (v4(2), rig::PORT).into();
+        let id = world.hosts[0].stack.connect_from((v4(1), 7000), to);
+        world.until("a connection", |world| world.hosts[0].log(id).connected);
+        world.hosts[0].send(id, &[1; 5000]);
+        world.run(MS);
+        world.hosts[0].stack.reset(id);
+        let frames = world.hub.record();
+        for flags in [SYN, SYN | ACK] {
+            let mut segments = frames.iter().filter_map(|frame| Tcp::read(frame));
+            assert!(segments.any(|tcp| tcp.flags == flags));
+        }
+        let mut segments = frames.iter().filter_map(|frame| Tcp::read(frame));
+        let isn = segments.find(|tcp| tcp.flags == SYN).unwrap().seq;
+        if let Some(last) = last.replace(isn) {
+            assert!((1..1 << 30).contains(&isn.wrapping_sub(last)), "{last} and then {isn}");
+        }
+        world.run(SECOND / 10);
+        let _ = world.hosts[1].accepted.pop();
+    }
+}
