@@ -108,7 +108,7 @@ impl Conn {
     }
 
     /// True of a segment that begins in the receive window: smoltcp will not reject it.
-    fn is_within(&self, segment: &Segment) -> bool {
+    pub(crate) fn is_within(&self, segment: &Segment) -> bool {
         let from_start = segment.seq.wrapping_sub(self.expected());
         let to_end = self.sent.limit.wrapping_sub(segment.seq);
         from_start == 0 || (from_start.cast_signed() > 0 && to_end.cast_signed() > 0)
@@ -161,9 +161,16 @@ impl Conn {
     }
 
     /// RCV.NXT: the number of the next byte from the peer.
-    fn expected(&self) -> u32 {
+    pub(crate) fn expected(&self) -> u32 {
         let unread = u32::try_from(self.unread()).unwrap_or(0);
         self.unread_seq.wrapping_add(unread).wrapping_add(self.peer_fin.into())
+    }
+
+    /// The window field of what the peer has been told last, as it is by now.
+    pub(crate) fn window_left(&self) -> u16 {
+        let bytes = self.sent.limit.wrapping_sub(self.expected());
+        let bytes = if bytes.cast_signed() > 0 { bytes } else { 0 };
+        u16::try_from(bytes >> self.sent.scale).unwrap_or(u16::MAX)
     }
 
     /// When the first unacknowledged segment is to be sent again. A FIN alone is not: smoltcp's own timer does that.

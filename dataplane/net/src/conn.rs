@@ -52,6 +52,8 @@ pub(crate) struct Conn {
     pub(crate) sent: Sent,
     /// What of it was lost.
     pub(crate) recovery: Recovery,
+    /// When the peer may be challenged again.
+    pub(crate) challenge_at: Instant,
     /// Bytes ever accepted from the shard, modulo 2^32.
     pub(crate) accepted: u32,
     /// The number of the first received byte that the shard was not given.
@@ -90,6 +92,7 @@ impl Conn {
             alarm: None,
             sent: Sent::default(),
             recovery: Recovery::default(),
+            challenge_at: Instant(0),
             accepted: 0,
             unread_seq: 0,
             window: 0,

@@ -6,6 +6,7 @@ use shard::{Burst, Device, Instant};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{IpAddress, IpListenEndpoint};
 
+use crate::challenge::Doubt;
 use crate::conn::{Conn, Stage};
 use crate::icmp::Origin;
 use crate::listen::Admission;
@@ -93,7 +94,7 @@ impl<D: Device> Stack<D> {
                 let flow = segment.flow;
                 if let Some(local) = self.rules.routes.address(flow.local) {
                     let (from, to) = ((local, flow.local_port), (flow.remote, flow.remote_port));
-                    self.pen().acknowledge(mac, from, to, last.seq, last.ack);
+                    self.pen().acknowledge(mac, from, to, last.seq, last.ack, 0);
                 }
                 return;
             }
@@ -113,6 +114,13 @@ impl<D: Device> Stack<D> {
         conn.greet(segment, tcp, u32::try_from(self.rules.mtu - ip_len - TCP).unwrap_or(0));
         if conn.exceeds(segment) {
             self.counters.bad_tcp_window += 1;
+            return;
+        }
+        if let Some(doubt) = conn.doubts_rst(segment) {
+            self.counters.bad_tcp_rst += 1;
+            if doubt == Doubt::Challenge {
+                self.challenge(index, mac, now);
+            }
             return;
         }
         let una = conn.unacknowledged();

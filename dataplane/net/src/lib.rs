@@ -28,6 +28,7 @@
 extern crate alloc;
 
 mod amend;
+mod challenge;
 mod config;
 mod conn;
 mod counters;

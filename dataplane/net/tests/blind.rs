@@ -6,10 +6,11 @@
 mod rig;
 
 use net::hub::Faults;
-use shard::Transport;
+use shard::{Transport, Why};
 
-use rig::frames::{ACK, SYN, Tcp};
-use rig::{MS, SECOND, World, v4};
+use rig::frames::{ACK, RST, SYN, Tcp};
+use rig::peer::{HandMade, PLAIN};
+use rig::{MS, PORT, SECOND, World, pattern, v4};
 
 /// smoltcp's generator as it is after drawing `last`, if its seed is known.
 fn follow(mut state: u64, last: u32) -> Option<u64> {
@@ -56,7 +57,7 @@ fn the_same_ends_begin_anew_beyond_their_old_numbers() {
     let mut last = None;
     for _ in 0..20 {
         world.hub.record();
-        let to = (v4(2), rig::PORT).into();
+        let to = (v4(2), PORT).into();
         let id = world.hosts[0].stack.connect_from((v4(1), 7000), to);
         world.until("a connection", |world| world.hosts[0].log(id).connected);
         world.hosts[0].send(id, &[1; 5000]);
@@ -75,4 +76,78 @@ fn the_same_ends_begin_anew_beyond_their_old_numbers() {
         world.run(SECOND / 10);
         let _ = world.hosts[1].accepted.pop();
     }
+}
+
+impl HandMade {
+    /// A RST with the number of the next byte and so many on.
+    fn forge_rst(&mut self, off: u32) {
+        let mut rst = self.segment(RST, 0);
+        rst.seq = self.seq.wrapping_add(off);
+        self.put(&rst);
+    }
+}
+
+/// RFC 5961 section 3.2: the peer is asked, once a second, and only whoever knows its next number ends the connection.
+#[test]
+fn a_reset_within_the_window_is_asked_about() {
+    let mut peer = HandMade::open(PLAIN);
+    let id = peer.id;
+    peer.send(&pattern(3000, 1));
+    assert!(peer.behave(SECOND, |peer| peer.len == 3000));
+    let mut tcp = peer.segment(ACK, peer.len);
+    tcp.payload = b"hello".to_vec();
+    peer.put(&tcp);
+    peer.seq = peer.seq.wrapping_add(5);
+    peer.behave(SECOND, |_| false);
+    for off in [1, 1000, 60_000] {
+        peer.forge_rst(off);
+        let answer = peer.next(10 * MS).unwrap();
+        let next = peer.first.wrapping_add(3000);
+        assert_eq!((answer.flags, answer.seq, answer.ack), (ACK, next, peer.seq));
+        assert!(answer.window > 32_000 && answer.payload.is_empty(), "{}", answer.window);
+        peer.forge_rst(off);
+        peer.forge_rst(off + 1);
+        assert!(peer.next(10 * MS).is_none(), "once a second");
+        peer.lose(SECOND);
+    }
+    for off in [u32::MAX, 66_000, 1 << 20, 1 << 31] {
+        peer.forge_rst(off);
+        assert!(peer.next(10 * MS).is_none(), "{off}");
+    }
+    let counters = peer.world.hosts[0].counters();
+    assert_eq!((counters.bad_tcp_rst, counters.challenges, counters.resets_received), (13, 3, 0));
+    peer.send(b"still there");
+    assert!(peer.behave(SECOND, |peer| peer.len == 3011));
+    peer.forge_rst(0);
+    peer.pass(MS);
+    assert_eq!(peer.world.hosts[0].log(id).reset, Some(Why::Reset));
+    peer.world.hosts[0].stack.close(id);
+    peer.world.assert_empty();
+}
+
+#[test]
+fn a_reset_amid_the_handshake_is_asked_about() {
+    let mut peer = HandMade::knock(PLAIN);
+    peer.meet();
+    peer.forge_rst(1000);
+    assert_eq!(peer.next(10 * MS).unwrap().flags, ACK);
+    peer.enter();
+    let mut peer = HandMade::knock(PLAIN);
+    peer.meet();
+    peer.forge_rst(0);
+    peer.pass(MS);
+    assert_eq!(peer.world.hosts[0].stack.snapshot().half_open, 0);
+}
+
+/// A peer that has lost a segment before its RST, or all it knew, is asked and answers with the right number.
+#[test]
+fn who_has_forgotten_a_connection_ends_it_when_asked() {
+    let mut world = World::pair(Faults::default(), 1);
+    let (ours, theirs) = world.connection(v4(2));
+    world.hub.set_up(false);
+    world.hosts[1].send(theirs, b"lost");
+    world.hosts[1].turn();
+    world.hub.set_up(true);
+    world.hosts[1].stack.reset(theirs);
+    world.until("the reset", |world| world.hosts[0].log(ours).reset == Some(Why::Reset));
 }

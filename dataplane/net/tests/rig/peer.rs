@@ -88,14 +88,14 @@ impl HandMade {
         peer
     }
 
-    /// A stack, and a SYN to it.
-    fn knock(manner: Manner) -> Self {
+    /// A stack, and nothing between it and the peer.
+    pub(crate) fn make(manner: Manner) -> Self {
         let mut world = World::new(Faults::default(), manner.seed);
         let mut config = config(1);
         config.secret = Secret::from_seed(manner.seed);
         world.add(info(1), config);
         world.hub.record();
-        let mut peer = Self {
+        Self {
             world,
             manner,
             id: ConnId { index: 0, generation: 0 },
@@ -114,7 +114,12 @@ impl HandMade {
             frames: 0,
             wakes: 0,
             inbox: VecDeque::new(),
-        };
+        }
+    }
+
+    /// The same, and a SYN to it.
+    pub(crate) fn knock(manner: Manner) -> Self {
+        let mut peer = Self::make(manner);
         let mut syn = peer.segment(SYN, 0);
         if let Some(mss) = manner.mss {
             syn.options.extend([[2, 4], mss.to_be_bytes()].concat());
@@ -132,7 +137,7 @@ impl HandMade {
     }
 
     /// Awaits the stack's SYN.
-    fn meet(&mut self) {
+    pub(crate) fn meet(&mut self) {
         let answer = loop {
             self.pass(10 * MS);
             if let Some(tcp) = self.inbox.pop_front() {
@@ -144,7 +149,7 @@ impl HandMade {
     }
 
     /// Ends the handshake.
-    fn enter(&mut self) {
+    pub(crate) fn enter(&mut self) {
         self.say(0);
         self.pass(MS);
         self.id = self.world.hosts[0].accepted[0].0;
