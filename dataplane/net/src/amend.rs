@@ -11,9 +11,6 @@ use crate::parse::{ACK, FIN, RST, SYN, Segment};
 use crate::recovery::Options;
 use crate::sockets::TcpSocket;
 
-/// An acknowledgement older than this is none of this connection's: no peer has so large a window.
-const STALE_MAX: u32 = 1 << 24;
-
 fn set_window(tcp: &mut [u8], window: u16) {
     if let Some(field) = tcp.get_mut(14..16) {
         field.copy_from_slice(&window.to_be_bytes());
@@ -72,7 +69,7 @@ impl Conn {
         }
         let una = una.unwrap_or(segment.ack);
         let age = una.wrapping_sub(segment.ack);
-        if age == 0 || age >= STALE_MAX {
+        if age.cast_signed() <= 0 {
             if self.is_within(segment) && (age == 0 || !self.sent.is_after_next(segment.ack)) {
                 self.recovery.opened(self.window, segment.window);
                 self.window = segment.window;

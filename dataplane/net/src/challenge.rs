@@ -7,7 +7,7 @@ use shard::{Device, Instant};
 use smoltcp::socket::tcp::State;
 
 use crate::conn::Conn;
-use crate::parse::{Mac, RST, Segment};
+use crate::parse::{ACK, Mac, RST, Segment};
 use crate::stack::Stack;
 
 /// Between two challenges of one connection. A rate of all together would tell an attacker of the others (CVE-2016-5696).
@@ -31,6 +31,15 @@ impl Conn {
             return None;
         }
         Some(if self.is_within(segment) { Doubt::Challenge } else { Doubt::Ignore })
+    }
+
+    /// RFC 5961 section 5.2: an acknowledgement is at most as old as the largest window. Ours to send in is never larger than
+    /// the ring, whatever the peer said.
+    pub(crate) fn doubts_ack(&self, segment: &Segment, una: Option<u32>) -> bool {
+        let (Some(una), Some(tcp)) = (una, &self.tcp) else { return false };
+        let age = una.wrapping_sub(segment.ack).cast_signed();
+        let window = i32::try_from(tcp.get().send_capacity()).unwrap_or(i32::MAX);
+        segment.flags & (ACK | RST) == ACK && age > window
     }
 }
 

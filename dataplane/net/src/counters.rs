@@ -77,6 +77,8 @@ counters! {
     bad_tcp_window,
     /// RSTs without the number of a connection's next byte.
     bad_tcp_rst,
+    /// TCP segments whose acknowledgement is older than all that may be under way.
+    bad_tcp_ack,
     /// Peers asked by an acknowledgement whether they have sent what may be forged.
     challenges,
     /// ICMP messages that do not parse, or with a wrong checksum.

@@ -124,6 +124,10 @@ impl<D: Device> Stack<D> {
             return;
         }
         let una = conn.unacknowledged();
+        if conn.doubts_ack(segment, una) {
+            self.counters.bad_tcp_ack += 1;
+            return self.challenge(index, mac, now);
+        }
         if conn.repeats(segment, una) {
             conn.repeat(segment, tcp, now);
             self.neighbours.confirm(conn.hop, conn.hop_place, mac, now);

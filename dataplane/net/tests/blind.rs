@@ -85,6 +85,14 @@ impl HandMade {
         rst.seq = self.seq.wrapping_add(off);
         self.put(&rst);
     }
+
+    /// A segment with bytes that acknowledges what is so much older than all that was acknowledged.
+    fn put_old(&mut self, payload: &[u8], age: u32) {
+        let mut tcp = self.segment(ACK, self.len);
+        tcp.ack = tcp.ack.wrapping_sub(age);
+        tcp.payload = payload.to_vec();
+        self.put(&tcp);
+    }
 }
 
 /// RFC 5961 section 3.2: the peer is asked, once a second, and only whoever knows its next number ends the connection.
@@ -150,4 +158,32 @@ fn who_has_forgotten_a_connection_ends_it_when_asked() {
     world.hub.set_up(true);
     world.hosts[1].stack.reset(theirs);
     world.until("the reset", |world| world.hosts[0].log(ours).reset == Some(Why::Reset));
+}
+
+/// RFC 5961 section 5: no peer is behind by more than it may have been sent at once.
+#[test]
+fn bytes_with_an_acknowledgement_older_than_a_window_are_not_taken() {
+    let mut peer = HandMade::open(PLAIN);
+    let id = peer.id;
+    let sent = pattern(200_000, 1);
+    peer.send(&sent);
+    assert!(peer.behave(SECOND, |peer| peer.len == sent.len()));
+    peer.pass(MS);
+    for age in [65_537, 100_000, 1 << 20, (1 << 24) - 1, 1 << 24, 1 << 30] {
+        peer.put_old(b"forged", age);
+        let answer = peer.next(10 * MS).unwrap();
+        assert_eq!((answer.flags, answer.ack, answer.payload.len()), (ACK, peer.seq, 0), "{age}");
+        peer.put_old(b"forged", age);
+        assert!(peer.next(10 * MS).is_none(), "once a second");
+        peer.lose(SECOND);
+    }
+    assert_eq!(peer.world.hosts[0].log(id).data, b"");
+    assert_eq!(peer.world.hosts[0].counters().bad_tcp_ack, 12);
+    // What was merely overtaken counts.
+    for (age, payload) in [(65_536, b"one"), (1, b"two"), (0, b"six")] {
+        peer.put_old(payload, age);
+        peer.seq = peer.seq.wrapping_add(3);
+    }
+    peer.pass(MS);
+    assert_eq!(peer.world.hosts[0].log(id).data, b"onetwosix");
 }
