@@ -198,7 +198,12 @@ impl Sent {
         is_reply: bool,
         ends: impl Fn() -> Option<(IpAddress, IpAddress)>,
     ) -> bool {
-        self.flags = segment.as_ref().get(13).copied().unwrap_or(0);
+        let flags = segment.as_ref().get(13).copied().unwrap_or(0);
+        // The connection goes on, and the number is the offender's (RFC 9293 section 3.5.2).
+        if is_reply && flags & RST != 0 {
+            return false;
+        }
+        self.flags = flags;
         self.seq = be32(segment.as_ref(), 4);
         self.ack = be32(segment.as_ref(), 8);
         let len = u32::try_from(segment.segment_len()).unwrap_or(0);

@@ -9,7 +9,7 @@ use net::hub::Faults;
 use shard::{Transport, Why};
 
 use rig::frames::{ACK, RST, SYN, Tcp};
-use rig::peer::{HandMade, PLAIN};
+use rig::peer::{HandMade, OURS, PLAIN};
 use rig::{MS, PORT, SECOND, World, pattern, v4};
 
 /// smoltcp's generator as it is after drawing `last`, if its seed is known.
@@ -186,4 +186,50 @@ fn bytes_with_an_acknowledgement_older_than_a_window_are_not_taken() {
     }
     peer.pass(MS);
     assert_eq!(peer.world.hosts[0].log(id).data, b"onetwosix");
+}
+
+/// RFC 9293 section 3.5.2: a RST that answers has the number that was acknowledged. A peer that has restarted and knows
+/// nothing of the old connection's end believes no other.
+#[test]
+fn a_peer_that_holds_on_to_an_old_connection_is_made_to_let_go() {
+    for age in [5000_u32, 1_u32.wrapping_neg()] {
+        let mut peer = HandMade::make(PLAIN);
+        let host = &mut peer.world.hosts[0];
+        let id = host.stack.connect_from((v4(1), PORT), (v4(9), OURS).into());
+        host.stack.flush();
+        let syn = peer.next(SECOND).unwrap();
+        assert_eq!(syn.flags, SYN);
+        peer.first = syn.seq.wrapping_add(1);
+        // What it has to say of the old connection.
+        let mut tcp = peer.segment(ACK, 0);
+        tcp.ack = tcp.ack.wrapping_sub(age);
+        peer.put(&tcp);
+        let rst = peer.next(10 * MS).unwrap();
+        assert_eq!((rst.flags & RST, rst.seq), (RST, tcp.ack));
+        // Now it listens to the SYN that comes again.
+        let again = peer.next(2 * SECOND).unwrap();
+        assert_eq!((again.flags, again.seq), (SYN, syn.seq));
+        let mut answer = peer.segment(SYN | ACK, 0);
+        answer.window = 1000;
+        peer.put(&answer);
+        peer.pass(MS);
+        assert!(peer.world.hosts[0].log(id).connected);
+    }
+}
+
+/// Nor does a forged acknowledgement make us say what the peer would believe.
+#[test]
+fn a_forged_acknowledgement_amid_the_handshake_does_not_end_it() {
+    for off in [-3000, -2, 1, 3000] {
+        let mut peer = HandMade::knock(PLAIN);
+        peer.meet();
+        let mut forged = peer.segment(ACK, 0);
+        forged.ack = forged.ack.wrapping_add_signed(off);
+        peer.put(&forged);
+        let rst = peer.next(10 * MS).unwrap();
+        assert_eq!((rst.flags & RST, rst.seq), (RST, forged.ack), "{off}");
+        peer.enter();
+        peer.send(b"hello");
+        assert!(peer.behave(SECOND, |peer| peer.len == 5));
+    }
 }

@@ -10,7 +10,7 @@ use super::frames::{ACK, FIN, RST, SYN, Tcp};
 use super::{MS, PORT, World, config, info, mac, v4};
 
 /// Its port.
-const OURS: u16 = 40_000;
+pub(crate) const OURS: u16 = 40_000;
 
 /// What it says of itself in its SYN.
 #[derive(Clone, Copy, Debug)]
