@@ -104,6 +104,14 @@ impl Conn {
         }
     }
 
+    /// True of a segment with bytes after the peer's FIN, which smoltcp 0.14 takes in CLOSE-WAIT and LAST-ACK. RFC 9293 section
+    /// 3.10.7.4 ignores them. A byte in the FIN's place is a keep-alive, and to be answered.
+    pub(crate) fn follows_fin(&self, segment: &Segment) -> bool {
+        let len = u32::try_from(segment.payload_len).unwrap_or(u32::MAX);
+        let beyond = segment.seq.wrapping_add(len).wrapping_sub(self.expected()).cast_signed();
+        self.peer_fin && len > 0 && beyond > 0
+    }
+
     /// True of a segment that begins in the receive window: smoltcp will not reject it.
     pub(crate) fn is_within(&self, segment: &Segment) -> bool {
         let from_start = segment.seq.wrapping_sub(self.expected());

@@ -116,6 +116,10 @@ impl<D: Device> Stack<D> {
             self.counters.bad_tcp_window += 1;
             return;
         }
+        if conn.follows_fin(segment) {
+            self.counters.bad_tcp_after_fin += 1;
+            return;
+        }
         if let Some(doubt) = conn.doubts_rst(segment) {
             self.counters.bad_tcp_rst += 1;
             if doubt == Doubt::Challenge {

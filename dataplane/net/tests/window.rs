@@ -8,6 +8,7 @@ mod rig;
 use rig::frames::ACK;
 use rig::peer::{HandMade, Manner, PLAIN};
 use rig::{MS, SECOND, pattern};
+use shard::Transport;
 
 /// 128 KiB back to back, of which the ring holds half: nothing breaks, and what is told is what was sent.
 fn overrun(peer: &mut HandMade) {
@@ -86,4 +87,42 @@ fn a_closed_window_does_not_stop_the_other_direction() {
     deliver(&mut peer);
     let mut peer = HandMade::open_asking(PLAIN);
     deliver(&mut peer);
+}
+
+/// RFC 9293 section 3.10.7.4: once the peer has ended its stream there are no more bytes of it.
+#[test]
+fn nothing_follows_the_end() {
+    for (ends_too, start) in [(false, 0), (false, -1), (false, -4), (true, 0), (true, -4)] {
+        let mut peer = HandMade::open(PLAIN);
+        let id = peer.id;
+        let mut tcp = peer.segment(ACK, 0);
+        tcp.payload = b"hello".to_vec();
+        peer.put(&tcp);
+        peer.seq = peer.seq.wrapping_add(5);
+        peer.finish();
+        peer.pass(MS);
+        assert!(peer.world.hosts[0].log(id).eof);
+        if ends_too {
+            peer.world.hosts[0].stack.half_close(id);
+            peer.world.hosts[0].stack.flush();
+        }
+        peer.lose(100 * MS);
+        let mut more = peer.segment(ACK, 0);
+        more.seq = more.seq.wrapping_add_signed(start);
+        more.payload = b"and more".to_vec();
+        peer.put(&more);
+        peer.lose(100 * MS);
+        assert_eq!(peer.world.hosts[0].log(id).data, b"hello", "{start}");
+        assert_eq!(peer.world.hosts[0].counters().bad_tcp_after_fin, 1);
+        // What comes again is answered, and so is a keep-alive, whose byte has the FIN's number.
+        for (seq, payload) in [(-6, &b"hello"[..]), (-1, b"x")] {
+            let mut again = peer.segment(ACK, 0);
+            again.seq = again.seq.wrapping_add_signed(seq);
+            again.payload = payload.to_vec();
+            peer.put(&again);
+            assert_eq!(peer.next(10 * MS).unwrap().ack, peer.seq);
+        }
+        assert_eq!(peer.world.hosts[0].log(id).data, b"hello");
+        assert_eq!(peer.world.hosts[0].counters().bad_tcp_after_fin, 1);
+    }
 }
