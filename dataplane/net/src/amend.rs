@@ -11,9 +11,6 @@ use crate::parse::{ACK, FIN, RST, SYN, Segment};
 use crate::recovery::Options;
 use crate::sockets::TcpSocket;
 
-/// An acknowledgement older than this is none of this connection's: no peer has so large a window.
-const STALE_MAX: u32 = 1 << 24;
-
 fn set_window(tcp: &mut [u8], window: u16) {
     if let Some(field) = tcp.get_mut(14..16) {
         field.copy_from_slice(&window.to_be_bytes());
@@ -24,9 +21,9 @@ impl Conn {
     /// Takes note of the segment that begins the peer's side.
     ///
     /// The window in a SYN is not scaled (RFC 7323 section 2.2), but smoltcp 0.14 remembers ours as if it were
-    /// (`remote_last_win` in its `dispatch`): until the first segment without SYN is out it notes bytes as
-    /// received for which its ring has no room. It would hand over what it never had, or panic in
-    /// `RingBuffer::enqueue_unallocated`; and anybody can make it do so. [`Self::exceeds`] keeps such bytes from it.
+    /// (`remote_last_win` in its `dispatch`): until it has told another it notes bytes as received for which its
+    /// ring has no room. It would hand over what it never had, or panic in `RingBuffer::enqueue_unallocated`; and
+    /// anybody can make it do so. [`Self::exceeds`] keeps such bytes from it.
     pub(crate) fn greet(&mut self, segment: &Segment, tcp: &mut [u8], mss_max: u32) {
         let Some(socket) = self.tcp.as_ref().map(TcpSocket::get) else { return };
         if !matches!(socket.state(), State::Listen | State::SynSent) || segment.flags & SYN == 0 {
@@ -35,8 +32,8 @@ impl Conn {
         let size = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
         let room = size(socket.recv_capacity()).min(u32::from(u16::MAX));
         self.unread_seq = segment.seq.wrapping_add(1);
-        self.ring_end = Some(self.unread_seq.wrapping_add(room));
         self.sent.limit = segment.seq.wrapping_add(room);
+        self.sent.has_syn_window = true;
         let header = tcp.get(..tcp.len().saturating_sub(segment.payload_len)).unwrap_or_default();
         let options = Options::of(header, segment.ack);
         if options.scale.is_none() {
@@ -49,13 +46,15 @@ impl Conn {
     }
 
     /// True if a segment reaches beyond the receive ring while smoltcp does not see it: see [`Self::greet`].
-    pub(crate) fn exceeds(&mut self, segment: &Segment) -> bool {
-        if self.ring_end.is_some() && self.sent.flags & (SYN | ACK) == ACK {
-            self.ring_end = None;
+    pub(crate) fn exceeds(&self, segment: &Segment) -> bool {
+        if !self.sent.has_syn_window || segment.payload_len == 0 {
+            return false;
         }
-        let len = u32::try_from(segment.payload_len).unwrap_or(u32::MAX);
-        let end = segment.seq.wrapping_add(len);
-        self.ring_end.is_some_and(|ring_end| len > 0 && end.wrapping_sub(ring_end).cast_signed() > 0)
+        let size = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let ring_bytes = self.tcp.as_ref().map_or(0, |tcp| tcp.get().recv_capacity());
+        let ring_end = self.unread_seq.wrapping_add(size(ring_bytes));
+        let end = segment.seq.wrapping_add(size(segment.payload_len));
+        end.wrapping_sub(ring_end).cast_signed() > 0
     }
 
     /// Brings a segment that was overtaken up to date: its acknowledgement and window become those of the
@@ -70,7 +69,7 @@ impl Conn {
         }
         let una = una.unwrap_or(segment.ack);
         let age = una.wrapping_sub(segment.ack);
-        if age == 0 || age >= STALE_MAX {
+        if age.cast_signed() <= 0 {
             if self.is_within(segment) && (age == 0 || !self.sent.is_after_next(segment.ack)) {
                 self.recovery.opened(self.window, segment.window);
                 self.window = segment.window;
@@ -105,8 +104,16 @@ impl Conn {
         }
     }
 
+    /// True of a segment with bytes after the peer's FIN, which smoltcp 0.14 takes in CLOSE-WAIT and LAST-ACK. RFC 9293 section
+    /// 3.10.7.4 ignores them. A byte in the FIN's place is a keep-alive, and to be answered.
+    pub(crate) fn follows_fin(&self, segment: &Segment) -> bool {
+        let len = u32::try_from(segment.payload_len).unwrap_or(u32::MAX);
+        let beyond = segment.seq.wrapping_add(len).wrapping_sub(self.expected()).cast_signed();
+        self.peer_fin && len > 0 && beyond > 0
+    }
+
     /// True of a segment that begins in the receive window: smoltcp will not reject it.
-    fn is_within(&self, segment: &Segment) -> bool {
+    pub(crate) fn is_within(&self, segment: &Segment) -> bool {
         let from_start = segment.seq.wrapping_sub(self.expected());
         let to_end = self.sent.limit.wrapping_sub(segment.seq);
         from_start == 0 || (from_start.cast_signed() > 0 && to_end.cast_signed() > 0)
@@ -159,9 +166,16 @@ impl Conn {
     }
 
     /// RCV.NXT: the number of the next byte from the peer.
-    fn expected(&self) -> u32 {
+    pub(crate) fn expected(&self) -> u32 {
         let unread = u32::try_from(self.unread()).unwrap_or(0);
         self.unread_seq.wrapping_add(unread).wrapping_add(self.peer_fin.into())
+    }
+
+    /// The window field of what the peer has been told last, as it is by now.
+    pub(crate) fn window_left(&self) -> u16 {
+        let bytes = self.sent.limit.wrapping_sub(self.expected());
+        let bytes = if bytes.cast_signed() > 0 { bytes } else { 0 };
+        u16::try_from(bytes >> self.sent.scale).unwrap_or(u16::MAX)
     }
 
     /// When the first unacknowledged segment is to be sent again. A FIN alone is not: smoltcp's own timer does that.

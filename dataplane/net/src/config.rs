@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use shard::{DeviceInfo, ListenerId, Steering};
 
+use crate::Secret;
 use crate::routes::{is_unicast, prefix_holds};
 
 /// The smallest MTU: IPv6's (RFC 8200 section 5).
@@ -28,8 +29,10 @@ pub struct Config {
     pub ports: RangeInclusive<u16>,
     /// Ceilings.
     pub limits: Limits,
-    /// Seeds sequence numbers and source ports.
+    /// Makes source ports differ from those of another stack with the same secret.
     pub seed: u64,
+    /// Hides sequence numbers and source ports from whoever is to guess them.
+    pub secret: Secret,
 }
 
 /// A network and the gateway to it.
@@ -180,7 +183,8 @@ impl fmt::Display for ConfigError {
 impl core::error::Error for ConfigError {}
 
 impl Config {
-    /// An address on a network of this prefix length, nothing else.
+    /// An address on a network of this prefix length, nothing else. All it draws follows from the seed: who is on a wire
+    /// with others gives it a secret.
     pub fn new(address: IpAddr, prefix_len: u8, seed: u64) -> Self {
         Self {
             addresses: alloc::vec![(address, prefix_len)],
@@ -189,6 +193,7 @@ impl Config {
             ports: 32_768..=60_999,
             limits: Limits::default(),
             seed,
+            secret: Secret::from_seed(seed),
         }
     }
 

@@ -55,8 +55,8 @@ pub(crate) struct Conn {
     pub(crate) sent: Sent,
     /// What of it was lost.
     pub(crate) recovery: Recovery,
-    /// Where the receive ring ends, as long as the last segment sent was a SYN: see [`Conn::exceeds`].
-    pub(crate) ring_end: Option<u32>,
+    /// When the peer may be challenged again.
+    pub(crate) challenge_at: Instant,
     /// Bytes ever accepted from the shard, modulo 2^32.
     pub(crate) accepted: u32,
     /// The number of the first received byte that the shard was not given.
@@ -96,7 +96,7 @@ impl Conn {
             alarm: None,
             sent: Sent::default(),
             recovery: Recovery::default(),
-            ring_end: None,
+            challenge_at: Instant(0),
             accepted: 0,
             unread_seq: 0,
             window: 0,

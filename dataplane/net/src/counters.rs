@@ -75,6 +75,14 @@ counters! {
     bad_tcp_checksum,
     /// TCP segments beyond the window of a connection that has just begun.
     bad_tcp_window,
+    /// TCP segments with bytes beyond the end of their stream.
+    bad_tcp_after_fin,
+    /// RSTs without the number of a connection's next byte.
+    bad_tcp_rst,
+    /// TCP segments whose acknowledgement is older than all that may be under way.
+    bad_tcp_ack,
+    /// Peers asked by an acknowledgement whether they have sent what may be forged.
+    challenges,
     /// ICMP messages that do not parse, or with a wrong checksum.
     bad_icmp,
     /// ARP packets and neighbour discovery that do not parse or do not come from a neighbour.

@@ -159,8 +159,9 @@ impl<D: Device> Pen<'_, D> {
         to: (IpAddr, u16),
         seq: u32,
         ack: u32,
+        window: u16,
     ) {
-        let tcp = acknowledgement((from.1, to.1), seq, ack, 0);
+        let tcp = acknowledgement((from.1, to.1), seq, ack, window);
         let ip = IpRepr::new(from.0.into(), to.0.into(), IpProtocol::Tcp, tcp.buffer_len(), 64);
         let caps = self.ip_checksums();
         let header_len = ip.header_len();

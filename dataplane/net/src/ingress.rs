@@ -6,6 +6,7 @@ use shard::{Burst, Device, Instant};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{IpAddress, IpListenEndpoint};
 
+use crate::challenge::Doubt;
 use crate::conn::{Conn, Stage};
 use crate::icmp::Origin;
 use crate::listen::Admission;
@@ -93,7 +94,7 @@ impl<D: Device> Stack<D> {
                 let flow = segment.flow;
                 if let Some(local) = self.rules.routes.address(flow.local) {
                     let (from, to) = ((local, flow.local_port), (flow.remote, flow.remote_port));
-                    self.pen().acknowledge(mac, from, to, last.seq, last.ack);
+                    self.pen().acknowledge(mac, from, to, last.seq, last.ack, 0);
                 }
                 return;
             }
@@ -115,7 +116,22 @@ impl<D: Device> Stack<D> {
             self.counters.bad_tcp_window += 1;
             return;
         }
+        if conn.follows_fin(segment) {
+            self.counters.bad_tcp_after_fin += 1;
+            return;
+        }
+        if let Some(doubt) = conn.doubts_rst(segment) {
+            self.counters.bad_tcp_rst += 1;
+            if doubt == Doubt::Challenge {
+                self.challenge(index, mac, now);
+            }
+            return;
+        }
         let una = conn.unacknowledged();
+        if conn.doubts_ack(segment, una) {
+            self.counters.bad_tcp_ack += 1;
+            return self.challenge(index, mac, now);
+        }
         if conn.repeats(segment, una) {
             conn.repeat(segment, tcp, now);
             self.neighbours.confirm(conn.hop, conn.hop_place, mac, now);
@@ -202,6 +218,7 @@ impl<D: Device> Stack<D> {
         conn.deadline = Some(now.after(self.limits.half_open_timeout));
         conn.way_back = Some(mac);
         let id = self.insert(conn);
+        self.begin_flow((local, flow.local_port), (flow.remote, flow.remote_port), now);
         self.backlog.enter(flow.remote, id, now);
         let slots = &mut self.slots;
         self.backlog.tidy(|id| slots.conn_mut(id).is_some_and(|c| matches!(c.stage, Stage::HalfOpen(_))));

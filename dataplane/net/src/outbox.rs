@@ -9,7 +9,7 @@ use smoltcp::time::Instant as TcpInstant;
 use smoltcp::wire::{IpAddress, TcpPacket, TcpSeqNumber};
 
 use crate::Counters;
-use crate::parse::{ETHERNET, FIN, Mac, SYN, be32, v4_at, v6_at};
+use crate::parse::{ACK, ETHERNET, FIN, Mac, RST, SYN, be32, v4_at, v6_at};
 use crate::recovery::Options;
 
 pub(crate) const IPV4: u16 = 0x0800;
@@ -133,6 +133,8 @@ pub(crate) struct Sent {
     /// Where the receive window ends as smoltcp knows it, and the scale it is told in.
     pub(crate) limit: u32,
     pub(crate) scale: u8,
+    /// The last window that smoltcp remembers was told in a SYN: see [`crate::conn::Conn::greet`].
+    pub(crate) has_syn_window: bool,
 }
 
 impl Sent {
@@ -198,9 +200,15 @@ impl Sent {
     fn note(
         &mut self,
         segment: &mut TcpPacket<&mut [u8]>,
+        is_reply: bool,
         ends: impl Fn() -> Option<(IpAddress, IpAddress)>,
     ) -> bool {
-        self.flags = segment.as_ref().get(13).copied().unwrap_or(0);
+        let flags = segment.as_ref().get(13).copied().unwrap_or(0);
+        // The connection goes on, and the number is the offender's (RFC 9293 section 3.5.2).
+        if is_reply && flags & RST != 0 {
+            return false;
+        }
+        self.flags = flags;
         self.seq = be32(segment.as_ref(), 4);
         self.ack = be32(segment.as_ref(), 8);
         let len = u32::try_from(segment.segment_len()).unwrap_or(0);
@@ -208,10 +216,15 @@ impl Sent {
         // A single byte may be a probe of a closed window, or of an idle peer by an old byte: these do not count.
         let is_new_byte = self.next == Some(self.seq) && !self.probes;
         let counts = len > 1 || is_new_byte || self.flags & (SYN | FIN) != 0;
+        // What it says in a probe smoltcp forgets. One of a closed window may also have no byte or a FIN, but is never an
+        // answer.
+        let is_told = if self.probes { len > 1 + u32::from(self.flags & FIN) } else { counts || len == 0 };
         if self.flags & SYN != 0 {
             self.scale = Options::of(segment.as_ref(), 0).scale.unwrap_or(0);
+            self.has_syn_window = self.flags & ACK != 0;
+        } else if self.flags & RST == 0 && (is_reply || is_told) {
+            self.has_syn_window = false;
         }
-        // What it says in a probe smoltcp forgets.
         if counts || len == 0 {
             let window = u32::from(segment.window_len()) << self.scale;
             self.limit = self.ack.wrapping_add(window);
@@ -258,6 +271,8 @@ pub(crate) struct Outgoing<'a, D: Device> {
     counters: &'a mut Counters,
     to: Link,
     sent: &'a mut Sent,
+    /// It answers the packet that has just come in.
+    is_reply: bool,
 }
 
 impl RxToken for Incoming<'_> {
@@ -268,7 +283,7 @@ impl RxToken for Incoming<'_> {
 
 impl<D: Device> TxToken for Outgoing<'_, D> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let Self { out, counters, to, sent } = self;
+        let Self { out, counters, to, sent, is_reply } = self;
         let is_v6 = to.ethertype == IPV6;
         let computes = !out.fills_checksums;
         let mut is_again = false;
@@ -280,7 +295,7 @@ impl<D: Device> TxToken for Outgoing<'_, D> {
                     true => Some((v6_at(header, 8).into(), v6_at(header, 24).into())),
                     false => Some((v4_at(header, 12).into(), v4_at(header, 16).into())),
                 };
-                is_again = sent.note(&mut TcpPacket::new_unchecked(segment), ends);
+                is_again = sent.note(&mut TcpPacket::new_unchecked(segment), is_reply, ends);
             }
             result
         });
@@ -302,7 +317,8 @@ impl<D: Device> phy::Device for Gate<'_, D> {
     fn receive(&mut self, _: TcpInstant) -> Option<(Incoming<'_>, Outgoing<'_, D>)> {
         let packet = self.packet.take()?;
         let to = self.to?;
-        let outgoing = Outgoing { out: self.out, counters: self.counters, to, sent: self.sent };
+        let outgoing =
+            Outgoing { out: self.out, counters: self.counters, to, sent: self.sent, is_reply: true };
         Some((Incoming(packet), outgoing))
     }
 
@@ -312,7 +328,7 @@ impl<D: Device> phy::Device for Gate<'_, D> {
             self.out.is_stuck = true;
             return None;
         }
-        Some(Outgoing { out: self.out, counters: self.counters, to, sent: self.sent })
+        Some(Outgoing { out: self.out, counters: self.counters, to, sent: self.sent, is_reply: false })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -5,16 +5,19 @@ use core::ops::RangeInclusive;
 
 use shard::Steering;
 
-/// The range, and a seeded generator to begin anywhere in it (RFC 6056 section 3.3.1).
+use crate::Secret;
+
+/// The range, and a generator to begin anywhere in it that nobody else can run (RFC 6056 section 3.3.1).
 #[derive(Debug)]
 pub(crate) struct Ports {
     range: RangeInclusive<u16>,
+    secret: Secret,
     state: u64,
 }
 
 impl Ports {
-    pub(crate) fn new(range: RangeInclusive<u16>, seed: u64) -> Self {
-        Self { range, state: seed }
+    pub(crate) fn new(range: RangeInclusive<u16>, secret: Secret, seed: u64) -> Self {
+        Self { range, secret, state: seed }
     }
 
     /// True if connections of ours may come from `port`.
@@ -41,13 +44,9 @@ impl Ports {
         ports.into_iter().find(|port| is_free(*port) && comes_here(*port))
     }
 
-    /// SplitMix64.
     fn random(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.state;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
+        self.state = self.state.wrapping_add(1);
+        self.secret.hash(&self.state.to_le_bytes())
     }
 }
 
@@ -66,7 +65,7 @@ mod tests {
         let remote = (IpAddr::from([10, 7, 0, 9]), 50_051);
         for queue in 0..4 {
             let steering = Steering::Hash { queue, spread: spread.clone() };
-            let mut ports = Ports::new(40_000..=41_999, u64::from(queue));
+            let mut ports = Ports::new(40_000..=41_999, Secret::from_seed(1), u64::from(queue));
             let mut taken = HashSet::new();
             while let Some(port) = ports.choose(&steering, local, remote, |port| !taken.contains(&port)) {
                 assert_eq!(spread.queue(remote, (local, port)), Some(queue));

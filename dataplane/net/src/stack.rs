@@ -27,7 +27,7 @@ use crate::routes::Routes;
 use crate::sockets::Sockets;
 use crate::time_wait::TimeWait;
 use crate::timers::Timers;
-use crate::{Config, ConfigError, Counters, Limits, Snapshot};
+use crate::{Config, ConfigError, Counters, Limits, Secret, Snapshot, isn};
 
 /// TCP/IP over one queue pair of a port.
 ///
@@ -49,6 +49,7 @@ pub struct Stack<D: Device> {
     pub(crate) time_wait: TimeWait,
     pub(crate) neighbours: Neighbours,
     pub(crate) ports: Ports,
+    secret: Secret,
     pub(crate) timers: Timers,
     pub(crate) pool: Rc<Pool>,
     /// Received frames on their way through.
@@ -89,14 +90,7 @@ impl<D: Device> Stack<D> {
         limits.ring_bytes_max = limits.ring_bytes_max.max(limits.ring_bytes_min);
         let mut out = Outbox::new(device);
         let mut counters = Counters::default();
-        let mut tcp = TcpConfig::new(HardwareAddress::Ip);
-        tcp.random_seed = config.seed;
-        let mut sent = Sent::default();
-        let mut gate =
-            Gate { out: &mut out, counters: &mut counters, packet: None, to: None, sent: &mut sent };
-        let mut iface = Interface::new(tcp, &mut gate, tcp_instant(now));
-        // `parse` lets only packets for our addresses through; smoltcp need not know them.
-        iface.set_any_ip(true);
+        let iface = interface(&mut out, &mut counters, 0, now);
         let mut stack = Self {
             out,
             backoff: Backoff::default(),
@@ -111,7 +105,8 @@ impl<D: Device> Stack<D> {
             backlog: Backlog::new(config.listeners, &limits, config.seed),
             time_wait: TimeWait::new(limits.time_wait_max),
             neighbours: Neighbours::new(limits.neighbours_max),
-            ports: Ports::new(config.ports, config.seed),
+            ports: Ports::new(config.ports, config.secret, config.seed),
+            secret: config.secret,
             timers: Timers::default(),
             pool: Pool::new(limits.rx_buffers, limits.rx_buffer_bytes),
             rx: Burst::new(),
@@ -229,6 +224,12 @@ impl<D: Device> Stack<D> {
         id
     }
 
+    /// The next connection that smoltcp begins is this one: it is to have the first sequence number of its own.
+    pub(crate) fn begin_flow(&mut self, local: (IpAddr, u16), remote: (IpAddr, u16), now: Instant) {
+        let isn = self.secret.isn(local, remote, now);
+        self.iface = interface(&mut self.out, &mut self.counters, isn::seed_of(isn), now);
+    }
+
     /// The connection's flow is over: its socket is free for another, its straggling segments are not its
     /// own any more. The slot stays.
     pub(crate) fn end_flow(&mut self, index: u32, now: Instant) {
@@ -254,6 +255,18 @@ impl<D: Device> Stack<D> {
             self.backlog.leave(conn.flow.remote);
         }
     }
+}
+
+/// What smoltcp knows besides its sockets: the device, and the state of its generator. Made anew for each connection.
+fn interface<D: Device>(out: &mut Outbox<D>, counters: &mut Counters, seed: u64, now: Instant) -> Interface {
+    let mut config = TcpConfig::new(HardwareAddress::Ip);
+    config.random_seed = seed;
+    let mut sent = Sent::default();
+    let mut gate = Gate { out, counters, packet: None, to: None, sent: &mut sent };
+    let mut iface = Interface::new(config, &mut gate, tcp_instant(now));
+    // `parse` lets only packets for our addresses through; smoltcp need not know them.
+    iface.set_any_ip(true);
+    iface
 }
 
 /// smoltcp counts microseconds.

@@ -67,12 +67,14 @@ impl<D: Device> Stack<D> {
         let mut tcp = self.sockets.take();
         let theirs = IpEndpoint { addr: IpAddress::from(remote), port: to.port() };
         let ours = IpListenEndpoint { addr: Some(IpAddress::from(source)), port };
+        let now = self.out.device.now();
+        self.begin_flow((source, port), (remote, to.port()), now);
         if tcp.get_mut().connect(self.iface.context(), theirs, ours).is_err() {
             self.sockets.give(tcp);
             return Err(Why::Unreachable);
         }
         let mut conn = Conn::new(Some(tcp), flow(port), hop, Stage::Connecting);
-        conn.deadline = Some(self.out.device.now().after(self.limits.connect_timeout));
+        conn.deadline = Some(now.after(self.limits.connect_timeout));
         Ok(conn)
     }
 

@@ -99,7 +99,9 @@ fn questions_for_our_address_are_answered_up_to_a_rate() {
 #[test]
 fn errors_are_handed_on_only_if_they_may_be_about_a_connect_of_another_queue() {
     let key = (0..40_u8).map(|at| at.wrapping_mul(29) ^ 0x5a).collect();
-    let spread = Spread { key, table: vec![0, 1, 1, 0] };
+    // By their addresses alone, the errors come to the first queue.
+    let spread = Spread { key, table: vec![1, 0, 0, 1] };
+    assert_eq!(spread.queue((v4(2), 0), (v4(1), 0)), Some(0));
     let mut world = World::new(Faults::default(), 1);
     for queue in 0..2 {
         let steering = Steering::Hash { queue, spread: spread.clone() };

@@ -236,7 +236,7 @@ fn the_end_of_the_number_space_is_a_place_like_others() {
         let first = HandMade::open(Manner { seed: *seed, ..PLAIN }).first;
         (1..200_000).contains(&first.wrapping_neg())
     };
-    let seeds = [23_055, 70_023, 83_203];
+    let seeds = [20_085, 27_956, 33_564];
     assert!(seeds.iter().all(near));
     for seed in seeds {
         for every in [3, 5, 17] {

@@ -7,6 +7,8 @@ mod post;
 mod raw;
 mod spec;
 
+use std::fs::File;
+use std::io::Read;
 use std::sync::Arc;
 
 use crate::tap::TapHandle;
@@ -30,7 +32,7 @@ pub struct PortOptions {
     pub memory: DpdkMemory,
     /// Ceilings of each shard's stack.
     pub limits: net::Limits,
-    /// Seeds sequence numbers and source ports.
+    /// Makes ports differ in what they draw.
     pub seed: u64,
 }
 
@@ -133,6 +135,15 @@ impl PortSeats {
     }
 }
 
+/// The system's random bytes, for one port: whoever learns what another port or a program draws learns nothing of them.
+fn secret(spec: &PortSpec) -> Result<net::Secret, PortError> {
+    let mut bytes = [0; 16];
+    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
+    let failed =
+        |e| PortError { port: spec.name.clone(), why: format!("no random numbers from /dev/urandom: {e}") };
+    read.map(|()| net::Secret::new(bytes)).map_err(failed)
+}
+
 impl OpenPort {
     fn open(spec: &PortSpec, options: &PortOptions) -> Result<Self, PortError> {
         let (owner, seats, line) = raw::open(spec, options)?;
@@ -143,6 +154,7 @@ impl OpenPort {
             ports: spec.shared.clone().unwrap_or(32_768..=60_999),
             limits: options.limits,
             seed: options.seed,
+            secret: secret(spec)?,
         };
         let post = Arc::new(Post::new(seats.len()));
         Ok(Self {
@@ -162,7 +174,7 @@ impl OpenPort {
 
     fn take(&mut self, shard: usize) -> Option<PortSeat> {
         let (seat, tap) = (self.seats.get_mut(shard)?.take()?, self.taps.get(shard)?.clone());
-        // No two shards begin with the same sequence numbers or source ports.
+        // No two shards begin with the same source ports.
         let seed = self.config.seed ^ (shard as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let config = net::Config { seed, ..self.config.clone() };
         Some(PortSeat {

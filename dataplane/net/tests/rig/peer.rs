@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use net::Secret;
 use net::hub::Faults;
 use shard::{ConnId, Instant, Transport};
 
@@ -9,7 +10,7 @@ use super::frames::{ACK, FIN, RST, SYN, Tcp};
 use super::{MS, PORT, World, config, info, mac, v4};
 
 /// Its port.
-const OURS: u16 = 40_000;
+pub(crate) const OURS: u16 = 40_000;
 
 /// What it says of itself in its SYN.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +21,7 @@ pub(crate) struct Manner {
     pub(crate) window: u16,
     /// Its own first sequence number.
     pub(crate) isn: u32,
-    /// The stack's seed, which chooses its first sequence number.
+    /// The stack's secret, which chooses its first sequence number.
     pub(crate) seed: u64,
 }
 
@@ -67,12 +68,34 @@ impl HandMade {
 
     /// The same, but so many SYN-ACKs are lost.
     pub(crate) fn open_losing(manner: Manner, lost: usize) -> Self {
+        let mut peer = Self::knock(manner);
+        (0..=lost).for_each(|_| peer.meet());
+        peer.enter();
+        peer
+    }
+
+    /// The same, but the peer draws an acknowledgement before it ends the handshake, which takes two SYN-ACKs.
+    pub(crate) fn open_asking(manner: Manner) -> Self {
+        let mut peer = Self::knock(manner);
+        peer.meet();
+        let mut old = peer.segment(ACK, 0);
+        old.seq = old.seq.wrapping_sub(1);
+        peer.put(&old);
+        assert_eq!(peer.next(MS).unwrap().flags, ACK);
+        peer.put(&old);
+        peer.meet();
+        peer.enter();
+        peer
+    }
+
+    /// A stack, and nothing between it and the peer.
+    pub(crate) fn make(manner: Manner) -> Self {
         let mut world = World::new(Faults::default(), manner.seed);
         let mut config = config(1);
-        config.seed = manner.seed;
+        config.secret = Secret::from_seed(manner.seed);
         world.add(info(1), config);
         world.hub.record();
-        let mut peer = Self {
+        Self {
             world,
             manner,
             id: ConnId { index: 0, generation: 0 },
@@ -91,7 +114,12 @@ impl HandMade {
             frames: 0,
             wakes: 0,
             inbox: VecDeque::new(),
-        };
+        }
+    }
+
+    /// The same, and a SYN to it.
+    pub(crate) fn knock(manner: Manner) -> Self {
+        let mut peer = Self::make(manner);
         let mut syn = peer.segment(SYN, 0);
         if let Some(mss) = manner.mss {
             syn.options.extend([[2, 4], mss.to_be_bytes()].concat());
@@ -105,22 +133,28 @@ impl HandMade {
         syn.window = u16::MAX;
         peer.world.hub.send(&syn.frame());
         peer.seq = peer.seq.wrapping_add(1);
-        for _ in 0..=lost {
-            let answer = loop {
-                peer.pass(10 * MS);
-                if let Some(tcp) = peer.inbox.pop_front() {
-                    break tcp;
-                }
-            };
-            assert_eq!(answer.flags & (SYN | ACK), SYN | ACK);
-            peer.first = answer.seq.wrapping_add(1);
-        }
-        peer.say(0);
-        peer.pass(MS);
-        peer.id = peer.world.hosts[0].accepted[0].0;
-        peer.frames = 0;
-        peer.wakes = 0;
         peer
+    }
+
+    /// Awaits the stack's SYN.
+    pub(crate) fn meet(&mut self) {
+        let answer = loop {
+            self.pass(10 * MS);
+            if let Some(tcp) = self.inbox.pop_front() {
+                break tcp;
+            }
+        };
+        assert_eq!(answer.flags & (SYN | ACK), SYN | ACK);
+        self.first = answer.seq.wrapping_add(1);
+    }
+
+    /// Ends the handshake.
+    pub(crate) fn enter(&mut self) {
+        self.say(0);
+        self.pass(MS);
+        self.id = self.world.hosts[0].accepted[0].0;
+        self.frames = 0;
+        self.wakes = 0;
     }
 
     /// A segment of its own, that acknowledges so many bytes.
