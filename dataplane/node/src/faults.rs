@@ -25,7 +25,7 @@ const USUAL: [&str; 5] = [
 ];
 
 /// TCP/IP's that do: traffic, and what any network has.
-const USUAL_ON_PORTS: [&str; 18] = [
+const USUAL_ON_PORTS: [&str; 20] = [
     "rx_frames",
     "tx_frames",
     "rx_bytes",
@@ -41,6 +41,8 @@ const USUAL_ON_PORTS: [&str; 18] = [
     "echoes",
     "icmp_ignored",
     "neighbours_asked",
+    "neighbour_answers",
+    "shared",
     "shared_dropped",
     "retransmits",
     "half_open_expired",

@@ -2,7 +2,7 @@
 
 use abi::Status;
 
-use crate::gate::{Gates, Watch};
+use crate::gate::{Gates, Torn, Watch};
 use crate::ledger::{Call, End};
 use crate::plan_call::CallPlan;
 use crate::world::World;
@@ -61,11 +61,13 @@ fn one(call: &Call, gates: Gates, judged: [usize; 2]) -> Result<(), String> {
 /// A chain that sees messages may have ended the call so.
 pub(crate) fn explains(plan: &CallPlan, status: Status, text: &str) -> bool {
     let gate = &plan.gate;
-    let is_malformed = gate.torn.is_some() || gate.unreadable.is_some();
     let is_not_one = plan.request.len() != 1 || plan.response.len() != 1;
     match status {
         Status::PERMISSION_DENIED => text.contains("Gate: "),
-        Status::INTERNAL if text.contains("malformed") => is_malformed,
+        Status::INTERNAL if text.contains("malformed") => gate.unreadable.is_some(),
+        Status::INTERNAL if text.contains("neither 0 nor 1") => gate.torn == Some(Torn::Flag),
+        Status::INTERNAL if text.contains("ends inside a message") => gate.torn == Some(Torn::Cut),
+        Status::INTERNAL if text.contains("damaged or cut short") => gate.torn == Some(Torn::Garbage),
         Status::INTERNAL if text.contains("exactly one message") => is_not_one,
         _ => false,
     }
