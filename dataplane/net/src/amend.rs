@@ -174,7 +174,9 @@ impl Conn {
     /// The window field of what the peer has been told last, as it is by now.
     pub(crate) fn window_left(&self) -> u16 {
         let bytes = self.sent.limit.wrapping_sub(self.expected());
-        let bytes = if bytes.cast_signed() > 0 { bytes } else { 0 };
+        // That of a SYN is not scaled, but smoltcp's notion of it is: see [`Self::greet`].
+        let scale = if self.sent.has_syn_window { self.sent.scale } else { 0 };
+        let bytes = if bytes.cast_signed() > 0 { bytes >> scale } else { 0 };
         u16::try_from(bytes >> self.sent.scale).unwrap_or(u16::MAX)
     }
 

@@ -71,7 +71,6 @@ impl<D: Device> Stack<D> {
         if self.out.is_stuck {
             let taken = self.counters.tx_frames.saturating_sub(self.out.pending() as u64);
             self.backoff.note(taken, now);
-            self.neighbours.put_off(self.backoff.until(now));
         } else {
             self.backoff.end();
         }

@@ -157,6 +157,12 @@ impl Neighbours {
             (entry.asks, entry.ask_at) = (0, Some(now));
         }
         entry.used = now;
+        // While nobody can be asked, connections give up and others come into their slots.
+        if entry.waiting.len() == entry.waiting.capacity() {
+            entry.waiting.sort_unstable();
+            entry.waiting.dedup();
+            entry.waiting.reserve(entry.waiting.len() + 1);
+        }
         entry.waiting.push(conn);
         self.next = Some(self.next.map_or(now, |next| next.min(now)));
         true
@@ -268,6 +274,10 @@ impl Neighbours {
                 return None;
             };
             self.remove(place);
+            // Callers had more than their part, or we have had some of it ourselves.
+            if self.entries.len() >= self.room(is_mute) {
+                return None;
+            }
         }
         self.insert(ip, now)
     }
@@ -434,5 +444,29 @@ mod tests {
         assert!(!table.wait(ip(10), 0, true, at(10_009)), "not searched again");
         assert!(table.wait(ip(10), 0, true, at(10_010)));
         assert_eq!(table.len(), 8);
+    }
+
+    #[test]
+    fn callers_take_no_kept_place_of_a_full_table_either() {
+        let mut table = Neighbours::new(8);
+        for last in 1..=8 {
+            assert!(table.wait(ip(last), 0, true, at(0)));
+            table.learn(ip(last), MAC, ANSWER, at(1), &mut Vec::new()).unwrap();
+        }
+        // All eight are idle by now, and callers come who go on.
+        let mut late = 20_000;
+        for last in 101..=120 {
+            late += 100;
+            table.wait(ip(last), 0, false, at(late));
+        }
+        assert!(table.wait(ip(50), 0, true, at(late + 100)), "one of the two places kept for us");
+    }
+
+    #[test]
+    fn who_gives_up_and_comes_again_leaves_no_trail() {
+        let mut table = Neighbours::new(8);
+        // The link is down: nobody is asked. Slot 3 has one owner after the other.
+        (0..100_000).for_each(|ms| assert!(table.wait(ip(1), 3, true, at(ms))));
+        assert!(table.entries[0].waiting.len() < 1000, "{}", table.entries[0].waiting.len());
     }
 }

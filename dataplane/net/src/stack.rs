@@ -172,8 +172,12 @@ impl<D: Device> Stack<D> {
     /// When the stack must be called again although no frame has come: [`shard::Transport::wait`] ends then,
     /// and so must any other wait.
     pub fn next_due(&self) -> Option<Instant> {
-        let stuck = self.out.is_stuck.then(|| self.backoff.until(self.out.device.now()));
-        [self.timers.next(), self.neighbours.next(), stuck].into_iter().flatten().min()
+        // Nobody can be asked for while nothing leaves.
+        let next = match self.out.is_stuck {
+            true => Some(self.backoff.until(self.out.device.now())),
+            false => self.neighbours.next(),
+        };
+        [self.timers.next(), next].into_iter().flatten().min()
     }
 
     /// True if the next burst will have events or the next flush something to send: waiting would be wrong.

@@ -147,6 +147,17 @@ fn a_reset_amid_the_handshake_is_asked_about() {
     assert_eq!(peer.world.hosts[0].stack.snapshot().half_open, 0);
 }
 
+/// Its window is no larger than the ring, although the SYN-ACK's was not scaled.
+#[test]
+fn a_question_amid_the_handshake_tells_the_window_there_is() {
+    let mut peer = HandMade::knock(PLAIN);
+    peer.meet();
+    peer.forge_rst(1000);
+    let asked = peer.next(10 * MS).unwrap();
+    // Rings of 64 KiB have a scale of one.
+    assert!(u32::from(asked.window) << 1 <= 1 << 16, "{}", asked.window);
+}
+
 /// A peer that has lost a segment before its RST, or all it knew, is asked and answers with the right number.
 #[test]
 fn who_has_forgotten_a_connection_ends_it_when_asked() {

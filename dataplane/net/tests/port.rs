@@ -340,6 +340,30 @@ fn a_port_that_takes_nothing_keeps_nobody_waiting_for_ever() {
     world.assert_empty();
 }
 
+/// A port that never catches up is stuck at the end of every turn.
+#[test]
+fn a_busy_port_still_asks_for_neighbours() {
+    let mut world = pair();
+    world.add(info(3), config(3));
+    let bulk: Vec<_> = (0..8).map(|_| world.connection(v4(2)).0).collect();
+    let more = pattern(20_000, 1);
+    let id = world.hosts[0].connect(v4(3));
+    let end = world.now() + 900 * MS;
+    while world.now() < end && !world.hosts[0].log(id).connected {
+        for at in &bulk {
+            if world.hosts[0].owed(*at) < more.len() {
+                world.hosts[0].send(*at, &more);
+            }
+        }
+        // Ten gigabits a second.
+        world.hosts[0].stack.device_mut().tx_room = 17;
+        world.hosts.iter_mut().for_each(|host| _ = host.turn());
+        world.hosts[1].logs.clear();
+        world.clock.set(shard::Instant(world.now() + 20_000));
+    }
+    assert!(world.hosts[0].log(id).connected, "{}", world.report());
+}
+
 #[test]
 fn questions_that_never_left_do_not_count() {
     let mut world = pair();
