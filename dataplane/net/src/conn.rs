@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use shard::{Instant, ListenerId, Why};
 use smoltcp::socket::tcp::State;
 
+use crate::listen::Kind;
 use crate::neighbours::Place;
 use crate::outbox::Sent;
 use crate::parse::{Flow, Mac};
@@ -42,6 +43,8 @@ pub(crate) struct Conn {
     /// forge, asks for nobody, and who has shown with the handshake that this way leads to him waits for no answer.
     pub(crate) way_back: Option<Mac>,
     pub(crate) stage: Stage,
+    /// Which place of the backlog it has while it is half open.
+    pub(crate) kind: Kind,
     /// What ended it, to be told once what was received before has been told.
     pub(crate) end: Option<Why>,
     /// When something of ours is due: the handshake's end, or a closed connection's last moment.
@@ -90,6 +93,7 @@ impl Conn {
             hop_place: Place::NOWHERE,
             way_back: None,
             stage,
+            kind: Kind::Common,
             end: None,
             deadline: None,
             due: None,

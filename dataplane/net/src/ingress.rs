@@ -188,9 +188,9 @@ impl<D: Device> Stack<D> {
             self.counters.syns_over_conns_max += 1;
             return self.refuse(frame, mac, segment, now);
         }
-        loop {
+        let kind = loop {
             match self.backlog.admit(&flow, segment.seq, now) {
-                Admission::Yes => break,
+                Admission::Yes(kind) => break kind,
                 Admission::Instead(oldest) => {
                     let is_half_open = |conn: &mut Conn| matches!(conn.stage, Stage::HalfOpen(_));
                     if self.slots.conn_mut(oldest).is_some_and(is_half_open) {
@@ -207,7 +207,7 @@ impl<D: Device> Stack<D> {
                     return;
                 }
             }
-        }
+        };
         let mut tcp = self.sockets.take();
         let endpoint = IpListenEndpoint { addr: Some(IpAddress::from(local)), port: flow.local_port };
         if tcp.get_mut().listen(endpoint).is_err() {
@@ -216,10 +216,10 @@ impl<D: Device> Stack<D> {
         }
         let mut conn = Conn::new(Some(tcp), flow, hop, Stage::HalfOpen(listener));
         conn.deadline = Some(now.after(self.limits.half_open_timeout));
-        conn.way_back = Some(mac);
+        (conn.way_back, conn.kind) = (Some(mac), kind);
         let id = self.insert(conn);
         self.begin_flow((local, flow.local_port), (flow.remote, flow.remote_port), now);
-        self.backlog.enter(flow.remote, id, now);
+        self.backlog.enter(flow.remote, kind, id, now);
         let slots = &mut self.slots;
         self.backlog.tidy(|id| slots.conn_mut(id).is_some_and(|c| matches!(c.stage, Stage::HalfOpen(_))));
         self.feed(id.index, frame, mac, segment, now);

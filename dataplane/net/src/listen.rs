@@ -3,7 +3,7 @@
 //! There are no SYN cookies: a SYN takes a socket. So there are at most `half_open_max` of them, at most
 //! `half_open_source_max` from one source, and when they are all taken a new SYN takes the place of the one
 //! that has waited longest, once that has had time for an honest round trip. A quarter of the places is kept
-//! for those who are more likely honest: see `familiar`.
+//! for those who are more likely honest, who only make way for each other: see `familiar`.
 
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -25,20 +25,42 @@ const KEPT_SHARE: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Backlog {
     listeners: Vec<Listener>,
-    /// In order of arrival; entries whose handshake is over stay until they are met.
-    queue: VecDeque<(Instant, ConnId)>,
+    /// The places for all, and those kept.
+    places: [Places; 2],
     sources: HashMap<u128, u32>,
     familiar: Familiar,
+    source_max: u32,
+}
+
+/// Places of one kind.
+#[derive(Debug)]
+struct Places {
+    /// In order of arrival; entries whose handshake is over stay until they are met.
+    queue: VecDeque<(Instant, ConnId)>,
     count: u32,
     max: u32,
-    source_max: u32,
+}
+
+impl Places {
+    fn new(max: u32) -> Self {
+        Self { queue: VecDeque::new(), count: 0, max }
+    }
+}
+
+/// Which kind of place a handshake has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Anybody's.
+    Common,
+    /// Of a source that is more likely honest.
+    Kept,
 }
 
 /// What becomes of a SYN.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Admission {
-    /// There is room.
-    Yes,
+    /// There is room of this kind.
+    Yes(Kind),
     /// There is room once this one, which may be over already, has gone; then ask again.
     Instead(ConnId),
     /// The backlog is full.
@@ -59,11 +81,10 @@ impl Backlog {
     pub(crate) fn new(listeners: Vec<Listener>, limits: &Limits, seed: u64) -> Self {
         Self {
             listeners,
-            queue: VecDeque::new(),
+            places: [limits.half_open_max - limits.half_open_max / 4, limits.half_open_max / 4]
+                .map(Places::new),
             sources: HashMap::new(),
             familiar: Familiar::new(seed),
-            count: 0,
-            max: limits.half_open_max,
             source_max: limits.half_open_source_max,
         }
     }
@@ -84,7 +105,7 @@ impl Backlog {
     }
 
     pub(crate) fn count(&self) -> u32 {
-        self.count
+        self.places.iter().map(|places| places.count).sum()
     }
 
     /// Whether a SYN may have a socket.
@@ -94,44 +115,45 @@ impl Backlog {
         if has >= self.source_max {
             return Admission::SourceFull;
         }
-        if self.count < self.max - self.max / 4 {
-            return Admission::Yes;
+        let [common, kept] = &self.places;
+        if common.count < common.max {
+            return Admission::Yes(Kind::Common);
         }
-        if self.count < self.max
-            && has < self.source_max.div_ceil(KEPT_SHARE)
-            && (self.familiar.knows(source) || self.familiar.has_seen(flow, seq, now))
-        {
-            return Admission::Yes;
+        let is_favoured = has < self.source_max.div_ceil(KEPT_SHARE)
+            && (self.familiar.knows(source) || self.familiar.has_seen(flow, seq, now));
+        if is_favoured && kept.count < kept.max {
+            return Admission::Yes(Kind::Kept);
         }
-        match self.queue.front() {
-            Some((since, conn)) if now.since_ns(*since) >= GRACE_NS => {
-                let conn = *conn;
-                self.queue.pop_front();
-                Admission::Instead(conn)
-            }
-            _ => {
-                self.familiar.note(flow, seq);
-                Admission::Full
-            }
+        let kinds = self.places.iter_mut().take(if is_favoured { 2 } else { 1 });
+        let is_old = |places: &&mut Places| {
+            places.queue.front().is_some_and(|(since, _)| now.since_ns(*since) >= GRACE_NS)
+        };
+        let oldest = kinds.rev().find(is_old).and_then(|places| places.queue.pop_front());
+        if let Some((_, conn)) = oldest {
+            return Admission::Instead(conn);
         }
+        self.familiar.note(flow, seq);
+        Admission::Full
     }
 
     /// A handshake begins.
-    pub(crate) fn enter(&mut self, ip: IpAddr, conn: ConnId, now: Instant) {
-        self.count += 1;
+    pub(crate) fn enter(&mut self, ip: IpAddr, kind: Kind, conn: ConnId, now: Instant) {
         *self.sources.entry(source(ip)).or_insert(0) += 1;
-        self.queue.push_back((now, conn));
+        let places = &mut self.places[kind as usize];
+        places.count += 1;
+        places.queue.push_back((now, conn));
     }
 
     /// A handshake is complete.
-    pub(crate) fn accept(&mut self, ip: IpAddr) {
+    pub(crate) fn accept(&mut self, ip: IpAddr, kind: Kind) {
         self.familiar.remember(source(ip));
-        self.leave(ip);
+        self.leave(ip, kind);
     }
 
     /// A handshake is over, one way or another.
-    pub(crate) fn leave(&mut self, ip: IpAddr) {
-        self.count = self.count.saturating_sub(1);
+    pub(crate) fn leave(&mut self, ip: IpAddr, kind: Kind) {
+        let places = &mut self.places[kind as usize];
+        places.count = places.count.saturating_sub(1);
         let key = source(ip);
         if let Some(count) = self.sources.get_mut(&key) {
             *count -= 1;
@@ -143,8 +165,10 @@ impl Backlog {
 
     /// Forgets entries whose handshake is over, when they have become many.
     pub(crate) fn tidy(&mut self, mut is_half_open: impl FnMut(ConnId) -> bool) {
-        if self.queue.len() > 2 * self.max as usize {
-            self.queue.retain(|(_, conn)| is_half_open(*conn));
+        for places in &mut self.places {
+            if places.queue.len() > 2 * places.max as usize {
+                places.queue.retain(|(_, conn)| is_half_open(*conn));
+            }
         }
     }
 }
@@ -173,19 +197,19 @@ mod tests {
         let ip = |last: u8| IpAddr::from([10, 7, 0, last]);
         for at in 0..4 {
             let from = ip(1 + at / 2);
-            assert_eq!(admit(&mut backlog, from, 0), Admission::Yes);
-            backlog.enter(from, conn(u32::from(at)), Instant(0));
+            assert_eq!(admit(&mut backlog, from, 0), Admission::Yes(Kind::Common));
+            backlog.enter(from, Kind::Common, conn(u32::from(at)), Instant(0));
         }
         assert_eq!(admit(&mut backlog, ip(1), 0), Admission::SourceFull);
         assert_eq!(admit(&mut backlog, ip(3), 0), Admission::Full);
         assert_eq!(admit(&mut backlog, ip(3), GRACE_NS), Admission::Instead(conn(0)));
-        backlog.leave(ip(1));
-        assert_eq!(admit(&mut backlog, ip(3), GRACE_NS), Admission::Yes);
-        assert_eq!(admit(&mut backlog, ip(1), GRACE_NS), Admission::Yes);
+        backlog.leave(ip(1), Kind::Common);
+        assert_eq!(admit(&mut backlog, ip(3), GRACE_NS), Admission::Yes(Kind::Common));
+        assert_eq!(admit(&mut backlog, ip(1), GRACE_NS), Admission::Yes(Kind::Common));
         // One host has a whole /64.
         let v6 = |host: u16| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, host]);
-        backlog.enter(v6(1), conn(9), Instant(0));
-        backlog.enter(v6(2), conn(10), Instant(0));
+        backlog.enter(v6(1), Kind::Common, conn(9), Instant(0));
+        backlog.enter(v6(2), Kind::Common, conn(10), Instant(0));
         assert_eq!(admit(&mut backlog, v6(3), 0), Admission::SourceFull);
     }
 
@@ -195,24 +219,55 @@ mod tests {
         let limits = Limits { half_open_max: 16, half_open_source_max: 32, ..Limits::default() };
         let mut backlog = Backlog::new(Vec::new(), &limits, 0);
         let ip = |last: u8| IpAddr::from([10, 7, 0, last]);
-        backlog.enter(ip(200), conn(200), Instant(0));
-        backlog.accept(ip(200));
+        backlog.enter(ip(200), Kind::Common, conn(200), Instant(0));
+        backlog.accept(ip(200), Kind::Common);
         let now = SECOND;
         for last in 1..=12 {
-            assert_eq!(admit(&mut backlog, ip(last), now), Admission::Yes);
-            backlog.enter(ip(last), conn(last.into()), Instant(2 * SECOND));
+            assert_eq!(admit(&mut backlog, ip(last), now), Admission::Yes(Kind::Common));
+            backlog.enter(ip(last), Kind::Common, conn(last.into()), Instant(2 * SECOND));
         }
         assert_eq!(admit(&mut backlog, ip(100), now), Admission::Instead(conn(200)), "which is over");
         assert_eq!(admit(&mut backlog, ip(100), now), Admission::Full);
         assert_eq!(admit(&mut backlog, ip(100), now), Admission::Full, "a duplicate is not a second SYN");
-        assert_eq!(admit(&mut backlog, ip(100), now + SECOND), Admission::Yes);
+        assert_eq!(admit(&mut backlog, ip(100), now + SECOND), Admission::Yes(Kind::Kept));
         assert_eq!(admit(&mut backlog, ip(101), now + SECOND), Admission::Full);
         for _ in 0..2 {
-            assert_eq!(admit(&mut backlog, ip(200), now), Admission::Yes);
-            backlog.enter(ip(200), conn(201), Instant(2 * SECOND));
+            assert_eq!(admit(&mut backlog, ip(200), now), Admission::Yes(Kind::Kept));
+            backlog.enter(ip(200), Kind::Kept, conn(201), Instant(2 * SECOND));
         }
         assert_eq!(admit(&mut backlog, ip(200), now), Admission::Full, "no more for one source");
-        assert_eq!(admit(&mut backlog, ip(100), now + SECOND), Admission::Yes);
+        assert_eq!(admit(&mut backlog, ip(100), now + SECOND), Admission::Yes(Kind::Kept));
+    }
+
+    #[test]
+    fn one_syn_of_a_stranger_ends_no_handshakes_in_kept_places() {
+        let limits = Limits { half_open_max: 16, half_open_source_max: 32, ..Limits::default() };
+        let mut backlog = Backlog::new(Vec::new(), &limits, 0);
+        let ip = |last: u8| IpAddr::from([10, 7, 0, last]);
+        for last in 201..=203 {
+            backlog.enter(ip(last), Kind::Common, conn(1000), Instant(0));
+            backlog.accept(ip(last), Kind::Common);
+        }
+        for last in 1..=12 {
+            backlog.enter(ip(last), Kind::Common, conn(last.into()), Instant(0));
+        }
+        for last in 201..=203 {
+            assert_eq!(admit(&mut backlog, ip(last), 0), Admission::Yes(Kind::Kept));
+            backlog.enter(ip(last), Kind::Kept, conn(last.into()), Instant(0));
+        }
+        let mut evicted = 0;
+        while let Admission::Instead(ConnId { index, .. }) = admit(&mut backlog, ip(100), GRACE_NS) {
+            // What was accepted is over.
+            if index < 1000 {
+                backlog.leave(ip(u8::try_from(index).unwrap()), Kind::Common);
+                evicted += 1;
+            }
+        }
+        assert_eq!(evicted, 1, "a place for a place");
+        backlog.enter(ip(1), Kind::Common, conn(13), Instant(GRACE_NS));
+        backlog.enter(ip(204), Kind::Kept, conn(204), Instant(GRACE_NS));
+        let favoured = admit(&mut backlog, ip(203), GRACE_NS);
+        assert_eq!(favoured, Admission::Instead(conn(201)), "they make way for each other");
     }
 
     #[test]

@@ -256,7 +256,7 @@ impl<D: Device> Stack<D> {
         if let Some(conn) = self.slots.release(index)
             && let Stage::HalfOpen(_) = conn.stage
         {
-            self.backlog.leave(conn.flow.remote);
+            self.backlog.leave(conn.flow.remote, conn.kind);
         }
     }
 }

@@ -142,7 +142,7 @@ impl<D: Device> Stack<D> {
                 conn.stage = Stage::Open;
                 conn.deadline = None;
                 let (ip, port) = (conn.flow.remote, conn.flow.remote_port);
-                self.backlog.accept(ip);
+                self.backlog.accept(ip, conn.kind);
                 self.counters.accepts += 1;
                 Some(Event::Accepted(id, listener, Peer { addr: Some((ip, port)), uid: None }))
             }
