@@ -39,8 +39,9 @@ pub(crate) struct Conn {
     /// The neighbour its packets go to, and where that stood last.
     pub(crate) hop: IpAddr,
     pub(crate) hop_place: Place,
-    /// Where its SYN came from: the way back as long as the neighbour is not known. So a SYN, which anybody can
-    /// forge, asks for nobody, and who has shown with the handshake that this way leads to him waits for no answer.
+    /// Where its SYN came from, if it is from our own network and its neighbour is not known: the way its handshake
+    /// goes. So a SYN, which anybody can forge, asks for nobody; who has ended the handshake is asked for, and
+    /// accepted if the answer comes from there.
     pub(crate) way_back: Option<Mac>,
     pub(crate) stage: Stage,
     /// Which place of the backlog it has while it is half open.

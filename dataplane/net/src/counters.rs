@@ -29,6 +29,8 @@ counters! {
     tx_bytes,
     /// Connections accepted.
     accepts,
+    /// Connections not accepted: nobody answers for their address, or another neighbour does.
+    accepts_unproved,
     /// Connects begun.
     connects,
     /// Connects that failed.

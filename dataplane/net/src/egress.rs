@@ -27,19 +27,32 @@ const TIME_WAIT_QUIET_NS: u64 = 1_000_000_000;
 
 impl Conn {
     /// The ethernet address its packets go to, if there is one; asks for it if need be.
-    fn way(&mut self, neighbours: &mut Neighbours, index: u32, now: Instant) -> Option<Mac> {
-        if let Stage::HalfOpen(_) = self.stage {
-            return neighbours.confirmed(self.hop, now).or(self.way_back);
+    pub(crate) fn way(&mut self, neighbours: &mut Neighbours, index: u32, now: Instant) -> Option<Mac> {
+        let known = match self.stage {
+            Stage::HalfOpen(_) => neighbours.peek(self.hop, now).or(self.way_back),
+            _ => neighbours.mac(self.hop, &mut self.hop_place, now),
+        };
+        if known.is_none() && !self.waits {
+            self.waits = neighbours.wait(self.hop, index, true, now);
         }
-        let known = neighbours.mac(self.hop, &mut self.hop_place, now);
-        if known.is_some() {
-            self.way_back = None;
-            return known;
+        known
+    }
+
+    /// A handshake is done by the way its SYN came: true if that is where its neighbour is, false if it is not, and
+    /// `None` as long as the neighbour has not been heard of. Who is on our network could else take part in another's
+    /// name without a word that the network's own watch over such words (RFC 826 has none) would meet.
+    fn is_proved(&mut self, neighbours: &mut Neighbours, index: u32, now: Instant) -> Option<bool> {
+        let Some(way_back) = self.way_back else { return Some(true) };
+        let known = neighbours.peek(self.hop, now);
+        if known.is_none() && !self.waits {
+            self.waits = neighbours.wait(self.hop, index, false, now);
         }
-        if !self.waits {
-            self.waits = neighbours.wait(self.hop, index, self.way_back.is_none(), now);
-        }
-        self.way_back
+        known.map(|mac| mac == way_back)
+    }
+
+    /// Its handshake is done, but it is not accepted yet.
+    fn is_held(&self) -> bool {
+        matches!(self.stage, Stage::HalfOpen(_)) && self.state() != State::SynReceived
     }
 }
 
@@ -121,7 +134,9 @@ impl<D: Device> Stack<D> {
         conn.note(before, false);
         conn.recovery.sent(&conn.sent, now);
         let again_at = conn.again_at();
-        if conn.end.is_some() {
+        // The table was full.
+        let prove_at = (conn.is_held() && !conn.waits).then(|| now.after_ns(SEARCH_NS));
+        if conn.end.is_some() || conn.is_held() {
             self.mark_ready(index);
         }
         if self.settle(index, at, mac.is_some(), now) {
@@ -132,7 +147,7 @@ impl<D: Device> Stack<D> {
         if has_more {
             self.mark_dirty(index);
         }
-        self.set_timer(index, [at, again_at].into_iter().flatten().min(), mac.is_some(), now);
+        self.set_timer(index, [at, again_at, prove_at].into_iter().flatten().min(), mac.is_some(), now);
     }
 
     /// Has a connection's socket send its first unacknowledged segment again.
@@ -274,14 +289,28 @@ impl<D: Device> Stack<D> {
         }
     }
 
+    /// A handshake is done: true if the connection is to be accepted now. It may be gone otherwise.
+    pub(crate) fn may_accept(&mut self, index: u32, now: Instant) -> bool {
+        let Some(conn) = self.slots.slot_mut(index) else { return false };
+        let is_proved = conn.is_proved(&mut self.neighbours, index, now);
+        if is_proved == Some(false) {
+            self.counters.accepts_unproved += 1;
+            self.free(index, now);
+        }
+        is_proved == Some(true)
+    }
+
     fn lose_neighbour(&mut self, index: u32, ip: IpAddr, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
         if !conn.waited_for(ip) {
             return;
         }
         match conn.stage {
-            _ if conn.way_back.is_some() => {}
-            Stage::HalfOpen(_) | Stage::Closing => self.free(index, now),
+            Stage::HalfOpen(_) => {
+                self.counters.accepts_unproved += u64::from(conn.is_held());
+                self.free(index, now);
+            }
+            Stage::Closing => self.free(index, now),
             Stage::Connecting => {
                 conn.end.get_or_insert(Why::Unreachable);
                 self.mark_ready(index);

@@ -107,8 +107,14 @@ impl<D: Device> Stack<D> {
     }
 
     /// Gives a segment to its connection's socket, and nobody else's.
-    fn feed(&mut self, index: u32, frame: &mut [u8], mac: Mac, segment: &Segment, now: Instant) {
+    fn feed(&mut self, index: u32, frame: &mut [u8], source: Mac, segment: &Segment, now: Instant) {
         let Some(conn) = self.slots.slot_mut(index) else { return };
+        // Answers go to the neighbour, not to whoever speaks in its name; a SYN has none yet.
+        let mac = match (conn.way(&mut self.neighbours, index, now), conn.stage) {
+            (Some(way), _) => way,
+            (None, Stage::HalfOpen(_)) if conn.state() != State::Listen => return,
+            (None, _) => source,
+        };
         let (_, tcp) = frame.split_at_mut_checked(segment.at).unwrap_or_default();
         let ip_len = if segment.flow.remote.is_ipv4() { IPV4 } else { IPV6 };
         conn.greet(segment, tcp, u32::try_from(self.rules.mtu - ip_len - TCP).unwrap_or(0));
@@ -134,7 +140,7 @@ impl<D: Device> Stack<D> {
         }
         if conn.repeats(segment, una) {
             conn.repeat(segment, tcp, now);
-            self.neighbours.confirm(conn.hop, conn.hop_place, mac, now);
+            self.neighbours.confirm(conn.hop, conn.hop_place, source, now);
             return self.mark_dirty(index);
         }
         conn.refresh(segment, una, tcp, now);
@@ -154,7 +160,7 @@ impl<D: Device> Stack<D> {
         {
             conn.recovery.acknowledged(first, &mut conn.sent, now);
         }
-        self.neighbours.confirm(conn.hop, conn.hop_place, mac, now);
+        self.neighbours.confirm(conn.hop, conn.hop_place, source, now);
         match (conn.stage, conn.state()) {
             // A RST sends a half-open socket back to listening.
             (Stage::HalfOpen(_), State::Listen | State::Closed) => return self.free(index, now),
@@ -216,7 +222,8 @@ impl<D: Device> Stack<D> {
         }
         let mut conn = Conn::new(Some(tcp), flow, hop, Stage::HalfOpen(listener));
         conn.deadline = Some(now.after(self.limits.half_open_timeout));
-        (conn.way_back, conn.kind) = (Some(mac), kind);
+        conn.kind = kind;
+        conn.way_back = (hop == flow.remote && self.neighbours.peek(hop, now).is_none()).then_some(mac);
         let id = self.insert(conn);
         self.begin_flow((local, flow.local_port), (flow.remote, flow.remote_port), now);
         self.backlog.enter(flow.remote, kind, id, now);

@@ -115,20 +115,24 @@ impl Neighbours {
     pub(crate) fn mac(&mut self, ip: IpAddr, hint: &mut Place, now: Instant) -> Option<Mac> {
         let place = self.find(ip, *hint)?;
         *hint = Place(place);
+        self.entries.get_mut(place as usize)?.used = now;
+        self.mac_at(place, now)
+    }
+
+    /// The same for a handshake, which anybody can begin: it keeps no entry in use.
+    pub(crate) fn peek(&mut self, ip: IpAddr, now: Instant) -> Option<Mac> {
+        let place = *self.places.get(&ip)?;
+        self.mac_at(place, now)
+    }
+
+    fn mac_at(&mut self, place: u32, now: Instant) -> Option<Mac> {
         let entry = self.entries.get_mut(place as usize)?;
-        entry.used = now;
         let mac = entry.mac?;
         if entry.ask_at.is_none() && now.since_ns(entry.confirmed) > FRESH_NS {
             (entry.asks, entry.ask_at) = (0, Some(now));
             self.next = Some(self.next.map_or(now, |next| next.min(now)));
         }
         Some(mac)
-    }
-
-    /// The ethernet address of `ip`, if it was confirmed lately. Asking for this keeps no entry in use.
-    pub(crate) fn confirmed(&self, ip: IpAddr, now: Instant) -> Option<Mac> {
-        let entry = self.entries.get(*self.places.get(&ip)? as usize)?;
-        entry.mac.filter(|_| now.since_ns(entry.confirmed) <= FRESH_NS)
     }
 
     /// A segment of a connection came from `mac`: if that is its neighbour, the neighbour is there.

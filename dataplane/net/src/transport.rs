@@ -139,8 +139,11 @@ impl<D: Device> Stack<D> {
         );
         match (conn.stage, conn.end) {
             (Stage::HalfOpen(listener), _) if is_up => {
-                conn.stage = Stage::Open;
-                conn.deadline = None;
+                if !self.may_accept(id.index, now) {
+                    return None;
+                }
+                let conn = self.slots.slot_mut(id.index)?;
+                (conn.stage, conn.way_back, conn.deadline) = (Stage::Open, None, None);
                 let (ip, port) = (conn.flow.remote, conn.flow.remote_port);
                 self.backlog.accept(ip, conn.kind);
                 self.counters.accepts += 1;

@@ -128,6 +128,8 @@ fn segments_of_no_connection_draw_one_reset_each_up_to_a_rate() {
 #[test]
 fn more_than_the_first_window_is_refused_and_the_rest_arrives() {
     let mut world = World::pair(Faults::default(), 1);
+    // They know each other.
+    world.connection(v4(2));
     world.hub.record();
     let mut tcp = forged((v4(1), 50_000), SYN);
     tcp.macs[1] = mac(1);
@@ -155,7 +157,7 @@ fn more_than_the_first_window_is_refused_and_the_rest_arrives() {
         world.hub.send(&tcp.frame());
     }
     world.hosts[1].turn();
-    let id = world.hosts[1].accepted[0].0;
+    let id = world.hosts[1].accepted[1].0;
     while world.hosts[1].turn() {}
     let received = world.hosts[1].log(id).data.clone();
     assert!(world.hosts[1].counters().bad_tcp_window > 0, "{}", world.report());

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use net::hub::Faults;
 use shard::{Transport, Why};
 
-use rig::frames::{ACK, SYN, Tcp, discovery};
+use rig::frames::{ACK, RST, SYN, Tcp, discovery};
 use rig::{MS, PORT, SECOND, World, config, info, mac, v4, v6};
 
 fn syn(from: (IpAddr, u16), source: [u8; 6]) -> Tcp {
@@ -57,53 +57,86 @@ fn syns_take_no_places_from_what_we_ask_for_ourselves() {
     assert!(world.hosts[1].log(id).connected, "{}", world.report());
 }
 
-#[test]
-fn a_handshake_is_answered_by_the_way_it_came() {
-    let mut world = wide_pair(24);
-    world.hub.record();
-    let has_echo = |frames: &[Vec<u8>], payload: &[u8]| {
-        let segments = frames.iter().filter_map(|frame| Tcp::read(frame));
-        segments.filter(|tcp| tcp.macs[0] == mac(99)).any(|tcp| tcp.payload == payload)
-    };
-    let mut tcp = syn((v4(50), 4000), mac(99));
-    world.hub.send(&tcp.frame());
-    world.run(MS);
-    let answers: Vec<_> = world.hub.record();
-    assert!(answers.iter().all(|frame| frame[12..14] != [8, 6]), "no ARP");
-    let answer = answers.iter().filter_map(|frame| Tcp::read(frame)).next_back().unwrap();
-    assert_eq!((answer.macs[0], answer.flags), (mac(99), SYN | ACK));
-    (tcp.seq, tcp.ack, tcp.flags, tcp.payload) = (1001, answer.seq.wrapping_add(1), ACK, b"ping".to_vec());
+/// What host 2 sends to `to`.
+fn segments_to(world: &World, to: [u8; 6]) -> Vec<Tcp> {
+    let frames = world.hub.record();
+    frames.iter().filter_map(|frame| Tcp::read(frame)).filter(|tcp| tcp.macs[0] == to).collect()
+}
+
+/// A handshake from 10.7.0.`last`, begun and ended by the way of mac 99, with a first message.
+fn handshake(world: &mut World, last: u8) -> Tcp {
     world.hosts[1].echo = true;
+    world.hub.record();
+    let mut tcp = syn((v4(last), 4000), mac(99));
     world.hub.send(&tcp.frame());
     world.run(MS);
     let frames = world.hub.record();
-    assert!(frames.iter().any(|frame| frame[12..14] == [8, 6]), "asked for once it is a connection");
-    assert!(has_echo(&frames, b"ping"), "which does not wait for the answer");
-    // It never answers, and its connection goes on.
-    world.run(5 * SECOND);
-    world.hub.record();
-    (tcp.seq, tcp.payload) = (1005, b"pong".to_vec());
+    assert!(frames.iter().all(|frame| frame[12..14] != [8, 6]), "nobody is asked for yet");
+    let answer = frames.iter().filter_map(|frame| Tcp::read(frame)).next_back().unwrap();
+    assert_eq!((answer.macs[0], answer.flags), (mac(99), SYN | ACK));
+    (tcp.seq, tcp.ack, tcp.flags, tcp.payload) = (1001, answer.seq.wrapping_add(1), ACK, b"ping".to_vec());
     world.hub.send(&tcp.frame());
     world.run(MS);
-    assert!(has_echo(&world.hub.record(), b"pong"));
+    tcp
 }
 
 #[test]
-fn a_handshake_from_elsewhere_than_its_neighbour_is_known_to_be_goes_to_the_neighbour() {
+fn a_handshake_goes_by_the_way_it_came_and_is_accepted_once_its_neighbour_is_found_there() {
+    let mut world = wide_pair(24);
+    handshake(&mut world, 50);
+    assert!(world.hosts[1].accepted.is_empty());
+    let frames = world.hub.record();
+    assert!(frames.iter().any(|frame| frame[12..14] == [8, 6]), "asked for");
+    let ours = [10, 7, 0, 2];
+    let theirs = [10, 7, 0, 50];
+    let head = [8, 6, 0, 1, 8, 0, 6, 4, 0, 2];
+    world.hub.send(&[&mac(2)[..], &mac(99), &head, &mac(99), &theirs, &mac(2), &ours].concat());
+    world.run(MS);
+    assert_eq!(world.hosts[1].accepted.len(), 1, "{}", world.report());
+    assert!(segments_to(&world, mac(99)).iter().any(|tcp| tcp.payload == b"ping"));
+}
+
+#[test]
+fn nobody_is_accepted_in_the_name_of_a_neighbour_that_is_there_or_of_nobody() {
+    let mut world = wide_pair(24);
+    for (at, last) in [(1, 1), (2, 50)] {
+        handshake(&mut world, last);
+        world.run(2 * SECOND);
+        assert!(world.hosts[1].accepted.is_empty(), "{:?}", world.hosts[1].accepted);
+        assert_eq!(world.hosts[1].counters().accepts_unproved, at, "{}", world.report());
+    }
+    assert_eq!(world.hosts[1].stack.snapshot().half_open, 0);
+}
+
+#[test]
+fn whoever_speaks_in_a_neighbours_name_is_told_nothing() {
     let mut world = wide_pair(24);
     let (ours, _) = world.connection(v4(2));
-    let answered_to = |world: &mut World, port| {
+    for port in [4000, 4001] {
         world.hub.record();
-        world.hub.send(&syn((v4(1), port), mac(99)).frame());
+        let mut tcp = syn((v4(1), port), mac(99));
+        world.hub.send(&tcp.frame());
         world.run(MS);
-        let frames = world.hub.record();
-        let mut segments = frames.iter().filter_map(|frame| Tcp::read(frame));
-        segments.find(|tcp| tcp.flags == SYN | ACK).unwrap().macs[0]
-    };
-    assert_eq!(answered_to(&mut world, 4000), mac(1), "who pretends to be a neighbour learns nothing");
-    world.hosts[0].stack.reset(ours);
-    world.run(40 * SECOND);
-    assert_eq!(answered_to(&mut world, 4001), mac(99), "a neighbour long unheard of may have moved");
+        // An acknowledgement of what was never sent, which calls for an answer.
+        (tcp.seq, tcp.ack, tcp.flags) = (1001, 77, ACK);
+        world.hub.send(&tcp.frame());
+        world.run(MS);
+        // At most that nothing is known of the flow, which the neighbour itself has ended.
+        let told = segments_to(&world, mac(99));
+        assert!(told.iter().all(|tcp| (tcp.flags, tcp.seq) == (RST, 77)), "{port}: {told:?}");
+        if port == 4000 {
+            // However long ago it was heard of.
+            world.hosts[0].stack.reset(ours);
+            world.run(40 * SECOND);
+        }
+    }
+    // And within a connection.
+    world.connection(v4(2));
+    let from = world.hosts[1].accepted.last().unwrap().2.addr.unwrap();
+    world.hub.record();
+    world.hub.send(&syn(from, mac(99)).frame());
+    world.run(MS);
+    assert!(segments_to(&world, mac(99)).is_empty());
 }
 
 #[test]
