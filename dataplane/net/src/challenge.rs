@@ -7,7 +7,7 @@ use shard::{Device, Instant};
 use smoltcp::socket::tcp::State;
 
 use crate::conn::Conn;
-use crate::parse::{ACK, Mac, RST, Segment};
+use crate::parse::{ACK, Mac, RST, SYN, Segment};
 use crate::stack::Stack;
 
 /// Between two challenges of one connection. A rate of all together would tell an attacker of the others (CVE-2016-5696).
@@ -31,6 +31,16 @@ impl Conn {
             return None;
         }
         Some(if self.is_within(segment) { Doubt::Challenge } else { Doubt::Ignore })
+    }
+
+    /// RFC 5961 section 4.2: a SYN for a connection that is there ends nothing. Its peer may have forgotten all about it,
+    /// and resets it once it is asked; smoltcp 0.14 drops such a SYN without a word.
+    pub(crate) fn doubts_syn(&self, segment: &Segment) -> bool {
+        let is_known = !matches!(
+            self.state(),
+            State::Closed | State::Listen | State::SynSent | State::SynReceived | State::TimeWait
+        );
+        is_known && segment.flags & (SYN | ACK | RST) == SYN
     }
 
     /// RFC 5961 section 5.2: an acknowledgement is at most as old as the largest window. Ours to send in is never larger than

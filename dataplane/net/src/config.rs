@@ -97,8 +97,8 @@ pub struct Limits {
     pub rsts_per_second: u32,
     /// ICMP echo answers a second.
     pub echoes_per_second: u32,
-    /// Answers a second to ARP requests and neighbour solicitations.
-    pub neighbour_answers_per_second: u32,
+    /// ARP packets and neighbour discovery a second that are handed to other shards.
+    pub neighbour_news_per_second: u32,
     /// ICMP errors a second that are handed to other shards.
     pub icmp_errors_per_second: u32,
 }
@@ -123,7 +123,7 @@ impl Default for Limits {
             time_wait_max: 16_384,
             rsts_per_second: 1000,
             echoes_per_second: 1000,
-            neighbour_answers_per_second: 1000,
+            neighbour_news_per_second: 1000,
             icmp_errors_per_second: 1000,
         }
     }

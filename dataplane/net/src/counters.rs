@@ -81,6 +81,8 @@ counters! {
     bad_tcp_after_fin,
     /// RSTs without the number of a connection's next byte.
     bad_tcp_rst,
+    /// SYNs for connections that are there already.
+    bad_tcp_syn,
     /// TCP segments whose acknowledgement is older than all that may be under way.
     bad_tcp_ack,
     /// Peers asked by an acknowledgement whether they have sent what may be forged.
@@ -123,13 +125,11 @@ counters! {
     neighbours_failed,
     /// ARP requests and neighbour solicitations answered.
     neighbour_answers,
-    /// ARP requests and neighbour solicitations not answered because there were too many.
-    neighbour_answers_suppressed,
     /// Neighbours not learnt because the table was full.
     neighbours_refused,
     /// Frames kept for other shards.
     shared,
-    /// Frames kept for other shards and dropped because nobody took them.
+    /// Frames that other shards would have had, but for their number.
     shared_dropped,
     /// Closed flows forgotten before their time because there were too many.
     time_wait_evicted,

@@ -108,9 +108,7 @@ impl<D: Device> Stack<D> {
         }
         let is_request = operation == ArpOperation::Request && is_ours;
         if is_request && origin == Origin::Wire {
-            if !self.may_answer(now) {
-                return Ok(());
-            }
+            self.counters.neighbour_answers += 1;
             self.pen().answer_arp(target, mac, theirs);
         }
         if !is_probe {
@@ -118,7 +116,7 @@ impl<D: Device> Stack<D> {
             let word = Word { is_solicited: operation == ArpOperation::Reply && is_ours, overrides: true };
             self.learn(sender, mac, is_request, word, now);
         }
-        self.share(frame, origin);
+        self.share_news(frame, origin, now);
         Ok(())
     }
 
@@ -193,9 +191,7 @@ impl<D: Device> Stack<D> {
                     return Err(Bad::NotForUs);
                 }
                 if let (Origin::Wire, IpAddr::V6(theirs)) = (origin, from) {
-                    if !self.may_answer(now) {
-                        return Ok(());
-                    }
+                    self.counters.neighbour_answers += 1;
                     self.pen().answer_solicit(*target_addr, mac, theirs);
                 }
                 if let Some(mac) = given(lladdr) {
@@ -225,18 +221,8 @@ impl<D: Device> Stack<D> {
                 return Ok(());
             }
         }
-        self.share(frame, origin);
+        self.share_news(frame, origin, now);
         Ok(())
-    }
-
-    /// Whether a question for an address of ours is answered: not if there are too many, for each costs every
-    /// shard of the port something.
-    fn may_answer(&mut self, now: Instant) -> bool {
-        let may = self.answers.take(now);
-        let counters = &mut self.counters;
-        *(if may { &mut counters.neighbour_answers } else { &mut counters.neighbour_answers_suppressed }) +=
-            1;
-        may
     }
 
     /// `ip` is at `mac`. News only of neighbours that matter: those in the table, and those that `ask` for
@@ -256,6 +242,15 @@ impl<D: Device> Stack<D> {
             }
         }
         self.freed = freed;
+    }
+
+    /// What was heard of neighbours goes to the other shards, too: each frame costs every one of them something.
+    fn share_news(&mut self, frame: &[u8], origin: Origin, now: Instant) {
+        if origin == Origin::Wire && self.shared.is_on && !self.news.take(now) {
+            self.counters.shared_dropped += 1;
+        } else {
+            self.share(frame, origin);
+        }
     }
 
     fn share(&mut self, frame: &[u8], origin: Origin) {

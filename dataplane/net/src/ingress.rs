@@ -133,6 +133,10 @@ impl<D: Device> Stack<D> {
             }
             return;
         }
+        if conn.doubts_syn(segment) {
+            self.counters.bad_tcp_syn += 1;
+            return self.challenge(index, mac, now);
+        }
         let una = conn.unacknowledged();
         if conn.doubts_ack(segment, una) {
             self.counters.bad_tcp_ack += 1;

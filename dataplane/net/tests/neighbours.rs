@@ -136,7 +136,13 @@ fn whoever_speaks_in_a_neighbours_name_is_told_nothing() {
     world.hub.record();
     world.hub.send(&syn(from, mac(99)).frame());
     world.run(MS);
-    assert!(segments_to(&world, mac(99)).is_empty());
+    let frames = world.hub.record();
+    let answers: Vec<_> = frames.iter().filter_map(|frame| Tcp::read(frame)).collect();
+    assert!(answers.iter().all(|tcp| tcp.macs[0] != mac(99)));
+    // RFC 5961 section 4.2: who begins anew has perhaps forgotten the connection, and is asked.
+    let is_question = |tcp: &Tcp| tcp.macs == [mac(1), mac(2)] && tcp.flags == ACK && tcp.payload.is_empty();
+    assert!(answers.iter().any(is_question), "{answers:?}");
+    assert_eq!((world.hosts[1].counters().challenges, world.hosts[1].counters().bad_tcp_syn), (1, 1));
 }
 
 #[test]

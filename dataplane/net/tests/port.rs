@@ -69,29 +69,32 @@ fn echo_requests_are_answered_up_to_a_rate() {
 }
 
 #[test]
-fn questions_for_our_address_are_answered_up_to_a_rate() {
-    let mut world = pair();
+fn questions_for_our_address_are_answered_and_shared_up_to_a_rate() {
+    let spread = Spread { key: vec![0; 40], table: vec![0, 1] };
+    let steering = Steering::Hash { queue: 0, spread };
+    let mut world = World::new(Faults::default(), 1);
+    world.add(info(1), config(1));
+    world.add(shard::DeviceInfo { steering, ..info(2) }, config(2));
     world.run(MS);
     let ours = [10, 7, 0, 2];
     let arp =
         [&[0xff; 6][..], &mac(9), &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac(9), &[10, 7, 0, 9], &[0; 6], &ours]
             .concat();
-    let solicit = solicit(v6(9), v6(2));
-    for question in [arp, solicit] {
-        let before = world.hosts[1].counters();
+    for question in [arp, solicit(v6(9), v6(2))] {
+        let (before, mut shared) = (world.hosts[1].counters(), 0);
         world.hub.record();
-        for _ in 0..3000 {
-            world.hub.send(&question);
+        for _ in 0..100 {
+            for _ in 0..30 {
+                world.hub.send(&question);
+            }
+            world.run(MS);
+            world.hosts[1].stack.shared_frames(|_| shared += 1);
         }
-        world.run(100 * MS);
         let answers = world.hub.record().iter().filter(|frame| frame[6..12] == mac(2)).count();
         let after = world.hosts[1].counters();
-        assert!((100..220).contains(&answers), "{answers}");
-        assert_eq!(after.neighbour_answers - before.neighbour_answers, answers as u64);
-        assert_eq!(
-            after.neighbour_answers_suppressed - before.neighbour_answers_suppressed,
-            3000 - answers as u64
-        );
+        assert_eq!((answers, after.neighbour_answers - before.neighbour_answers), (3000, 3000));
+        assert!((100..250).contains(&shared), "{shared}");
+        assert_eq!(after.shared_dropped - before.shared_dropped, 3000 - shared);
         world.run(SECOND);
     }
 }
