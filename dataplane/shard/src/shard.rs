@@ -16,6 +16,8 @@ use crate::{Burst, Event, Log, Setup, Snapshot, Transport};
 const TIMERS_A_TURN: usize = 256;
 /// Rounds of jobs submitted and completed in one turn.
 const OFFLOAD_ROUNDS_A_TURN: usize = 8;
+/// No further round after so many bytes of them: other calls wait, and the work may have been this core's.
+const OFFLOAD_BYTES_A_TURN: usize = 64 << 10;
 /// Connections whose answers wait at the same time.
 const HELD_MAX: usize = 64;
 /// How soon to look again for a job that runs elsewhere, nanoseconds.
@@ -111,7 +113,7 @@ impl<T: Transport, O: Offload> Shard<T, O> {
 
     /// Submits what chains asked for and takes what is done. True if anything was.
     fn run_jobs(&mut self) -> bool {
-        let mut did_work = false;
+        let (mut did_work, mut bytes) = (false, 0);
         for _ in 0..OFFLOAD_ROUNDS_A_TURN {
             self.core.take_jobs(false, &mut self.jobs);
             self.core.take_jobs(true, &mut self.large_jobs);
@@ -126,9 +128,13 @@ impl<T: Transport, O: Offload> Shard<T, O> {
             }
             did_work = true;
             for done in self.done.drain() {
+                bytes += done.job.input.len().max(done.job.output.len());
                 self.core.on_done(done);
             }
             self.dispatch();
+            if bytes >= OFFLOAD_BYTES_A_TURN {
+                break;
+            }
         }
         did_work
     }
