@@ -37,6 +37,8 @@ counters! {
     connect_errors,
     /// Connections the peer reset.
     resets_received,
+    /// RSTs without the number of a connection's next byte, not heeded: forged, or about an older segment of ours.
+    resets_inexact,
     /// Connections given up because the peer fell silent.
     timeouts,
     /// `tx` took fewer bytes than it was given.
@@ -79,8 +81,6 @@ counters! {
     bad_tcp_window,
     /// TCP segments with bytes beyond the end of their stream.
     bad_tcp_after_fin,
-    /// RSTs without the number of a connection's next byte.
-    bad_tcp_rst,
     /// SYNs for connections that are there already.
     bad_tcp_syn,
     /// TCP segments whose acknowledgement is older than all that may be under way.

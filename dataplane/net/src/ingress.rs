@@ -127,7 +127,7 @@ impl<D: Device> Stack<D> {
             return;
         }
         if let Some(doubt) = conn.doubts_rst(segment) {
-            self.counters.bad_tcp_rst += 1;
+            self.counters.resets_inexact += 1;
             if doubt == Doubt::Challenge {
                 self.challenge(index, mac, now);
             }

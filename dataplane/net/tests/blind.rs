@@ -123,7 +123,7 @@ fn a_reset_within_the_window_is_asked_about() {
         assert!(peer.next(10 * MS).is_none(), "{off}");
     }
     let counters = peer.world.hosts[0].counters();
-    assert_eq!((counters.bad_tcp_rst, counters.challenges, counters.resets_received), (13, 3, 0));
+    assert_eq!((counters.resets_inexact, counters.challenges, counters.resets_received), (13, 3, 0));
     peer.send(b"still there");
     assert!(peer.behave(SECOND, |peer| peer.len == 3011));
     peer.forge_rst(0);

@@ -25,7 +25,7 @@ const USUAL: [&str; 5] = [
 ];
 
 /// TCP/IP's that do: traffic, and what any network has.
-const USUAL_ON_PORTS: [&str; 20] = [
+const USUAL_ON_PORTS: [&str; 21] = [
     "rx_frames",
     "tx_frames",
     "rx_bytes",
@@ -34,6 +34,7 @@ const USUAL_ON_PORTS: [&str; 20] = [
     "accepts",
     "connects",
     "resets_received",
+    "resets_inexact",
     "not_for_us",
     "bad_ethertype",
     "bad_protocol",
