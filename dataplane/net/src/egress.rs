@@ -39,8 +39,8 @@ impl Conn {
     }
 
     /// A handshake is done by the way its SYN came: true if that is where its neighbour is, false if it is not, and
-    /// `None` as long as the neighbour has not been heard of. Who is on our network could else take part in another's
-    /// name without a word that the network's own watch over such words (RFC 826 has none) would meet.
+    /// `None` as long as the neighbour has not been heard of. Else anybody on our network could speak in another's
+    /// name without one ARP packet, past a switch that watches over those.
     fn is_proved(&mut self, neighbours: &mut Neighbours, index: u32, now: Instant) -> Option<bool> {
         let Some(way_back) = self.way_back else { return Some(true) };
         let known = neighbours.peek(self.hop, now);
