@@ -321,12 +321,16 @@ fn ports(out: &mut Text, figures: &Figures) {
         family(&format!("towpath_device_{counter}_total"), &help, "counter", &value);
     }
     type Gauge = (&'static str, &'static str, fn(&io::PortSnapshot) -> u64);
-    let gauges: [Gauge; 6] = [
+    let gauges: [Gauge; 10] = [
         ("towpath_port_link_up", "1 if the port's link is up.", |p| p.net.link_up),
         ("towpath_port_conns_open", "Connections on raw ports.", |p| p.net.conns_open),
         ("towpath_port_half_open", "Connections whose handshake is not over.", |p| p.net.half_open),
         ("towpath_port_neighbours", "Neighbours known or asked for.", |p| p.net.neighbours),
+        ("towpath_port_time_wait", "Closed connections still remembered.", |p| p.net.time_wait),
         ("towpath_port_ring_bytes", "Send and receive rings of connections.", |p| p.net.ring_bytes),
+        ("towpath_port_ring_spare_bytes", "Rings kept for connections to come.", |p| p.net.ring_bytes_spare),
+        ("towpath_port_rx_buffers", "Buffers made for received bytes.", |p| p.net.rx_buffers_made),
+        ("towpath_port_rx_buffers_in_use", "Of these, with bytes of a call.", |p| p.net.rx_buffers_out),
         ("towpath_port_bytes_per_conn", "Memory of a connection, rings included.", |p| {
             p.net.bytes_per_conn()
         }),

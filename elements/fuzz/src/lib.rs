@@ -11,6 +11,7 @@ pub mod compare;
 pub mod message;
 pub mod program;
 pub mod rng;
+pub mod written;
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ mod expr;
 mod stmt;
 
 use std::fmt::Write;
+pub(crate) use stmt::TWINS_DIFFER;
 
 use crate::rng::Rng;
 
@@ -112,6 +113,8 @@ pub(crate) struct Maker<'r> {
     pub(crate) fresh: usize,
     /// Statements that may still be made in this handler.
     pub(crate) budget: usize,
+    /// Names of this block whose values stand twice.
+    twins: Vec<String>,
     /// Scalars of `node` scope: only the first statement of a handler uses them.
     pub(crate) shared: Vec<Name>,
     /// Messages have a type: their fields may be read and written.
@@ -168,6 +171,7 @@ fn element(rng: &mut Rng, at: usize, has_proto: bool, out: &mut String) -> Strin
         handler: Handler::Request,
         fresh: 0,
         budget: 0,
+        twins: Vec::new(),
         shared: Vec::new(),
         has_proto,
         has_message: false,

@@ -5,6 +5,9 @@ use std::fmt::Write;
 use super::{Cell, Handler, LETS, Maker, Name, T};
 use crate::call::KEYS;
 
+/// A name that is logged when a value is not what it was.
+pub(crate) const TWINS_DIFFER: &str = "twins_differ";
+
 impl Maker<'_> {
     /// What a handler does to state that all shards share, as its first statement: one atomic step.
     pub(crate) fn atomic(&mut self, out: &mut String) {
@@ -30,17 +33,21 @@ impl Maker<'_> {
     /// Statements of a block, each on its line.
     pub(crate) fn block(&mut self, out: &mut String, indent: usize, depth: usize) {
         let known = self.names.len();
+        let outer = std::mem::take(&mut self.twins);
+        let mut ends = false;
         for _ in 0..1 + self.rng.below(5) {
-            if self.budget == 0 {
+            if self.budget == 0 || ends {
                 break;
             }
             self.budget -= 1;
             let mut line = String::new();
-            let ends = self.stmt(&mut line, indent, depth);
+            ends = self.stmt(&mut line, indent, depth);
             let _ = writeln!(out, "{}{line}", "    ".repeat(indent));
-            if ends {
-                break;
-            }
+        }
+        for name in std::mem::replace(&mut self.twins, outer).into_iter().filter(|_| !ends) {
+            let pad = "    ".repeat(indent);
+            let _ =
+                writeln!(out, "{pad}if {name} != twin_{name} {{ log(error, {TWINS_DIFFER}: \"{name}\") }}");
         }
         // The handler's own block keeps its names until it is done.
         if indent > 2 {
@@ -119,6 +126,18 @@ impl Maker<'_> {
             T::OptEndpoint => "call.endpoint".to_owned(),
             _ => self.expr(ty, 2),
         };
+        // The same value twice, if it is one: that nothing in between has changed either is told at the block's end.
+        let draws = ["random", "chance", "sample", "weighted", "next(", "take(", "reserve("]
+            .iter()
+            .any(|word| value.contains(word));
+        if !draws && !matches!(ty, T::Float) && self.rng.once_in(3) {
+            let name = self.name(ty, false);
+            self.twins.push(name.clone());
+            let fits = |n: &&Name| n.can_assign && n.ty == ty;
+            let other = self.names.iter().rev().find(fits).filter(|_| self.rng.once_in(2));
+            let copy = other.map_or(String::new(), |other| format!("  {} = {name}", other.name));
+            return format!("let twin_{name} = {value}  let {name} = {value}{copy}");
+        }
         let name = self.name(ty, true);
         format!("let {name} = {value}")
     }

@@ -14,7 +14,7 @@ use crate::explain::facts::{
 };
 use crate::hir::{
     Const, Effect, EndpointField, Func, HArm, HBin, HBlock, HExpr, HKind, HPattern, HPlace, HStmt, Init,
-    Path, Root,
+    Path, Root, State,
 };
 use crate::schema::Coverage;
 use crate::source::{Sources, Span};
@@ -83,6 +83,9 @@ pub(crate) fn element(
             ..walk.out
         });
     }
+    for first in element.states.iter().filter(|s| s.scope == Scope::Call).filter_map(State::value) {
+        used.extend(at_request(&mut b, link, first, &mut facts));
+    }
     call_params(&mut b, link, &used, &mut facts);
     facts
 }
@@ -98,28 +101,35 @@ fn call_params(b: &mut Builder<'_>, link: &Link, used: &BTreeSet<u16>, facts: &m
             None => (one_line(b.sources.text(arg.span)), ParamKind::Unread),
         };
         if kind == ParamKind::PerCall {
-            let mut walk = Walk {
-                b: &mut *b,
-                link,
-                kind: HandlerKind::Request,
-                dead: HashSet::new(),
-                reads: BTreeSet::new(),
-                writes: BTreeSet::new(),
-                used: BTreeSet::new(),
-                out: HandlerFacts::default(),
-            };
-            walk.visit_expr(arg);
-            let reads = walk.reads;
-            if !facts.handlers.iter().any(HandlerFacts::is_request) {
-                facts.handlers.insert(0, HandlerFacts { kind: "request", ..HandlerFacts::default() });
-            }
-            if let Some(request) = facts.handlers.iter_mut().find(|h| h.is_request()) {
-                let all: BTreeSet<String> = request.reads.drain(..).chain(reads).collect();
-                request.reads = all.into_iter().collect();
-            }
+            at_request(b, link, arg, facts);
         }
         facts.params.push(ParamFacts { name: param.name.clone(), value, kind });
     }
+}
+
+/// What an expression reads is read at the request, by an element that may have no handler for it; the call-parameters
+/// in it.
+fn at_request(b: &mut Builder<'_>, link: &Link, e: &HExpr, facts: &mut ElementFacts) -> BTreeSet<u16> {
+    let mut walk = Walk {
+        b,
+        link,
+        kind: HandlerKind::Request,
+        dead: HashSet::new(),
+        reads: BTreeSet::new(),
+        writes: BTreeSet::new(),
+        used: BTreeSet::new(),
+        out: HandlerFacts::default(),
+    };
+    walk.visit_expr(e);
+    let (reads, used) = (walk.reads, walk.used);
+    if !facts.handlers.iter().any(HandlerFacts::is_request) && !reads.is_empty() {
+        facts.handlers.insert(0, HandlerFacts { kind: "request", ..HandlerFacts::default() });
+    }
+    if let Some(request) = facts.handlers.iter_mut().find(|h| h.is_request()) {
+        let all: BTreeSet<String> = request.reads.drain(..).chain(reads).collect();
+        request.reads = all.into_iter().collect();
+    }
+    used
 }
 
 fn state(state: &crate::hir::State) -> StateFacts {

@@ -320,7 +320,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn put_pair(&mut self, value: &Val, d: Reg) {
+    pub(super) fn put_pair(&mut self, value: &Val, d: Reg) {
         match value {
             Val::Opt(r) => {
                 self.shift(*r, d);
@@ -364,15 +364,16 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Puts a value of type `ty` where a join wants it. A result just made in a register of its own is
-    /// made there instead.
-    pub(super) fn store(&mut self, value: &Val, ty: &Ty, d: Reg) {
+    /// Puts a value of type `ty` where a join wants it. A result just made in a register of its own, which are those
+    /// from `mark` on, is made there instead.
+    pub(super) fn store(&mut self, value: &Val, ty: &Ty, d: Reg, mark: u16) {
         if ty.is_opt() {
             self.put_pair(value, d);
             return;
         }
         if let Val::Reg(r) = value
             && u16::from(*r) > u16::from(d)
+            && u16::from(*r) >= mark
             && self.label < self.code.ops.len()
             && let Some(
                 Op::Bin { d: made, .. }
@@ -389,10 +390,13 @@ impl<'a> Builder<'a> {
         self.put(value, d);
     }
 
-    /// If the latest instruction only negated for `a`: takes it back and says what it negated.
-    pub(super) fn unnegate(&mut self, a: Reg) -> Option<Reg> {
+    /// If the latest instruction only negated for `a`, which is nobody else's, since it is not below `mark`: takes it
+    /// back and says what it negated.
+    pub(super) fn unnegate(&mut self, a: Reg, mark: u16) -> Option<Reg> {
         match self.code.ops.last() {
-            Some(Op::Un { op: Un::Not, d, a: from }) if *d == a && self.label < self.code.ops.len() => {
+            Some(Op::Un { op: Un::Not, d, a: from })
+                if *d == a && u16::from(a) >= mark && self.label < self.code.ops.len() =>
+            {
                 let from = *from;
                 self.code.ops.pop();
                 Some(from)

@@ -242,7 +242,7 @@ impl Builder<'_> {
             _ => {
                 let mark = self.next;
                 let a = self.scalar(e);
-                let op = match self.unnegate(a) {
+                let op = match self.unnegate(a, mark) {
                     Some(a) => Op::JumpIf { a, to: 0 },
                     None => Op::JumpUnless { a, to: 0 },
                 };
@@ -275,7 +275,7 @@ impl Builder<'_> {
             _ => {
                 let mark = self.next;
                 let a = self.scalar(e);
-                let op = match self.unnegate(a) {
+                let op = match self.unnegate(a, mark) {
                     Some(a) => Op::JumpUnless { a, to: 0 },
                     None => Op::JumpIf { a, to: 0 },
                 };
@@ -401,8 +401,9 @@ impl Builder<'_> {
                 // Different presence, or both absent: decided.
                 let different = self.emit(Op::JumpUnless { a: tags, to: 0 });
                 let absent = self.emit(Op::JumpUnless { a, to: 0 });
+                let mark = self.next;
                 let same = self.same(a.wrapping_add(1), b.wrapping_add(1), &left.ty);
-                self.store(&same, &Ty::Bool, d);
+                self.store(&same, &Ty::Bool, d, mark);
                 self.land(&[different, absent]);
                 self.negated(value, negate)
             }
@@ -413,8 +414,9 @@ impl Builder<'_> {
                 self.emit(Op::Move { d, a: opt });
                 let absent = self.emit(Op::JumpUnless { a: opt, to: 0 });
                 let b = self.reg(&other);
+                let mark = self.next;
                 let same = self.same(opt.wrapping_add(1), b, &left.ty);
-                self.store(&same, &Ty::Bool, d);
+                self.store(&same, &Ty::Bool, d, mark);
                 self.land(&[absent]);
                 self.negated(value, negate)
             }
@@ -450,7 +452,7 @@ impl Builder<'_> {
                 } else {
                     (opt.wrapping_add(1), Val::Reg(opt.wrapping_add(1)))
                 };
-                self.store(&other, ty, d);
+                self.store(&other, ty, d, mark);
                 self.land(&[there]);
                 self.next = mark;
                 value
@@ -460,11 +462,11 @@ impl Builder<'_> {
                 let mark = self.next;
                 let absent = self.emit(Op::JumpUnless { a: opt, to: 0 });
                 let have = if ty.is_opt() { Val::Opt(opt) } else { Val::Reg(opt.wrapping_add(1)) };
-                self.store(&have, ty, d);
+                self.store(&have, ty, d, mark);
                 let end = self.jump();
                 self.land(&[absent]);
                 let other = self.expr(right);
-                self.store(&other, ty, d);
+                self.store(&other, ty, d, mark);
                 self.land(&[end]);
                 self.next = mark;
                 value
@@ -562,7 +564,7 @@ impl Builder<'_> {
         let mark = self.next;
         let value = self.block_value(block);
         if let (Some(d), false) = (d, block.diverges) {
-            self.store(&value, ty, d);
+            self.store(&value, ty, d, mark);
         }
         self.next = mark;
     }

@@ -305,7 +305,9 @@ fn layouts(
             let handlers = handlers.filter(|h| (h.kind == HandlerKind::Request) == is_request);
             handlers.flat_map(|h| visit::call_params(&h.body)).collect()
         };
-        let (in_request, later) = (used_in(true), used_in(false));
+        let (mut in_request, later) = (used_in(true), used_in(false));
+        in_request
+            .extend(link.element.states.iter().filter_map(State::value).flat_map(visit::call_params_of));
         for (index, (param, arg)) in link.element.params.iter().zip(&link.args).enumerate() {
             let folded =
                 Builder::new(shared, pools, registry, sources, services, errors, coverage, link).fold(arg);

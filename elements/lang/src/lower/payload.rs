@@ -503,7 +503,7 @@ impl Builder<'_> {
         for (d, pick) in (picks..).zip(written.picks()) {
             let mark = self.next;
             let value = self.expr(pick);
-            self.store(&value, &pick.ty, d);
+            self.store(&value, &pick.ty, d, mark);
             self.next = mark;
         }
         self.note_passed();

@@ -95,7 +95,7 @@ impl Builder<'_> {
             return value;
         }
         let (d, own) = self.place_for(ty);
-        self.store(&value, ty, d);
+        self.store(&value, ty, d, mark);
         own
     }
 
@@ -139,12 +139,13 @@ impl Builder<'_> {
             HPlace::State(at) => self.ahead_of(*at),
             _ => self.is_later(),
         };
+        let mark = self.next;
         let made = self.expr(value);
         self.came_along(later);
         match place {
             HPlace::Local(local) => {
                 if let Some(Val::Reg(d) | Val::Opt(d)) = self.local(*local).cloned() {
-                    self.store(&made, &value.ty, d);
+                    self.store(&made, &value.ty, d, mark);
                 }
                 return;
             }
@@ -218,7 +219,7 @@ impl Builder<'_> {
             return bytes;
         }
         let (d, result) = self.place_for(&Ty::Str.opt());
-        self.store(&bytes, &Ty::Bytes.opt(), d);
+        self.put_pair(&bytes, d);
         let absent = self.emit(Op::JumpUnless { a: d, to: 0 });
         let a = d.wrapping_add(1);
         self.emit(Op::StrFn { op: StrFn::Base64, d: a, a, b: a });

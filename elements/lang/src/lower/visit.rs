@@ -285,12 +285,22 @@ pub(super) fn makes(e: &HExpr) -> bool {
 /// The call-parameters it reads.
 pub(super) fn call_params(body: &HBlock) -> Vec<u16> {
     let mut out = Vec::new();
-    block(body, &mut |node| {
-        if let Node::Expr(HExpr { kind: HKind::CallParam(at), .. }) = node {
-            out.push(*at);
-        }
-    });
+    block(body, &mut |node| out.extend(call_param(&node)));
     out
+}
+
+/// The same of an expression.
+pub(super) fn call_params_of(e: &HExpr) -> Vec<u16> {
+    let mut out = Vec::new();
+    expr(e, &mut |node| out.extend(call_param(&node)));
+    out
+}
+
+fn call_param(node: &Node<'_>) -> Option<u16> {
+    match node {
+        Node::Expr(HExpr { kind: HKind::CallParam(at), .. }) => Some(*at),
+        _ => None,
+    }
 }
 
 /// It draws random numbers.

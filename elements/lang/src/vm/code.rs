@@ -107,6 +107,13 @@ pub enum StrFn {
     Digest,
 }
 
+impl StrFn {
+    /// It needs the number.
+    pub fn counts(self) -> bool {
+        matches!(self, Self::Prefix | Self::Mask)
+    }
+}
+
 /// How a word reads as text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Fmt {

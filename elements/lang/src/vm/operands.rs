@@ -114,12 +114,17 @@ impl Op {
             | Self::Observe { a, .. }
             | Self::SetDestination { a }
             | Self::SetDeadline { a } => read(a),
+            Self::StrFn { op, a, b, .. } => {
+                read(a);
+                if op.counts() {
+                    read(b);
+                }
+            }
             Self::Bin { a, b, .. }
             | Self::Sample { a, b, .. }
             | Self::Nth { a, b, .. }
             | Self::StrBin { a, b, .. }
             | Self::StrIn { a, list: b, .. }
-            | Self::StrFn { a, b, .. }
             | Self::EpLabel { a, key: b, .. }
             | Self::EpReport { a, key: b, .. }
             | Self::Quantile { a, b, .. }

@@ -383,3 +383,44 @@ fn bytes_that_are_no_text_do_no_harm() {
     passage(&compiled, &mut mock);
     assert!(mock.reject_text.len() <= 1024);
 }
+
+/// Registers are used again, and instructions made away with, as long as nobody else needs what was in them.
+#[test]
+fn a_name_keeps_its_value() {
+    for (body, expected) in [
+        (
+            "let v = call.method != \"x\"  let n = if v { 1 } else { 2 }  reject(ABORTED, \"{v} {n}\")",
+            "true 1",
+        ),
+        ("let v = call.method != \"x\"  if !v { return }  reject(ABORTED, \"{v}\")", "true"),
+        ("let v = call.method != \"x\"  if v { } else { return }  reject(ABORTED, \"{v}\")", "true"),
+        ("let v = call.method != \"x\" && call.attempt == 1  if v && v { reject(ABORTED, \"{v}\") }", "true"),
+        ("let w = call.attempt  let v = call.attempt + 1  w = v  reject(ABORTED, \"{v} {w}\")", "2 2"),
+        ("let w = true  let v = call.method != \"x\"  w = v  reject(ABORTED, \"{v} {w}\")", "true true"),
+        (
+            "let w = call.attempt  let v = 1 + call.attempt  w = if v == 2 { v } else { 7 }  reject(ABORTED, \"{v} {w}\")",
+            "2 2",
+        ),
+        (
+            "let o = call.metadata[\"zz\"]  let v = o ?? call.method  let w = o ?? v  reject(ABORTED, \"{v} {w}\")",
+            "List List",
+        ),
+    ] {
+        let is = reject_text("X", &format!("element X {{ request {{ {body} }} }}"), |m| m);
+        assert_eq!(is, expected, "{body}");
+    }
+}
+
+#[test]
+fn state_of_a_call_may_begin_with_a_call_parameter() {
+    let element = "element X(p: call => string, n: call => uint, o: call => string?, m: call => map<string, string>) {\n\
+         state call s: string = p  state call k: uint = n + 1  state call q: string? = o  state call r: string? = m[p]\n\
+         response { log(info, s: s, k: k, q: q, r: r) } }";
+    let rule = "X(p: call.method, n: call.attempt, o: call.metadata[\"a\"], m: { \"List\": call.service })";
+    let (compiled, mock) = one(rule, element);
+    let mut mock = mock.header("a", "x");
+    assert_eq!(passage(&compiled, &mut mock), Verdict::Forward);
+    let kept =
+        r#"Info 0 [("s", Text("List")), ("k", Uint(2)), ("q", Text("x")), ("r", Text("shop.Catalog"))]"#;
+    assert_eq!(mock.logs, [kept]);
+}
