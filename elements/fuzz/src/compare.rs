@@ -1,5 +1,6 @@
 //! One program, the same calls, two ways to run it.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use abi::{Chain, Entry, Suspend, Verdict};
@@ -47,14 +48,19 @@ pub fn seed(seed: u64) -> Outcome {
     source_both_ways(&source, seed)
 }
 
+pub(crate) fn compile(source: &str) -> Result<lang::Compiled, lang::Diagnostics> {
+    lang::compile("fuzz.adn", source, &Proto, &Overrides::default())
+}
+
 /// Runs a program both ways.
 pub fn source_both_ways(source: &str, seed: u64) -> Outcome {
-    let compile = || lang::compile("fuzz.adn", source, &Proto, &Overrides::default());
-    let mut first = match compile() {
+    let mut first = match compile(source) {
         Ok(compiled) => compiled,
         Err(errors) => return Outcome::Refused(errors.to_string()),
     };
-    let Ok(mut second) = compile() else { return Outcome::Differs("compiles once and not twice".into()) };
+    let Ok(mut second) = compile(source) else {
+        return Outcome::Differs("compiles once and not twice".into());
+    };
     if let Some(what) = first.images.iter().find_map(|image| written::unwritten(image)) {
         return Outcome::Differs(what);
     }
@@ -66,14 +72,57 @@ pub fn source_both_ways(source: &str, seed: u64) -> Outcome {
     }
     let ops = first.images.iter().map(|i| i.op_count()).sum();
     let differs = interpreted.iter().zip(&compiled).find_map(|(a, b)| chains_differ(&**a, &**b, seed));
+    let differs = differs.or_else(|| otherwise_differs(source, seed));
     differs.map_or(Outcome::Agreed(ops), Outcome::Differs)
+}
+
+/// Where the program does something else once it is written in another way that means the same. What the compiler gets
+/// wrong, interpreter and machine code get wrong alike.
+fn otherwise_differs(source: &str, seed: u64) -> Option<String> {
+    let written = otherwise(source);
+    let (mut first, mut second) = (compile(source).ok()?, compile(&written).ok()?);
+    let (a, b) = (chains(&mut first, &mut Interpreter, seed), chains(&mut second, &mut Interpreter, seed));
+    // Only an element that has something to do makes its mark.
+    let told = |chain: &Arc<dyn Chain>| -> Vec<String> {
+        let unmarked =
+            |call: String| call.lines().filter(|l| !l.starts_with("mark ")).collect::<Vec<_>>().join("\n");
+        run(&**chain, seed).into_iter().map(unmarked).collect()
+    };
+    let mut differs = a.iter().zip(&b).map(|(a, b)| (told(a), told(b)));
+    let (a, b) = differs.find(|(a, b)| a != b)?;
+    Some(format!("written otherwise (the second), it does something else: {}\n{written}", difference(&a, &b)))
+}
+
+/// The same program, where simple statements and values stand in an `if` of their own, which the compiler does not see
+/// through.
+pub(crate) fn otherwise(source: &str) -> String {
+    let mut out = String::new();
+    for (at, line) in source.lines().enumerate() {
+        let statement = line.trim_start();
+        let is_simple =
+            ["count(", "log(", "observe(", "delay(", "call.", "s0 ", "s1 ", "v0 ", "v1 ", "v2 ", "v3 "]
+                .iter()
+                .any(|begin| statement.starts_with(begin));
+        let bound = statement.strip_prefix("let ").and_then(|bound| bound.split_once(" = "));
+        let value = bound.filter(|(_, value)| !value.contains(" else return") && !value.contains("let "));
+        let _ = match value {
+            _ if !line.starts_with("        ") => writeln!(out, "{line}"),
+            Some((name, value)) => {
+                writeln!(out, "let {name} = (if call.id == call.id {{ {value} }} else {{ {value} }})")
+            }
+            None if is_simple && at % 2 == 0 => writeln!(out, "if call.id == call.id {{ {statement} }}"),
+            None if is_simple => writeln!(out, "if call.id != call.id {{ }} else {{ {statement} }}"),
+            None => writeln!(out, "{line}"),
+        };
+    }
+    out
 }
 
 /// Where two chains do not do the same to the same calls.
 pub fn chains_differ(interpreted: &dyn Chain, compiled: &dyn Chain, seed: u64) -> Option<String> {
     let (a, b) = (run(interpreted, seed), run(compiled, seed));
     if a != b {
-        return Some(difference(&a, &b));
+        return Some(format!("interpreter and machine code: {}", difference(&a, &b)));
     }
     let lines = || a.iter().flat_map(|call| call.lines());
     lines().find(|line| line.contains(program::TWINS_DIFFER)).map(|line| format!("both say: {line}"))
@@ -142,5 +191,5 @@ fn difference(interpreted: &[String], compiled: &[String]) -> String {
     };
     let lines = a.lines().zip(b.lines()).enumerate().find(|(_, (a, b))| a != b);
     let (line, (a, b)) = lines.unwrap_or((0, ("(one tells more)", "")));
-    format!("call {call}, line {line}\n  interpreter:  {a}\n  machine code: {b}")
+    format!("call {call}, line {line}\n  one:       {a}\n  the other: {b}")
 }

@@ -4,6 +4,8 @@ use lang::state::Store;
 use lang::{Interpreter, NoFiles, Overrides};
 
 use crate::compare::{self, Outcome};
+use crate::program;
+use crate::rng::Rng;
 
 /// What every run does; CI's slow part runs for a minute.
 const SEEDS: u64 = 400;
@@ -48,4 +50,17 @@ fn every_kind_of_difference_is_seen() {
     ] {
         assert!(compare::chains_differ(&*chain(same), &*chain(other), 3).is_some(), "{other}");
     }
+}
+
+#[test]
+fn programs_can_be_written_otherwise() {
+    let programs = (1..=60).map(|seed| program::program(&mut Rng::new(seed)));
+    let mut changed = 0;
+    for source in programs.filter(|source| compare::compile(source).is_ok()) {
+        let written = compare::otherwise(&source);
+        changed += usize::from(written != source);
+        let refused = compare::compile(&written).err().map(|errors| errors.to_string());
+        assert!(refused.is_none(), "{}\n{written}", refused.unwrap_or_default());
+    }
+    assert!(changed > 40, "{changed}");
 }
