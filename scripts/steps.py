@@ -148,18 +148,21 @@ def test(_):
 
 
 def dpdk(_):
-    """What the other steps, which have the feature where they can, leave out: the build without it, and unchanged
-    programs through every raw port and through the lab of examples/."""
+    """What the other steps, which have the feature where they can, leave out: the build without it and programs
+    through that, then unchanged programs through every raw port and through the lab of examples/."""
     if not has_dpdk():
         if CI:
             print("  DPDK is missing and could not be added")
             return False
         raise Skip("apt-get install dpdk pkg-config " + " ".join(DPDK))
     without = ["cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]
+    plain = [sys.executable, "tests/interop/run.py", "--backend", "uring,xdp-drv", "--only", "matrix", "--clients", "go", "--servers", "go"]
     ports = [sys.executable, "tests/interop/run.py", "--backend", RAW, "--clients", PEERS, "--servers", PEERS]
     return (
         cargo_component("clippy", "clippy")
         and run(without, 600)
+        and run(["cargo", "build", "--locked", "--bin", "towpath"], 600)
+        and run(plain, 120, {"TOWPATH_BIN": built("towpath")})
         and build(_)
         and run(ports, 600, {"TOWPATH_BIN": built("towpath")})
         and run([sys.executable, "tests/interop/lab.py"], 300, {"TOWPATH_BIN": built("towpath")})
