@@ -85,6 +85,8 @@ pub(super) struct Builder<'a> {
     pub(super) handling: Handling,
     pub(super) locals: Vec<Option<Val>>,
     pub(super) assigned: Vec<LocalId>,
+    /// Of these, the ones an expression that has read them may assign before it is done.
+    pub(super) assigned_within: Vec<LocalId>,
     /// Jumps to the end of the handler at hand.
     pub(super) returns: Vec<usize>,
     pub(super) in_response: bool,
@@ -131,6 +133,7 @@ impl<'a> Builder<'a> {
             handling: Handling::default(),
             locals: Vec::new(),
             assigned: Vec::new(),
+            assigned_within: Vec::new(),
             returns: Vec::new(),
             in_response: false,
             in_argument: false,

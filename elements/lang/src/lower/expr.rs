@@ -24,7 +24,10 @@ impl Builder<'_> {
         }
         match &e.kind {
             HKind::Const(c) => Val::Const(c.clone()),
-            HKind::Local(id) => self.local(*id).cloned().unwrap_or(Val::Unit),
+            HKind::Local(id) => {
+                let value = self.local(*id).cloned().unwrap_or(Val::Unit);
+                if self.assigned_within.contains(id) { self.copied(&value, &e.ty) } else { value }
+            }
             HKind::Param(at) | HKind::CallParam(at) => match self.params.get(usize::from(*at)) {
                 Some(ParamAt::Word(slot)) => {
                     let slot = *slot;
@@ -580,8 +583,11 @@ impl Builder<'_> {
             }
             _ => None,
         };
+        let mark = self.next;
         let scrutinee = if in_place.is_some() { Val::Unit } else { self.expr(of) };
         self.came_along(later);
+        let binds = arms.iter().any(|arm| matches!(arm.pattern, HPattern::Some(_)));
+        let scrutinee = if binds { self.apart(scrutinee, &of.ty, mark) } else { scrutinee };
         if let Val::Const(value) | Val::Data(value) = &scrutinee {
             // What is known decides now.
             let Some(arm) = arms.iter().find(|arm| self.takes(&arm.pattern, value, &of.ty)) else {

@@ -391,6 +391,7 @@ impl<'a> Builder<'a> {
             self.emit(Op::Begin { element });
         }
         self.assigned = visit::assigned(body);
+        self.assigned_within = visit::assigned_within(body);
         self.begin_handling(body);
         self.block(body);
         let returns = std::mem::take(&mut self.returns);

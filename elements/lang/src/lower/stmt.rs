@@ -86,23 +86,42 @@ impl Builder<'_> {
     /// gets a register of its own.
     fn owned(&mut self, local: crate::hir::LocalId, value: Val, ty: &Ty, mark: u16) -> Val {
         let is_assigned = self.assigned.contains(&local);
-        let is_others = match &value {
-            Val::Reg(r) | Val::Opt(r) => u16::from(*r) < mark && !self.assigned.is_empty(),
-            Val::Some(_) => true,
-            Val::Const(_) | Val::Data(_) | Val::Unit => false,
-        };
-        if !is_assigned && !is_others {
-            return value;
+        if !is_assigned && !matches!(value, Val::Some(_)) {
+            return self.apart(value, ty, mark);
         }
         let (d, own) = self.place_for(ty);
         self.store(&value, ty, d, mark);
         own
     }
 
+    /// A value that lives in another local's register, which may be assigned, in one of its own. Those from `mark` on
+    /// are nobody's yet.
+    pub(super) fn apart(&mut self, value: Val, ty: &Ty, mark: u16) -> Val {
+        match &value {
+            Val::Reg(r) | Val::Opt(r) if u16::from(*r) < mark && !self.assigned.is_empty() => {
+                self.copied(&value, ty)
+            }
+            _ => value,
+        }
+    }
+
+    /// The same in registers of its own.
+    pub(super) fn copied(&mut self, value: &Val, ty: &Ty) -> Val {
+        if !matches!(value, Val::Reg(_) | Val::Opt(_)) {
+            return value.clone();
+        }
+        let (d, own) = self.place_for(ty);
+        self.store(value, ty, d, u16::MAX);
+        own
+    }
+
     fn for_loop(&mut self, local: crate::hir::LocalId, list: &HExpr, body: &HBlock) {
         let later = self.ahead([body]);
+        let (mark, ty) = (self.next, &list.ty);
         let list = self.scalar(list);
         self.came_along(later);
+        let list = self.apart(Val::Reg(list), ty, mark);
+        let list = self.reg(&list);
         let (i, item) = (self.alloc(1), self.alloc(1));
         self.load(i, 0);
         self.set_local(local, Val::Reg(item));

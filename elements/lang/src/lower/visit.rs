@@ -163,12 +163,64 @@ fn pairs<'h>(items: &'h [(HExpr, HExpr)], meet: &mut dyn FnMut(Node<'h>)) {
 /// The locals that are assigned after their `let`.
 pub(super) fn assigned(body: &HBlock) -> Vec<LocalId> {
     let mut out = Vec::new();
-    block(body, &mut |node| {
-        if let Node::Stmt(HStmt::Assign(HPlace::Local(id), _)) = node {
-            out.push(*id);
-        }
-    });
+    block(body, &mut |node| out.extend(assigned_by(&node)));
     out
+}
+
+/// The locals that are assigned within an expression, where an operand before it may have read them already.
+pub(super) fn assigned_within(body: &HBlock) -> Vec<LocalId> {
+    let mut out = Vec::new();
+    within_block(body, &mut out);
+    out
+}
+
+fn within_block(block: &HBlock, out: &mut Vec<LocalId>) {
+    for stmt in &block.stmts {
+        match stmt {
+            HStmt::Let(_, e) | HStmt::Expr(e) | HStmt::Assign(HPlace::Local(_) | HPlace::State(_), e) => {
+                within(e, out);
+            }
+            HStmt::Assign(..) => self::stmt(stmt, &mut |node| out.extend(assigned_by(&node))),
+            HStmt::LetElse(_, e, or_else) => {
+                within(e, out);
+                within_block(or_else, out);
+            }
+            HStmt::For { list, body, .. } => {
+                within(list, out);
+                within_block(body, out);
+            }
+            HStmt::Return => {}
+        }
+    }
+    block.value.iter().for_each(|value| within(value, out));
+}
+
+/// An expression that is no operand of another: the blocks of an `if` or `match` stand for themselves.
+fn within(e: &HExpr, out: &mut Vec<LocalId>) {
+    match &e.kind {
+        HKind::If { cond, then, or_else } => {
+            within(cond, out);
+            within_block(then, out);
+            within_block(or_else, out);
+        }
+        HKind::Match { of, arms } => {
+            within(of, out);
+            for arm in arms {
+                if let HPattern::Value(value) = &arm.pattern {
+                    expr(value, &mut |node| out.extend(assigned_by(&node)));
+                }
+                within_block(&arm.body, out);
+            }
+        }
+        _ => expr(e, &mut |node| out.extend(assigned_by(&node))),
+    }
+}
+
+fn assigned_by(node: &Node<'_>) -> Option<LocalId> {
+    match node {
+        Node::Stmt(HStmt::Assign(HPlace::Local(id), _)) => Some(*id),
+        _ => None,
+    }
 }
 
 /// It writes `call.endpoint`.

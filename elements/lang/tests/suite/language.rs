@@ -405,8 +405,96 @@ fn a_name_keeps_its_value() {
             "let o = call.metadata[\"zz\"]  let v = o ?? call.method  let w = o ?? v  reject(ABORTED, \"{v} {w}\")",
             "List List",
         ),
+        (
+            "let o = call.metadata[\"a\"]  match o { Some(v) => { o = call.metadata[\"zz\"]  reject(ABORTED, \"{v}\") } None => { } }",
+            "x",
+        ),
+        (
+            "let o = call.metadata[\"a\"]  let v = o else return  o = call.metadata[\"zz\"]  reject(ABORTED, \"{v}\")",
+            "x",
+        ),
+        ("let a = call.method  let b = a  a = \"z\"  reject(ABORTED, \"{a} {b}\")", "z List"),
+        (
+            "let o = call.metadata[\"a\"]  let v = o ?? \"y\"  o = call.metadata[\"zz\"]  reject(ABORTED, \"{v} {o}\")",
+            "x none",
+        ),
+        (
+            "let v = call.metadata[\"a\"] ?? \"\"  call.metadata[\"a\"] = \"longer\"  reject(ABORTED, \"{v}\")",
+            "x",
+        ),
+        (
+            "let v = call.metadata[\"a\"] else return  call.metadata[\"a\"] = None  reject(ABORTED, \"{v}\")",
+            "x",
+        ),
+        (
+            "let v = call.attempt  let w = if v == 1 { v = 5  v } else { 0 }  reject(ABORTED, \"{v} {w}\")",
+            "5 5",
+        ),
+        (
+            "let x = call.attempt  let y = x + (if x == 1 { x = 10  1 } else { 0 })  reject(ABORTED, \"{x} {y}\")",
+            "10 2",
+        ),
+        (
+            "let x = call.attempt  let y = max(x, if x == 1 { x = 10  1 } else { 0 })  reject(ABORTED, \"{x} {y}\")",
+            "10 1",
+        ),
+        (
+            "let l = [\"a\", call.method]  let n = 0  for v in l { l = []  n = n + 1 }  reject(ABORTED, \"{n} {len(l)}\")",
+            "2 0",
+        ),
+        (
+            "let x = call.attempt  let m = match x { 1 => { x = 3  x + 1 } _ => { 0 } }  reject(ABORTED, \"{x} {m}\")",
+            "3 4",
+        ),
+        (
+            "let s = call.method  let t = \"{s}{if s == \"List\" { s = \"z\"  \"!\" } else { \"\" }}{s}\"  reject(ABORTED, t)",
+            "List!z",
+        ),
     ] {
-        let is = reject_text("X", &format!("element X {{ request {{ {body} }} }}"), |m| m);
+        let is = reject_text("X", &format!("element X {{ request {{ {body} }} }}"), |m| m.header("a", "x"));
+        assert_eq!(is, expected, "{body}");
+    }
+}
+
+/// What was read of a state or of the call is what it was, whatever is written there afterwards.
+#[test]
+fn what_was_read_stays_as_it_was() {
+    let state = "state call s: string = call.method  state call o: string? = call.method  state call n: uint = 1\n\
+         state shard t: uint = 1  state node u: uint = 1\n\
+         state shard m: map<string, string>[max 4, evict]  state node k: map<string, string>[max 4, evict]";
+    for (body, expected) in [
+        ("let v = s  s = \"zzzz\"  reject(ABORTED, \"{v} {s}\")", "List zzzz"),
+        ("let v = o ?? \"\"  o = \"zzzz\"  reject(ABORTED, \"{v} {o}\")", "List zzzz"),
+        ("let v = o  o = None  reject(ABORTED, \"{v} {o}\")", "List none"),
+        ("match o { Some(v) => { o = \"zzzz\"  reject(ABORTED, \"{v} {o}\") } None => { } }", "List zzzz"),
+        ("let v = prefix(s, 2)  s = \"zzzz\"  reject(ABORTED, \"{v} {s}\")", "Li zzzz"),
+        ("let v = split(s, \"i\")  s = \"zzzz\"  reject(ABORTED, \"{v[1]} {s}\")", "st zzzz"),
+        ("let v = n  n = 7  reject(ABORTED, \"{v} {n}\")", "1 7"),
+        ("let v = t  t = 7  reject(ABORTED, \"{v} {t}\")", "1 7"),
+        ("let v = u  u = 7  reject(ABORTED, \"{v} {u}\")", "1 7"),
+        (
+            "m[\"a\"] = s  let v = m[\"a\"]  m[\"a\"] = \"zzzz\"  reject(ABORTED, \"{v} {m[\"a\"]}\")",
+            "List zzzz",
+        ),
+        (
+            "m[\"a\"] = s  let v = m[\"a\"]  m[\"a\"] = None  m[\"b\"] = \"zzzz\"  reject(ABORTED, \"{v}\")",
+            "List",
+        ),
+        (
+            "k[\"a\"] = s  let v = k[\"a\"]  k[\"a\"] = \"zzzz\"  reject(ABORTED, \"{v} {k[\"a\"]}\")",
+            "List zzzz",
+        ),
+        ("let v = call.endpoint  call.endpoint = None  reject(ABORTED, \"{v == call.endpoint}\")", "true"),
+        (
+            "let v = call.deadline  call.deadline = now() + 1s  reject(ABORTED, \"{v == call.deadline}\")",
+            "false",
+        ),
+        (
+            "let v = call.destination  call.destination = service(\"catalog\")  reject(ABORTED, \"{v}\")",
+            "catalog",
+        ),
+    ] {
+        let is = reject_text("X", &format!("element X {{ {state}\nrequest {{ {body} }} }}"), |m| m);
         assert_eq!(is, expected, "{body}");
     }
 }
