@@ -81,16 +81,35 @@ pub fn source_both_ways(source: &str, seed: u64) -> Outcome {
 fn otherwise_differs(source: &str, seed: u64) -> Option<String> {
     let written = otherwise(source);
     let (mut first, mut second) = (compile(source).ok()?, compile(&written).ok()?);
-    let (a, b) = (chains(&mut first, &mut Interpreter, seed), chains(&mut second, &mut Interpreter, seed));
-    // Only an element that has something to do makes its mark.
-    let told = |chain: &Arc<dyn Chain>| -> Vec<String> {
-        let unmarked =
-            |call: String| call.lines().filter(|l| !l.starts_with("mark ")).collect::<Vec<_>>().join("\n");
-        run(&**chain, seed).into_iter().map(unmarked).collect()
+    let told = |compiled: &mut lang::Compiled| -> Vec<Vec<String>> {
+        let chains = chains(compiled, &mut Interpreter, seed);
+        let metrics = &compiled.program.metrics;
+        let essence = |call: String| call.lines().filter_map(|line| essence(line, metrics)).collect();
+        chains.iter().map(|chain| run(&**chain, seed).into_iter().map(essence).collect()).collect()
     };
-    let mut differs = a.iter().zip(&b).map(|(a, b)| (told(a), told(b)));
-    let (a, b) = differs.find(|(a, b)| a != b)?;
-    Some(format!("written otherwise (the second), it does something else: {}\n{written}", difference(&a, &b)))
+    let (a, b) = (told(&mut first), told(&mut second));
+    let (a, b) = a.iter().zip(&b).find(|(a, b)| a != b)?;
+    Some(format!("written otherwise (the second), it does something else: {}\n{written}", difference(a, b)))
+}
+
+/// What is said of an effect, but for how the program is laid out: what is never reached has no segment and no metric,
+/// and only an element that has something to do makes its mark.
+fn essence(line: &str, metrics: &[String]) -> Option<String> {
+    let mut words = line.split_inclusive(' ');
+    let first = words.next().filter(|word| *word != "mark ")?;
+    let mut out = first.to_owned();
+    let mut before = first;
+    for word in words {
+        let number = word.trim_end_matches([' ', ',']).parse::<usize>();
+        match (before, number) {
+            ("segment: ", Ok(_)) => out.push_str("… "),
+            ("count " | "observe ", Ok(at)) => out.extend(metrics.get(at).map(|name| format!("{name} "))),
+            _ => out.push_str(word),
+        }
+        before = word;
+    }
+    out.push('\n');
+    Some(out)
 }
 
 /// The same program, where simple statements and values stand in an `if` of their own, which the compiler does not see
