@@ -141,9 +141,9 @@ fn run(backend: Backend, message_bytes: u32, kind: Kind) -> (u64, u64) {
         }
     };
     // Warm-up: connections, HPACK tables, buffers of the size this load needs.
-    turn_until(40_000);
+    turn_until(30_000);
     let before = logged.load(Ordering::Relaxed);
-    let counts = allocation_counter::measure(|| turn_until(before + 20_000));
+    let counts = allocation_counter::measure(|| turn_until(before + 10_000));
     let calls = logged.load(Ordering::Relaxed) - before;
     let packed =
         shard.snapshot().counters.iter().find(|(name, ..)| *name == "messages_compressed").unwrap().2;

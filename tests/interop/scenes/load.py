@@ -74,7 +74,7 @@ def many_callers_at_once(backend, _):
         callers = [wire.Caller(towpath_node.address, pause=0) for _ in range(40)]
         for caller in callers:
             caller.start()
-        time.sleep(4)
+        time.sleep(2)
         for caller in callers:
             caller.halt.set()
         for caller in callers:
@@ -82,7 +82,7 @@ def many_callers_at_once(backend, _):
         failed = [caller.first for caller in callers if caller.failed]
         require(not failed, f"{len(failed)} callers failed: {failed[0] if failed else ''}")
         calls, slowest = sum(caller.done for caller in callers), max(caller.slowest for caller in callers)
-        require(calls > 500, f"only {calls} calls")
+        require(calls > 250, f"only {calls} calls")
         require(slowest < 1.5, f"the slowest call took {slowest:.1f} s of {calls} calls")
     server.stop()
 
@@ -93,7 +93,7 @@ def calls_now_and_then(backend, _):
     server = wire.Backend(keep=False)
     with node(backend, "LoadBalancing - Logging", server.endpoint) as towpath_node:
         old = [wire.Client(towpath_node.address) for _ in range(8)]
-        for turn in range(240):
+        for turn in range(120):
             with wire.Client(towpath_node.address) as fresh:
                 for client in (fresh, old[turn % 8]):
                     start = time.monotonic()
