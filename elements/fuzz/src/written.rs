@@ -56,6 +56,10 @@ fn first(image: &Image, code: &Code) -> Option<(usize, Reg)> {
         let (Some(op), Some(touched)) = (code.ops.get(at), touched.get(at)) else { continue };
         let mut after = known.clone();
         after.extend(&touched.writes);
+        if matches!(op, Op::Mark { .. }) && !matches!(code.ops.get(at + 1), Some(Op::Reject { .. })) {
+            // The next element begins with registers of its own.
+            after.clear();
+        }
         if let Some(to) = op.target() {
             open.push((to as usize, after.clone()));
         }
