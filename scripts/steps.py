@@ -162,7 +162,7 @@ def dpdk(_):
         cargo_component("clippy", "clippy")
         and run(without, 600)
         and run(["cargo", "build", "--locked", "--bin", "towpath"], 600)
-        and run(plain, 120, {"TOWPATH_BIN": built("towpath")})
+        and run(plain, 600, {"TOWPATH_BIN": built("towpath")})
         and build(_)
         and run(ports, 600, {"TOWPATH_BIN": built("towpath")})
         and run([sys.executable, "tests/interop/lab.py"], 300, {"TOWPATH_BIN": built("towpath")})

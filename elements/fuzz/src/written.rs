@@ -4,23 +4,7 @@
 use std::collections::BTreeSet;
 
 use lang::vm::code::Reg;
-use lang::vm::{Code, Image, Op, Operands};
-
-#[derive(Default)]
-struct Touched {
-    reads: Vec<Reg>,
-    writes: Vec<Reg>,
-}
-
-impl Operands for Touched {
-    fn read(&mut self, reg: Reg) {
-        self.reads.push(reg);
-    }
-
-    fn write(&mut self, reg: Reg) {
-        self.writes.push(reg);
-    }
-}
+use lang::vm::{Code, Image, Op, Touched};
 
 /// A register that is read and that nothing before has written, by any way there. (By every way would be too much: the
 /// value of a `T?` is not written where its presence is written as `false`.)
@@ -34,8 +18,7 @@ pub fn unwritten(image: &Image) -> Option<String> {
 fn first(image: &Image, code: &Code) -> Option<(usize, Reg)> {
     let touched: Vec<Touched> = (code.ops.iter())
         .map(|op| {
-            let mut touched = Touched::default();
-            op.operands(&image.shared, code, &mut touched);
+            let mut touched = op.touched(&image.shared, code);
             if let Op::Delay { a, .. } = op {
                 // What it keeps is all below some register, needed or not.
                 touched.reads = vec![*a];

@@ -25,7 +25,7 @@ use cranelift_codegen::isa::{CallConv, TargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
 use cranelift_frontend::{FunctionBuilder, FunctionBuilderContext, Switch, Variable};
 use lang::vm::code::Reg;
-use lang::vm::{Code, Image, Op, Operands, Shared};
+use lang::vm::{Code, Image, Op, Shared};
 
 use crate::arith::Arith;
 use crate::cache::{ENTRIES, Shape};
@@ -106,23 +106,6 @@ fn signature(call_conv: CallConv, params: usize, returns: usize) -> Signature {
 
 /// The most words a callback takes besides the frame.
 const WORDS_MAX: usize = 5;
-
-/// The registers of one instruction.
-#[derive(Default)]
-struct Touched {
-    reads: Vec<Reg>,
-    writes: Vec<Reg>,
-}
-
-impl Operands for Touched {
-    fn read(&mut self, reg: Reg) {
-        self.reads.push(reg);
-    }
-
-    fn write(&mut self, reg: Reg) {
-        self.writes.push(reg);
-    }
-}
 
 /// One function in the making.
 struct Body<'a> {
@@ -412,8 +395,7 @@ impl<'a> Body<'a> {
 
     /// An instruction as the interpreter does it.
     fn step(&mut self, at: usize, op: &Op) {
-        let mut touched = Touched::default();
-        op.operands(self.shared, self.code, &mut touched);
+        let touched = op.touched(self.shared, self.code);
         // What is written is written down too: not every instruction writes in every case.
         for reg in touched.reads.iter().chain(&touched.writes) {
             let value = self.r(*reg);

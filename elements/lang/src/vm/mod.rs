@@ -30,7 +30,7 @@ use abi::{CallView, Chain, Entry, Plan, Verdict};
 use crate::state::{Bound, StateDecl};
 pub use code::{Code, Op, Shared};
 pub use exec::{Draws, Flow, Run, first_draw};
-pub use operands::Operands;
+pub use operands::{Operands, Touched};
 pub use pattern::Pattern;
 
 /// Entries there are.

@@ -11,6 +11,25 @@ pub trait Operands {
     fn write(&mut self, reg: Reg);
 }
 
+/// The registers of one instruction, in lists.
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// Whose values are needed.
+    pub reads: Vec<Reg>,
+    /// Those that get a value.
+    pub writes: Vec<Reg>,
+}
+
+impl Operands for Touched {
+    fn read(&mut self, reg: Reg) {
+        self.reads.push(reg);
+    }
+
+    fn write(&mut self, reg: Reg) {
+        self.writes.push(reg);
+    }
+}
+
 /// Both registers of a `T?`.
 fn both(reg: Reg) -> [Reg; 2] {
     [reg, reg.wrapping_add(1)]
@@ -21,6 +40,13 @@ impl Op {
     pub fn operands(&self, shared: &Shared, code: &Code, to: &mut dyn Operands) {
         self.reads(shared, code, &mut |reg| to.read(reg));
         self.writes(&mut |reg| to.write(reg));
+    }
+
+    /// The same in lists.
+    pub fn touched(&self, shared: &Shared, code: &Code) -> Touched {
+        let mut touched = Touched::default();
+        self.operands(shared, code, &mut touched);
+        touched
     }
 
     /// Where it may jump: the one place where instructions that jump are told from those that do not.
